@@ -1,0 +1,83 @@
+# One command does one job, and every job first makes the environment it needs: on a fresh machine
+# `make test` or `make audit` is all there is to type. `make help` lists the jobs.
+#
+#   PYTHON   the interpreter the environment is made with (3.11 or newer)
+#   JOBS     processes the tests run in
+#   ARGS     further arguments for the command a job runs, e.g. make test ARGS="-k ridge -x"
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
+JOBS ?= 2
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SOURCES = $(shell find $(wildcard refblo proofs_check tests asv_bench docs) -name '*.py' \
+	-not -path '*/env/*' -not -path '*/_build/*' | sort)
+ASV := $(CURDIR)/$(BIN)/asv --config asv_bench/asv.conf.json
+
+.PHONY: help env test test-full lint format types audit audit-quick ledger docs asv asv-publish clean
+
+help:  ## list the jobs
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+# Made again (in place) whenever what should be in it changes. The stamp is written last, so an
+# interrupted installation is taken up by the next command.
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "make env: no Python 3.11 or newer was found; install one, or name it: make env PYTHON=/path/to/python" >&2; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+env: $(STAMP)  ## create or refresh .venv (every other job does this by itself)
+
+# One BLAS thread a process: the problems are small, and two pools on two cores fight each other.
+test test-full: export OMP_NUM_THREADS := 1
+
+test: $(STAMP)  ## the test suite
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+test-full: $(STAMP)  ## the test suite with the slow tests, and more examples for each property
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "" --timeout 1200 --hypothesis-profile full $(ARGS)
+
+lint: $(STAMP)  ## ruff: rules and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMP)  ## apply ruff's formatting and its safe fixes
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(STAMP)  ## mypy --strict over all Python in the repository
+	$(BIN)/python -m mypy --strict $(SOURCES)
+
+audit: $(STAMP)  ## every estimator against every truth, with a report to look at
+	$(BIN)/refblo audit --html audit-report.html --json audit-report.json $(ARGS)
+
+audit-quick: $(STAMP)  ## the same within a minute
+	$(BIN)/refblo audit --quick --html audit-report.html --json audit-report.json $(ARGS)
+
+ledger: $(STAMP)  ## check every claim of the papers
+	$(BIN)/python -m proofs_check $(ARGS)
+
+docs: $(STAMP)  ## build the site into docs/_build/html; a warning is an error
+	rm -rf docs/_generated
+	$(BIN)/python -m sphinx -W --keep-going -b html -d docs/_build/doctrees docs docs/_build/html
+
+# The environment above is the one that is measured, at the commit that is checked out: building another
+# for every commit would cost a torch installation each.
+asv: $(STAMP)  ## run the benchmarks at this commit
+	$(ASV) machine --yes
+	$(ASV) run --environment existing:$(CURDIR)/$(BIN)/python --set-commit-hash "$$(git rev-parse HEAD)" $(ARGS)
+
+asv-publish: $(STAMP)  ## build the benchmark dashboards from the results at hand
+	$(ASV) publish
+
+clean:  ## remove what the jobs made, except the environment
+	rm -rf docs/_build docs/_generated build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis audit-report.*
+	find $(wildcard refblo proofs_check tests asv_bench docs) -name __pycache__ -type d -prune -exec rm -rf {} +
