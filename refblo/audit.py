@@ -1,0 +1,326 @@
+"""The audit: every contract on every case to which it applies.
+
+No printing and no files here: `run` yields rows as they are finished, and `refblo.report` shows them.
+"""
+
+import math
+import platform
+import time
+import traceback
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from fnmatch import fnmatch
+from importlib.metadata import version
+from typing import final
+
+import torch
+
+from refblo.budget import ErrorBudget, error_budget, has_budget
+from refblo.chain import Schedule
+from refblo.contracts.contract import Contract, Finding, Known
+from refblo.contracts.registry import contracts
+from refblo.errors import ArgumentError, RefbloError
+from refblo.noise import Draws
+from refblo.oracles import (
+    DirectionalTruth,
+    FiniteDifference,
+    ForwardModeDirectional,
+    truths,
+)
+from refblo.parallel import stream
+from refblo.problems import catalogue
+from refblo.problems.case import Case
+from refblo.problems.catalogue import Builder
+from refblo.types import Estimand, Truth
+
+
+class Outcome(Enum):
+    """What became of one row."""
+
+    HOLDS = "holds"
+    FAILS = "fails"
+    ERROR = "error"
+
+
+@final
+@dataclass(frozen=True)
+class Settings:
+    """What to audit.
+
+    Attributes:
+        full: longer sweeps, more seeds, every case; otherwise the quick profile (≤ 60 s on two cores).
+        only: glob patterns; a row is run if its contract's, estimator's or case's name matches one.
+        seed: of every draw.
+        device: torch device of the problems.
+        dtype: torch dtype of the problems.
+    """
+
+    full: bool = False
+    only: tuple[str, ...] = ()
+    seed: int = 0
+    device: str = "cpu"
+    dtype: torch.dtype = torch.float64
+
+
+@final
+@dataclass(frozen=True)
+class Row:
+    """One contract on one case.
+
+    Attributes:
+        contract: its name.
+        estimator: the estimator's name.
+        relation: the relation's name.
+        claim: the claim in a sentence.
+        case: the case's name.
+        outcome: what became of it.
+        seconds: wall time.
+        finding: the figures, unless the check raised.
+        message: the error's text, if it raised.
+    """
+
+    contract: str
+    estimator: str
+    relation: str
+    claim: str
+    case: str
+    outcome: Outcome
+    seconds: float
+    finding: Finding | None = None
+    message: str = ""
+
+
+@final
+@dataclass(frozen=True)
+class Audit:
+    """An audit, finished or not.
+
+    Attributes:
+        settings: what was asked for.
+        environment: versions and the machine, for the report.
+        planned: how many rows there are to be.
+        rows: the finished rows.
+        budgets: error budgets of the cases that have one.
+    """
+
+    settings: Settings
+    environment: dict[str, str]
+    planned: int
+    rows: tuple[Row, ...] = ()
+    budgets: tuple[ErrorBudget, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every planned row is there."""
+        return len(self.rows) == self.planned
+
+    @property
+    def passed(self) -> bool:
+        """Whether every planned row is there and holds."""
+        return self.complete and all(row.outcome is Outcome.HOLDS for row in self.rows)
+
+    def with_row(self, row: Row) -> "Audit":
+        """The audit with one more finished row."""
+        return replace(self, rows=(*self.rows, row))
+
+    def with_budget(self, budget: ErrorBudget) -> "Audit":
+        """The audit with one more error budget."""
+        return replace(self, budgets=(*self.budgets, budget))
+
+
+QUICK_STEPS = 5
+"""The most burn-in steps, and the most samples, of the quick profile."""
+
+LARGE = 4096
+"""The most entries n·p of a tangent for which every oracle is asked for all of the hypergradient."""
+
+DIRECTIONS = 2
+"""Random directions along which larger problems are compared: a wrong vector agrees along one with
+probability zero, so the second only guards against a rounding-level near miss."""
+
+
+@final
+@dataclass
+class _Context:
+    """The `Context` of the contracts: draws, thoroughness, and truths computed once."""
+
+    draws: Draws
+    full: bool
+    _answers: dict[tuple[str, Estimand, Schedule], Known] = field(default_factory=dict)
+
+    def known(self, case: Case, estimand: Estimand, schedule: Schedule | None = None) -> Known:
+        """Every oracle's answer."""
+        asked = case if schedule is None else replace(case, schedule=schedule)
+        key = (case.name, estimand, asked.schedule)
+        if key not in self._answers:
+            size = case.lam.numel() * case.problem.initial(case.lam).numel()
+            directional = size > LARGE and estimand is not Estimand.IMPLICIT
+            ask = _along_directions if directional else _in_full
+            self._answers[key] = ask(asked, estimand, self.draws)
+        return self._answers[key]
+
+
+def _in_full(case: Case, estimand: Estimand, draws: Draws) -> Known:
+    return Known(tuple(truths(case, estimand, draws)))
+
+
+def _along_directions(case: Case, estimand: Estimand, draws: Draws) -> Known:
+    """Differences and forward mode along the same random directions."""
+    differences = FiniteDifference().directional(case, estimand, DIRECTIONS, draws)
+    tangents = [
+        ForwardModeDirectional().derivative(case, estimand, answer.direction, draws)
+        for answer in differences
+    ]
+    directions = torch.stack([answer.direction for answer in differences]).to(case.lam)
+    return Known(tuple(_together(answers) for answers in (differences, tangents)), directions)
+
+
+def _together(answers: Sequence[DirectionalTruth]) -> Truth:
+    """Directional derivatives as one truth of shape (k,)."""
+    values = torch.tensor([answer.value for answer in answers], dtype=torch.float64)
+    error = math.hypot(*(answer.error for answer in answers))
+    first = answers[0]
+    return Truth(values, error, first.kind, first.estimand, first.oracle)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The rows to run, case by case, so that truths are shared."""
+
+    settings: Settings
+    tasks: tuple[tuple[Case, Contract], ...]
+    budget_cases: tuple[Case, ...]
+
+    def start(self) -> Audit:
+        """The audit with no row finished."""
+        return Audit(self.settings, _environment(self.settings), planned=len(self.tasks))
+
+    def run(self, workers: int = 1) -> Generator[Row | ErrorBudget, None, None]:
+        """Rows and budgets, as they are finished; closing the generator ends the workers.
+
+        Args:
+            workers: processes to spread the cases over.
+        """
+        chosen: dict[str, list[str]] = {}
+        for case, contract in self.tasks:
+            chosen.setdefault(case.name, []).append(contract.name)
+        budgets = {case.name for case in self.budget_cases}
+        sizes = {case.name: case.lam.numel() for case, _ in self.tasks}
+        jobs = [
+            _Job(self.settings, name, tuple(names), name in budgets)
+            for name, names in sorted(chosen.items(), key=lambda item: -sizes[item[0]])
+        ]
+        yield from stream(_work, jobs, workers)
+
+
+@final
+@dataclass(frozen=True)
+class _Job:
+    """The rows of one case: what a worker process needs to know."""
+
+    settings: Settings
+    case: str
+    contracts: tuple[str, ...]
+    budget: bool
+
+
+def _work(job: _Job) -> Iterator[Row | ErrorBudget]:
+    context = _Context(Draws(job.settings.seed), job.settings.full)
+    case = _case(catalogue()[job.case], job.settings)
+    known = {contract.name: contract for contract in contracts()}
+    for name in job.contracts:
+        yield _check(case, known[name], context)
+    if job.budget:
+        yield error_budget(case, context.draws)
+
+
+def _case(builder: Builder, settings: Settings) -> Case:
+    """A case in the wanted dtype, with a short schedule for the quick profile.
+
+    No contract's verdict depends on the schedule's length.
+    """
+    case = builder(dtype=settings.dtype, device=settings.device)
+    if settings.full:
+        return case
+    schedule = case.schedule
+    short = Schedule(min(schedule.burn_in, QUICK_STEPS), min(schedule.samples, QUICK_STEPS))
+    return replace(case, schedule=short)
+
+
+def plan(settings: Settings) -> Plan:
+    """Lay out an audit.
+
+    Raises:
+        ArgumentError: if the device is not there or no row matches `only`.
+    """
+    if settings.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ArgumentError(
+            f"device must be available on this machine, got {settings.device!r}; use --device cpu"
+        )
+    cases = [_case(builder, settings) for builder in catalogue().values()]
+    tasks = tuple(
+        (case, contract)
+        for case in cases
+        for contract in contracts()
+        if _wanted(settings, case, contract) and contract.applies(case)
+    )
+    if not tasks:
+        known = sorted({contract.estimator for contract in contracts()})
+        raise ArgumentError(
+            f"only must match a contract, an estimator or a case, got {list(settings.only)}; estimators: "
+            f"{', '.join(known)}; cases: {', '.join(case.name for case in cases)}"
+        )
+    chosen = {case.name for case, _ in tasks}
+    return Plan(
+        settings, tasks, tuple(case for case in cases if case.name in chosen and has_budget(case))
+    )
+
+
+def _wanted(settings: Settings, case: Case, contract: Contract) -> bool:
+    """Whether the row is asked for: by a pattern, or by the profile."""
+    texts = (case.name, contract.name, contract.estimator)
+    if settings.only:
+        return any(
+            fnmatch(text.lower(), pattern.lower()) for text in texts for pattern in settings.only
+        )
+    return settings.full or contract.quick
+
+
+def _check(case: Case, contract: Contract, context: _Context) -> Row:
+    start = time.perf_counter()
+    finding: Finding | None = None
+    message = ""
+    try:
+        finding = contract.check(case, context)
+        outcome = Outcome.HOLDS if finding.judgement.holds else Outcome.FAILS
+    except RefbloError as error:
+        outcome, message = Outcome.ERROR, f"{type(error).__name__}: {error}"
+    except Exception:  # one broken check must not take the others' results along
+        outcome, message = Outcome.ERROR, traceback.format_exc(limit=-3)
+    return Row(
+        contract=contract.name,
+        estimator=contract.estimator,
+        relation=contract.relation,
+        claim=contract.claim,
+        case=case.name,
+        outcome=outcome,
+        seconds=time.perf_counter() - start,
+        finding=finding,
+        message=message,
+    )
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    device = settings.device
+    if device.startswith("cuda"):
+        device = torch.cuda.get_device_name(torch.device(device))
+    packages = ("refblo", "torch", "numpy", "scipy", "sympy", "python-flint")
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "device": device,
+        "dtype": str(settings.dtype).removeprefix("torch."),
+        **{package: version(package) for package in packages},
+    }

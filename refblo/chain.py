@@ -1,0 +1,168 @@
+"""The inner run: SGD and SGLD transitions; a chain is a loop over them.
+
+One transition is eq. (24) of Kim and Hospedales with E = L_T/τ,
+
+    θ^m = θ^{m−1} − γ ∂_θ L_T(λ, θ^{m−1}; batch^{m−1}) + √ε κ z^{m−1},   γ = ε / (2τ).
+
+At stationarity (ε → 0) it samples exp(−L_T/(τκ²)), not exp(−L_T/τ), unless κ = 1.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import final
+
+import torch
+
+from refblo.derivatives import inner_gradient
+from refblo.errors import require_integer, require_real
+from refblo.noise import Draws, Stream
+from refblo.problem import BilevelProblem
+from refblo.types import Batch, Lam, Theta
+
+
+@final
+@dataclass(frozen=True)
+class Langevin:
+    """The step rule of SGLD; with κ = 0 it is plain (stochastic) gradient descent.
+
+    Args:
+        step_size: γ > 0, what a user calls the learning rate.
+        temperature: τ > 0.
+        noise_scale: κ ≥ 0.
+
+    Raises:
+        ArgumentError, ArgumentTypeError: if one of them is out of range, or no number.
+    """
+
+    step_size: float
+    temperature: float = 1.0
+    noise_scale: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_real("step_size", self.step_size, "choose a positive number")
+        require_real("temperature", self.temperature, "choose a positive number")
+        require_real("noise_scale", self.noise_scale, "use 0 for gradient descent", positive=False)
+
+    @staticmethod
+    def from_epsilon(
+        epsilon: float, temperature: float = 1.0, noise_scale: float = 1.0
+    ) -> "Langevin":
+        """The rule with SGLD step ε, that is γ = ε / (2τ).
+
+        Raises:
+            ArgumentError, ArgumentTypeError: if ε, τ or κ is out of range, or no number.
+        """
+        require_real("epsilon", epsilon, "choose a positive number")
+        require_real("temperature", temperature, "choose a positive number")
+        return Langevin(epsilon / (2 * temperature), temperature, noise_scale)
+
+    @property
+    def epsilon(self) -> float:
+        """ε = 2τγ, the SGLD step."""
+        return 2 * self.temperature * self.step_size
+
+    @property
+    def noise(self) -> float:
+        """√ε κ, the standard deviation of one step's noise."""
+        return math.sqrt(self.epsilon) * self.noise_scale
+
+
+@final
+@dataclass(frozen=True)
+class Schedule:
+    """How many steps to run and which iterates to average over.
+
+    Args:
+        burn_in: B ≥ 0, iterates thrown away.
+        samples: M ≥ 1, iterates averaged; with M = 1 only the last one counts.
+
+    Raises:
+        ArgumentError, ArgumentTypeError: if one of them is out of range, or no integer.
+    """
+
+    burn_in: int
+    samples: int
+
+    def __post_init__(self) -> None:
+        require_integer("burn_in", self.burn_in, 0, "use 0 to throw no iterate away")
+        require_integer("samples", self.samples, 1, "use 1 to count the last iterate alone")
+
+    @staticmethod
+    def last(steps: int) -> "Schedule":
+        """`steps` steps of which the last iterate counts: the unrolled program of T steps.
+
+        Raises:
+            ArgumentError, ArgumentTypeError: if `steps` is less than 1, or no integer.
+        """
+        require_integer("steps", steps, 1, "run at least one inner step")
+        return Schedule(steps - 1, 1)
+
+    @property
+    def steps(self) -> int:
+        """T = B + M."""
+        return self.burn_in + self.samples
+
+    def sampled(self, step: int) -> bool:
+        """Whether iterate θ^step (1 ≤ step ≤ T) is averaged over."""
+        return step > self.burn_in
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """A problem, a step rule and the draws: everything that fixes θ¹, θ², … for a given λ.
+
+    Transition number t (from 0) leads from θ^t to θ^{t+1} and uses the batch and the noise of step t.
+    """
+
+    problem: BilevelProblem
+    dynamics: Langevin
+    draws: Draws
+
+    def initial(self, lam: Lam) -> Theta:
+        """θ⁰, detached, shape (n,)."""
+        return self.problem.initial(lam.detach()).detach()
+
+    def inner_batch(self, step: int) -> Batch:
+        """The batch that transition `step` sees."""
+        return self.problem.inner_batches(self.draws, Stream.INNER_BATCH, step)
+
+    def outer_batch(self, step: int) -> Batch:
+        """The batch that the outer loss sees at iterate θ^step."""
+        return self.problem.outer_batches(self.draws, Stream.OUTER_BATCH, step)
+
+    def advance(self, theta: Theta, gradient: Theta, step: int) -> Theta:
+        """θ^{step+1} from θ^step and its inner gradient, as a new tensor."""
+        moved = torch.add(theta, gradient, alpha=-self.dynamics.step_size)
+        noise = self.dynamics.noise
+        if noise > 0:
+            moved.add_(self.draws.normal(Stream.LANGEVIN, step, theta), alpha=noise)
+        return moved
+
+    def step(self, lam: Lam, theta: Theta, step: int) -> Theta:
+        """One transition, from θ^step to θ^{step+1}."""
+        gradient = inner_gradient(self.problem.inner, lam, theta, self.inner_batch(step))
+        return self.advance(theta, gradient, step)
+
+    def iterates(self, lam: Lam, steps: int) -> Iterator[Theta]:
+        """θ⁰, θ¹, …, θ^steps, one after another."""
+        theta = self.initial(lam)
+        yield theta
+        for step in range(steps):
+            theta = self.step(lam, theta, step)
+            yield theta
+
+    def last(self, lam: Lam, steps: int) -> Theta:
+        """θ^steps."""
+        theta = self.initial(lam)
+        for step in range(steps):
+            theta = self.step(lam, theta, step)
+        return theta
+
+    def first_non_finite(self, lam: Lam, steps: int) -> int | None:
+        """The first m ≤ steps with a non-finite θ^m, or None: the replay that explains a divergence."""
+        for index, theta in enumerate(self.iterates(lam, steps)):
+            if not bool(torch.isfinite(theta).all()):
+                return index
+        return None

@@ -1,0 +1,111 @@
+"""The command line. A command's module is imported when the command is run: torch alone takes seconds."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import final
+
+import click
+
+from refblo.errors import ArgumentError, ArgumentTypeError, MissingExtraError, RefbloError
+
+USAGE = 2
+INTERRUPTED = 130
+
+
+@final
+@dataclass(frozen=True)
+class Entry:
+    """Where a command is, and what it does in a few words.
+
+    Attributes:
+        module: the module that defines it.
+        attribute: its name there.
+        summary: for the list of commands, which is printed without importing any.
+    """
+
+    module: str
+    attribute: str
+    summary: str
+
+
+COMMANDS = {
+    "audit": Entry("refblo.report.command", "audit", "Check every estimator against every truth."),
+    "list": Entry(
+        "refblo.report.command", "list_command", "List the estimators, the cases and the contracts."
+    ),
+    "check": Entry(
+        "refblo.conformance.command",
+        "check",
+        "Check somebody else's implementation, and diagnose it.",
+    ),
+    "reproduce": Entry(
+        "refblo.experiments.command",
+        "reproduce",
+        "Compute a table or a figure of the papers again.",
+    ),
+    "compare": Entry(
+        "refblo.compare_command", "compare", "Run all methods on a problem at equal cost."
+    ),
+}
+"""Every command of refblo. A new one adds its line here."""
+
+
+@final
+class _Commands(click.Group):
+    """Click's own way to a group whose commands are imported when they are run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        command = getattr(import_module(entry.module), entry.attribute)
+        if not isinstance(command, click.Command):
+            raise TypeError(
+                f"{entry.module}.{entry.attribute} must be a click command, got {command!r}"
+            )
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="refblo")
+def commands() -> None:
+    """Is this hypergradient right, and if not, how wrong is it and why?"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: the words after `refblo`; those of the process when None.
+
+    Returns:
+        The exit status: 0, 1 when what was asked for came out badly, 2 for a usage error, 130 when
+        interrupted.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal without Greek letters must not end an audit.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    words = None if arguments is None else list(arguments)
+    try:
+        status = commands.main(words, prog_name="refblo", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("refblo: interrupted", err=True)
+        return INTERRUPTED
+    except RefbloError as error:
+        click.echo(f"refblo: {error}", err=True)
+        wrong_call = isinstance(error, ArgumentError | ArgumentTypeError | MissingExtraError)
+        return USAGE if wrong_call else 1
+    return status if isinstance(status, int) else 0

@@ -1,0 +1,144 @@
+"""`refblo compare`: the table, the plot and the JSON of a comparison of all methods on one problem."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from refblo.compare_methods import METHODS, MethodComparison, Point, compare_methods
+from refblo.experiments.plotting import COLOURS, drawing
+from refblo.noise import Draws
+from refblo.problems import build
+from refblo.problems.catalogue import catalogue
+from refblo.types import Estimand
+
+LINES = ("-", "--", ":")
+TRUTHS = {estimand.name.lower(): estimand for estimand in Estimand}
+
+
+@click.command()
+@click.argument("problem")
+@click.option(
+    "--budget",
+    type=click.IntRange(min=8),
+    default=2000,
+    show_default=True,
+    help="The most derivative evaluations of one run.",
+)
+@click.option(
+    "--truth",
+    type=click.Choice(list(TRUTHS)),
+    help="What to compare with; by default the bilevel truth, or the unrolled one where θ⁰ depends on λ.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="A picture to write.")
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path))
+def compare(
+    problem: str,
+    budget: int,
+    truth: str | None,
+    seed: int,
+    plot: Path | None,
+    json_file: Path | None,
+) -> None:
+    """Run all methods on PROBLEM at equal cost and show how far each is from the truth.
+
+    PROBLEM is a case of the catalogue; `refblo list` shows them.
+    """
+    known = list(catalogue())
+    if problem not in known:
+        raise click.UsageError(f"PROBLEM must be one of {', '.join(known)}, got {problem!r}")
+    console = Console()
+    estimand = None if truth is None else TRUTHS[truth]
+    comparison: MethodComparison | None = None
+    with console.status("starting") as status:
+        for found in compare_methods(build(problem), budget, estimand, Draws(seed)):
+            if isinstance(found, MethodComparison):
+                comparison = found
+            else:
+                status.update(f"{found.method}: {found.evaluations} evaluations")
+    if comparison is None:
+        raise click.ClickException("nothing was compared: allow a larger budget")
+    console.print(table(comparison, budget))
+    console.print(
+        "[bold]*[/bold] no other run has both fewer evaluations (or bytes) and a smaller error. "
+        f"Truth: {comparison.oracle}, itself off by at most {comparison.floor:.0e}."
+    )
+    if plot is not None:
+        draw(comparison, plot)
+        console.print(f"Plot: {plot}")
+    if json_file is not None:
+        json_file.write_text(json.dumps(as_json(comparison), indent=2) + "\n", encoding="utf-8")
+        console.print(f"JSON: {json_file}")
+
+
+def _evaluations(point: Point) -> int:
+    return point.evaluations
+
+
+def _bytes(point: Point) -> int:
+    return point.bytes
+
+
+def table(comparison: MethodComparison, budget: int) -> Table:
+    """A row for each method: its best error within a hundredth, a tenth and all of the budget."""
+    shares = sorted({max(8, budget // 100), max(8, budget // 10), budget})
+    shown = Table(title=f"{comparison.case}: relative error, {comparison.estimand.value} truth")
+    shown.add_column("method")
+    shown.add_column("settings")
+    for share in shares:
+        shown.add_column(f"≤ {share}", justify="right")
+    shown.add_column("of evaluations", justify="right")
+    shown.add_column("peak bytes", justify="right")
+    shown.add_column("of both", justify="center")
+    cheap, small = comparison.front(_evaluations), comparison.front(_bytes)
+    ran = {point.method for point in comparison.points}
+    for method in METHODS:
+        if method.name not in ran:
+            continue
+        cells = []
+        for share in shares:
+            best = comparison.best(method.name, share)
+            cells.append("–" if best is None else f"{best.error:.1e}")
+        best = comparison.best(method.name, budget)
+        spent = ("–", "–") if best is None else (str(best.evaluations), str(best.bytes))
+        marks = ("e" if method.name in cheap else "") + ("b" if method.name in small else "")
+        shown.add_row(method.name, method.setting, *cells, *spent, marks and f"* {marks}")
+    return shown
+
+
+def draw(comparison: MethodComparison, path: Path) -> None:
+    """Error against evaluations on the left, against bytes on the right, both logarithmic."""
+    with drawing(path, columns=2, width=11, height=5) as (left, right):
+        for index, method in enumerate(METHODS):
+            runs = [p for p in comparison.points if p.method == method.name and p.error is not None]
+            if not runs:
+                continue
+            colour, line = COLOURS[index % len(COLOURS)], LINES[index // len(COLOURS)]
+            errors = [max(p.error or 0.0, 1e-17) for p in runs]
+            for axes, cost in ((left, _evaluations), (right, _bytes)):
+                axes.plot(
+                    [cost(run) for run in runs],
+                    errors,
+                    label=method.name,
+                    color=colour,
+                    linestyle=line,
+                    marker="o",
+                    markersize=3,
+                )
+        for axes, label in ((left, "derivative evaluations"), (right, "peak live bytes")):
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+            axes.set_xlabel(label)
+            axes.set_ylabel("relative error")
+            axes.axhline(max(comparison.floor, 1e-17), color="#555555", linewidth=0.8)
+        left.set_title(f"{comparison.case}, {comparison.estimand.value} truth")
+        right.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+
+
+def as_json(comparison: MethodComparison) -> dict[str, object]:
+    """The comparison as plain numbers and texts."""
+    return {**asdict(comparison), "estimand": comparison.estimand.value}

@@ -1,0 +1,270 @@
+"""All methods on one problem at equal cost: error against evaluations, and against bytes.
+
+Each method is run at growing settings from the same cold start, without noise of its own. Every run is a
+point (derivative evaluations, peak live bytes, relative error), the error being the distance from the truth
+that is asked about: the bilevel one where the problem has it. A method whose estimand is another is
+compared all the same, and the table says so: it is what a user who wants that truth gets from it.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import final
+
+import torch
+
+from refblo.chain import Langevin, Schedule
+from refblo.cost import LiveBytes
+from refblo.errors import RefbloError, require
+from refblo.estimators import (
+    FMD,
+    HPOSGLD,
+    RMD,
+    T1T2,
+    AmIGO,
+    DiscountedHPOSGLD,
+    Estimator,
+    EvolutionStrategies,
+    IFTConjugateGradient,
+    IFTDense,
+    IFTNeumann,
+    RandomTangents,
+    RMDFirstOrder,
+    RunningSolve,
+    StocBiO,
+)
+from refblo.noise import SEED_ZERO, Draws
+from refblo.oracles import truths
+from refblo.problem import FixedInitial
+from refblo.problems.case import Case
+from refblo.types import DIVERGED, Estimand, Truth
+
+Make = Callable[[float, int], Estimator]
+"""Builds a method from γ and a number T of inner steps."""
+
+
+@final
+@dataclass(frozen=True)
+class Method:
+    """A method of the comparison.
+
+    Attributes:
+        name: in the table.
+        make: builds it.
+        setting: how its other settings follow from γ and T.
+        dense: whether it holds n × n or n × p numbers, and is left out where these are many.
+        any_start: whether it can do with a θ⁰ that depends on λ.
+    """
+
+    name: str
+    make: Make
+    setting: str
+    dense: bool = False
+    any_start: bool = False
+
+
+def _last(steps: int) -> Schedule:
+    return Schedule.last(steps)
+
+
+def _terms(steps: int) -> int:
+    """Terms of a series that goes with T inner steps: an equal share of the cost, up to rounding."""
+    return max(1, steps // 2)
+
+
+METHODS = (
+    Method("HPO-SGLD", lambda g, t: HPOSGLD(Langevin(g), _last(t)), "M = 1", any_start=True),
+    Method(
+        "HPO-SGLD, averaged",
+        lambda g, t: HPOSGLD(Langevin(g), Schedule(t // 2, t - t // 2)),
+        "B = M = T/2",
+        any_start=True,
+    ),
+    Method(
+        "HPO-SGLD, discounted",
+        lambda g, t: DiscountedHPOSGLD(Langevin(g), _last(t)),
+        "ħ measured at θ⁰",
+    ),
+    Method("running solve", lambda g, t: RunningSolve(Langevin(g), _last(t)), "α = γ"),
+    Method("RMD", lambda g, t: RMD(Langevin(g), _last(t)), "all T transitions", any_start=True),
+    Method(
+        "RMD, truncated",
+        lambda g, t: RMD(Langevin(g), _last(t), last_transitions=_terms(t)),
+        "T/2 transitions",
+        any_start=True,
+    ),
+    Method("RMD-FO", lambda g, t: RMDFirstOrder(Langevin(g), _last(t)), "", any_start=True),
+    Method("FMD", lambda g, t: FMD(Langevin(g), _last(t)), "", dense=True, any_start=True),
+    Method(
+        "random tangents",
+        lambda g, t: RandomTangents(Langevin(g), _last(t), 2),
+        "2 directions",
+        any_start=True,
+    ),
+    Method(
+        "ES, antithetic",
+        lambda g, t: EvolutionStrategies(Langevin(g), _last(t), 1e-3, 8),
+        "σ = 0.001, 8 pairs",
+        any_start=True,
+    ),
+    Method("T1–T2", lambda g, t: T1T2(Langevin(g), t), "one transition"),
+    Method(
+        "IFT-Neumann", lambda g, t: IFTNeumann(Langevin(g), t, g, _terms(t)), "α = γ, T/2 terms"
+    ),
+    Method(
+        "IFT-CG", lambda g, t: IFTConjugateGradient(Langevin(g), t, _terms(t)), "T/2 iterations"
+    ),
+    Method("IFT-dense", lambda g, t: IFTDense(Langevin(g), t), "LU", dense=True),
+    Method("AmIGO-SGD", lambda g, t: AmIGO(Langevin(g), t, _terms(t), g), "α = γ, T/2 steps, cold"),
+    Method("stocBiO", lambda g, t: StocBiO(g, g, _terms(t), t), "α = γ, T/2 terms"),
+)
+
+LARGEST_DENSE = 2**16
+"""Numbers that a dense method may hold."""
+
+
+@final
+@dataclass(frozen=True)
+class Point:
+    """One run of one method.
+
+    Attributes:
+        method: its name.
+        steps: T.
+        evaluations: of derivatives, counted.
+        bytes: most bytes of storages alive at once, made during the run.
+        error: distance from the truth over the truth's norm; None after a divergence.
+        remark: why there is no error.
+    """
+
+    method: str
+    steps: int
+    evaluations: int
+    bytes: int
+    error: float | None
+    remark: str = ""
+
+
+@final
+@dataclass(frozen=True)
+class MethodComparison:
+    """What a comparison found.
+
+    Attributes:
+        case: the problem's name.
+        estimand: the truth that was asked about.
+        oracle: whose answer it is measured against.
+        floor: that answer's relative error: no figure below it means anything.
+        points: every run.
+    """
+
+    case: str
+    estimand: Estimand
+    oracle: str
+    floor: float
+    points: tuple[Point, ...]
+
+    def best(self, method: str, budget: int) -> Point | None:
+        """The run of a method with the smallest error among those that cost at most `budget`."""
+        within = [
+            point
+            for point in self.points
+            if point.method == method and point.evaluations <= budget and point.error is not None
+        ]
+        return min(within, key=_error, default=None)
+
+    def front(self, cost: Callable[[Point], int]) -> frozenset[str]:
+        """The methods with a run that no other method's run beats in both cost and error."""
+        runs = [point for point in self.points if point.error is not None]
+        return frozenset(
+            point.method for point in runs if not any(_beats(o, point, cost) for o in runs)
+        )
+
+
+def _error(point: Point) -> float:
+    return float("inf") if point.error is None else point.error
+
+
+def _beats(one: Point, other: Point, cost: Callable[[Point], int]) -> bool:
+    """At most the cost and the error, and less in one of them."""
+    costs, errors = (cost(one), cost(other)), (_error(one), _error(other))
+    no_worse = costs[0] <= costs[1] and errors[0] <= errors[1]
+    return no_worse and (costs[0] < costs[1] or errors[0] < errors[1])
+
+
+def truth_of(case: Case, estimand: Estimand | None, draws: Draws) -> Truth:
+    """The answer with the smallest error; the bilevel one unless asked otherwise or there is none.
+
+    Raises:
+        ArgumentError: if no oracle knows the answer.
+    """
+    bilevel = isinstance(case.problem.initial, FixedInitial)
+    wanted = estimand or (Estimand.IMPLICIT if bilevel else Estimand.UNROLLED)
+    return min(truths(case, wanted, draws), key=lambda truth: truth.error)
+
+
+def compare_methods(
+    case: Case,
+    budget: int,
+    estimand: Estimand | None = None,
+    draws: Draws = SEED_ZERO,
+    methods: tuple[Method, ...] = METHODS,
+) -> Iterator[Point | MethodComparison]:
+    """Run every method at doubling settings up to a budget.
+
+    Args:
+        case: the problem.
+        budget: the most derivative evaluations of one run.
+        estimand: the truth to compare with; by default `truth_of` chooses.
+        draws: of the methods that draw.
+        methods: which.
+
+    Yields:
+        Each point as it is finished, and the comparison at the end.
+
+    Raises:
+        ArgumentError: for a budget below 8, or a truth that no oracle knows.
+    """
+    require(budget >= 8, "budget", "be at least 8", budget, "allow a few evaluations")
+    truth = truth_of(case, estimand, draws)
+    size = float(truth.value.norm())
+    points: list[Point] = []
+    for method in methods:
+        if not _fits(method, case):
+            continue
+        steps = 1 if truth.estimand is not Estimand.UNROLLED else case.schedule.steps
+        while True:
+            point = _run(method, case, steps, truth, draws)
+            if point.evaluations > budget:
+                break
+            points.append(point)
+            yield point
+            # The unrolled truth is one of T steps: there is no other setting to try.
+            if point.error is None or truth.estimand is Estimand.UNROLLED:
+                break
+            steps *= 2
+    floor = truth.error / size if size > 0 else truth.error
+    yield MethodComparison(case.name, truth.estimand, truth.oracle, floor, tuple(points))
+
+
+def _fits(method: Method, case: Case) -> bool:
+    n, p = case.problem.initial(case.lam).numel(), case.lam.numel()
+    if method.dense and n * max(n, p) > LARGEST_DENSE:
+        return False
+    return method.any_start or isinstance(case.problem.initial, FixedInitial)
+
+
+def _run(method: Method, case: Case, steps: int, truth: Truth, draws: Draws) -> Point:
+    """One run, counted."""
+    estimator = method.make(case.dynamics.step_size, steps)
+    try:
+        with LiveBytes() as live:
+            result = estimator.estimate(case.problem, case.lam, draws)
+    except RefbloError as error:
+        return Point(method.name, steps, 0, 0, None, str(error))
+    if result.status in DIVERGED or result.estimate is None:
+        return Point(method.name, steps, result.cost.total, live.peak, None, result.status.value)
+    value = result.estimate.detach().cpu().to(torch.float64)
+    known = truth.value.detach().cpu().to(torch.float64)
+    size = float(known.norm())
+    distance = float((value - known).norm()) / (size if size > 0 else 1.0)
+    return Point(method.name, steps, result.cost.total, live.peak, distance)

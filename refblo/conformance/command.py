@@ -1,0 +1,118 @@
+"""`refblo check`."""
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+
+from refblo.conformance.suite.expected import read
+from refblo.conformance.suite.present import lines, table, to_html, to_json
+from refblo.conformance.suite.process import Limits
+from refblo.conformance.suite.rows import Row
+from refblo.conformance.suite.run import Settings, run
+from refblo.conformance.suite.target import split
+from refblo.conformance.suite.view import FRAMEWORKS
+
+
+@click.command()
+@click.argument("target")
+@click.option(
+    "--framework",
+    type=click.Choice(FRAMEWORKS),
+    default="torch",
+    show_default=True,
+    help="Its array library.",
+)
+@click.option(
+    "--estimand",
+    type=click.Choice(("unrolled", "pathwise", "implicit", "gibbs")),
+    help="Only this one; otherwise all that the target declares.",
+)
+@click.option(
+    "--profile",
+    type=click.Choice(("quick", "full")),
+    default="quick",
+    show_default=True,
+    help="quick: within a minute; full: more points, more seeds, every truth confirmed by differences.",
+)
+@click.option(
+    "--entry", "entries", multiple=True, help="Only this entry of the catalogue; may be repeated."
+)
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write the result as JSON."
+)
+@click.option(
+    "--html", "html_path", type=click.Path(path_type=Path), help="Write a self-contained page."
+)
+@click.option(
+    "--expected-failures",
+    "expected_path",
+    type=click.Path(path_type=Path),
+    help='A TOML file of "row" = "reason".',
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all draws."
+)
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(min=0.1),
+    default=20.0,
+    show_default=True,
+    help="Seconds a call may take.",
+)
+@click.option(
+    "--memory-limit",
+    type=click.FloatRange(min=0.01),
+    default=4.0,
+    show_default=True,
+    help="GiB that the target's process may grow by.",
+)
+def check(
+    target: str,
+    framework: str,
+    estimand: str | None,
+    profile: str,
+    entries: tuple[str, ...],
+    json_path: Path | None,
+    html_path: Path | None,
+    expected_path: Path | None,
+    seed: int,
+    time_limit: float,
+    memory_limit: float,
+) -> int:
+    """Check TARGET, a hypergradient of your own: package.module:function or file.py:function.
+
+    It is called with small problems whose truth is known, in a process of its own. The answer is a
+    verdict for each, and the name of the mistake where there is one. Exit status 0 if nothing speaks
+    against it, 1 otherwise, 2 if the command line is wrong.
+    """
+    split(target)
+    settings = Settings(
+        target=target,
+        framework=framework,
+        estimand=estimand,
+        full=profile == "full",
+        seed=seed,
+        limits=Limits(seconds=time_limit, memory=int(memory_limit * 2**30)),
+        expected=() if expected_path is None else read(expected_path),
+        entries=entries,
+    )
+    errors = Console(stderr=True)
+    with Progress(console=errors, transient=True) as progress:
+        task = progress.add_task("checking", total=None)
+
+        def watch(row: Row, planned: int) -> None:
+            progress.update(task, total=planned, advance=1, description=row.name)
+
+        result = run(settings, watch)
+    console = Console()
+    if result.rows:
+        console.print(table(result))
+    for line in lines(result):
+        # Not through the console's markup: a message may hold brackets.
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for path, text in ((json_path, to_json), (html_path, to_html)):
+        if path is not None:
+            path.write_text(text(result), encoding="utf-8")
+    return 0 if result.passed else 1

@@ -1,0 +1,37 @@
+"""Right, but for another estimand: the disagreement that is no bug."""
+
+from collections.abc import Iterator
+
+from refblo.chain import Schedule
+from refblo.conformance.diagnosis.setting import Candidate, Subject
+from refblo.conformance.diagnosis.trace import Trace, numpy_of, sweep
+from refblo.conformance.program import rebuilt
+from refblo.types import Estimand
+
+
+def candidates(subject: Subject) -> Iterator[Candidate]:
+    """The other estimands of the same problem."""
+    steps = subject.program.schedule.steps
+    if subject.implicit:
+        trace = subject.trace
+        yield Candidate(
+            "another estimand",
+            trace.direct() + sweep(trace).total,
+            f"it is the unrolled hypergradient after {steps} steps, not the implicit one",
+        )
+        return
+    if subject.root is not None:
+        yield Candidate(
+            "another estimand",
+            numpy_of(subject.root.direct + subject.root.indirect()),
+            "it is the implicit hypergradient, not that of the run",
+        )
+    if subject.estimand is Estimand.PATHWISE and subject.program.schedule.samples > 1:
+        program = rebuilt(subject.program, schedule=Schedule.last(steps))
+        if program is not None:
+            other = Trace(program, subject.trace.states)
+            yield Candidate(
+                "another estimand",
+                other.direct() + sweep(other).total,
+                "it is the unrolled hypergradient of the last iterate, not the mean over the samples",
+            )

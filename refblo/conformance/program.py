@@ -1,0 +1,168 @@
+"""What a hypergradient is the derivative of: an inner run as pure functions on flat vectors.
+
+The state z holds θ in its first n entries and whatever the optimiser keeps behind them:
+z⁰ = start(λ), z^{t+1} = Φ_t(λ, z^t), and the outer objective is (1/M) Σ_{m>B} f_m(λ, z^m).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from refblo.chain import Schedule
+from refblo.conformance.rules import Rule
+
+Batches = Sequence[Tensor] | None
+Flat = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""A loss (lam, theta, batch) ↦ scalar on flat vectors."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Frozen:
+    """The randomness of a run, drawn beforehand.
+
+    Attributes:
+        noise: what is added to θ at each step, shape (T, n), or None.
+        inner_batches: entry t is what transition t sees, or None.
+        outer_batches: entry m is what the outer loss sees at iterate m (0 … T), or None.
+    """
+
+    noise: Float[Tensor, "T n"] | None = None
+    inner_batches: Batches = None
+    outer_batches: Batches = None
+
+    @property
+    def anything(self) -> bool:
+        """Whether there is any randomness."""
+        return not (
+            self.noise is None and self.inner_batches is None and self.outer_batches is None
+        )
+
+    def inner(self, step: int) -> Tensor | None:
+        """The batch of one transition."""
+        return None if self.inner_batches is None else self.inner_batches[step]
+
+    def outer(self, step: int) -> Tensor | None:
+        """The batch of the outer loss at one iterate."""
+        return None if self.outer_batches is None else self.outer_batches[step]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Losses:
+    """What a program with a known rule is made of, so that variants of it can be built.
+
+    Attributes:
+        inner: L_T.
+        outer: f.
+        initial: λ ↦ θ⁰.
+        rule: the optimiser.
+        frozen: the randomness.
+    """
+
+    inner: Flat
+    outer: Flat
+    initial: Callable[[Tensor], Tensor]
+    rule: Rule
+    frozen: Frozen
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Program:
+    """An inner run with its outer objective.
+
+    Attributes:
+        lam: λ, shape (p,).
+        start: λ ↦ z⁰, shape (N,).
+        transition: (λ, z, t) ↦ z^{t+1}.
+        outer: (λ, z, m) ↦ scalar, the outer loss at iterate m.
+        schedule: B and M.
+        size: n, how many entries of z are θ; the first ones.
+        losses: what it was built from, where the rule is known.
+    """
+
+    lam: Float[Tensor, " p"]
+    start: Callable[[Tensor], Tensor]
+    transition: Callable[[Tensor, Tensor, int], Tensor]
+    outer: Callable[[Tensor, Tensor, int], Tensor]
+    schedule: Schedule
+    size: int
+    losses: Losses | None = None
+
+    def at(self, lam: Float[Tensor, " p"]) -> "Program":
+        """The same program at another λ."""
+        return replace(self, lam=lam)
+
+    def states(self, lam: Float[Tensor, " p"]) -> list[Float[Tensor, " N"]]:
+        """z⁰ … z^T, detached."""
+        found = [self.start(leaf(lam)).detach()]
+        for step in range(self.schedule.steps):
+            found.append(self.transition(leaf(lam), leaf(found[-1]), step).detach())
+        return found
+
+    def objective(self, lam: Float[Tensor, " p"]) -> float:
+        """(1/M) Σ_{m>B} f_m(λ, z^m), a number."""
+        state = self.start(leaf(lam)).detach()
+        total = 0.0
+        for step in range(self.schedule.steps):
+            state = self.transition(leaf(lam), leaf(state), step).detach()
+            if self.schedule.sampled(step + 1):
+                total += float(self.outer(leaf(lam), leaf(state), step + 1).detach())
+        return total / self.schedule.samples
+
+
+def leaf(vector: Tensor) -> Tensor:
+    """The same numbers as a leaf: a caller's own transition may call autograd on its arguments."""
+    return vector.detach().clone().requires_grad_()
+
+
+def build(losses: Losses, lam: Float[Tensor, " p"], schedule: Schedule) -> Program:
+    """The program of a known rule on a problem's losses."""
+    rule, frozen = losses.rule, losses.frozen
+    size = losses.initial(lam.detach()).numel()
+
+    def transition(at: Tensor, state: Tensor, step: int) -> Tensor:
+        batch = frozen.inner(step)
+        gradient: Tensor = torch.func.grad(lambda theta: losses.inner(at, theta, batch))(
+            state[:size]
+        )
+        noise = None if frozen.noise is None else frozen.noise[step]
+        return rule.advance(state, gradient, step, noise)
+
+    return Program(
+        lam=lam.detach(),
+        start=lambda at: rule.state(losses.initial(at)),
+        transition=transition,
+        outer=lambda at, state, step: losses.outer(at, state[:size], frozen.outer(step)),
+        schedule=schedule,
+        size=size,
+        losses=losses,
+    )
+
+
+def rebuilt(
+    program: Program,
+    *,
+    frozen: Frozen | None = None,
+    rule: Rule | None = None,
+    schedule: Schedule | None = None,
+) -> Program | None:
+    """The same program with other randomness, another rule or another schedule; None if it cannot be.
+
+    A program made from a caller's own transition can only change its schedule.
+    """
+    if program.losses is None:
+        if frozen is None and rule is None:
+            return replace(program, schedule=schedule or program.schedule)
+        return None
+    losses = replace(
+        program.losses,
+        frozen=program.losses.frozen if frozen is None else frozen,
+        rule=program.losses.rule if rule is None else rule,
+    )
+    return build(losses, program.lam, schedule or program.schedule)

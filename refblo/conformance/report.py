@@ -1,0 +1,223 @@
+"""What a check answers: a verdict with its figures, and the exception that carries it."""
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+from typing import final
+
+import numpy as np
+from jaxtyping import Float64
+
+from refblo.conformance.diagnosis import Diagnosis
+from refblo.conformance.reference import Reference
+from refblo.errors import RefbloError
+from refblo.types import Estimand
+
+Array = np.ndarray
+
+
+class Verdict(Enum):
+    """What was found."""
+
+    RIGHT = "right"
+    WRONG = "wrong"
+    UNDECIDED = "undecided"
+
+
+@final
+@dataclass(frozen=True)
+class Margin:
+    """How far a hypergradient is from the truth and how far it may be, along the directions taken.
+
+    Attributes:
+        distance: the norm of the difference.
+        noise: what the oracles' error and rounding in the caller's dtype explain.
+        allowed: what is not accused: the largest of the noise, floor · scale, and noise + tolerance · scale.
+        scale: the norm of the truth (see `Reference.scale`).
+    """
+
+    distance: float
+    noise: float
+    allowed: float
+    scale: float
+
+    @property
+    def relative(self) -> float:
+        """Distance over scale."""
+        return _ratio(self.distance, self.scale)
+
+    @property
+    def floor(self) -> float:
+        """The smallest relative error that would be accused."""
+        return _ratio(self.allowed, self.scale)
+
+    @property
+    def right(self) -> bool:
+        """Whether the distance is allowed; a distance that is no number is not."""
+        return self.distance <= self.allowed
+
+
+def _ratio(part: float, whole: float) -> float:
+    if whole > 0:
+        return part / whole
+    return 0.0 if part == 0 else math.inf
+
+
+def margin(
+    observed: Float64[Array, " p"], reference: Reference, floor: float, tolerance: float
+) -> Margin:
+    """Compare a hypergradient with its reference.
+
+    Args:
+        observed: the hypergradient, shape (p,).
+        reference: the truth.
+        floor: the relative error below which nothing is accused.
+        tolerance: the relative error that the method itself declares.
+    """
+    distance = float(np.linalg.norm(reference.of(observed) - reference.value))
+    noise = float(np.linalg.norm(reference.rounding + reference.error))
+    scale = reference.scale
+    allowed = max(noise + tolerance * scale, floor * scale)
+    return Margin(distance, noise, allowed, scale)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Report:
+    """The answer of `hypergradcheck`.
+
+    Attributes:
+        verdict: what was found.
+        estimand: what it was judged as an estimate of.
+        error: the distance from the truth along the directions taken, as a norm.
+        bound: how large that may be.
+        relative_error: the error over the truth's norm.
+        floor: the smallest relative error that this check would have accused.
+        floor_wanted: the one that was asked for.
+        directions: along how many directions it was judged; the number of hyperparameters if all.
+        exhaustive: whether these are all coordinates.
+        miss_rate: the chance that an error of ten times the floor goes unseen; 0 if exhaustive.
+        direction: a unit vector along which the error is large, shape (p,).
+        observed_slope: the returned hypergradient along it.
+        true_slope: what it should be along it.
+        confirmed: how far the two oracles are apart, relative.
+        diagnosis: the mistake, where there is one.
+        findings: what else was noticed.
+    """
+
+    verdict: Verdict
+    estimand: Estimand
+    error: float
+    bound: float
+    relative_error: float
+    floor: float
+    floor_wanted: float
+    directions: int
+    exhaustive: bool
+    miss_rate: float
+    direction: Float64[Array, " p"]
+    observed_slope: float
+    true_slope: float
+    confirmed: float
+    diagnosis: Diagnosis | None = None
+    findings: tuple[str, ...] = ()
+
+    @property
+    def right(self) -> bool:
+        """Whether the hypergradient is right."""
+        return self.verdict is Verdict.RIGHT
+
+    def describe(self) -> str:
+        """The report in a few lines."""
+        along = (
+            f"all {self.directions} coordinates of lam"
+            if self.exhaustive
+            else f"{self.directions} random directions"
+        )
+        lines = [
+            f"the hypergradient is {self.verdict.value} as an estimate of the {self.estimand.value} one",
+            f"relative error {self.relative_error:.2e} (norm {self.error:.2e}, allowed "
+            f"{self.bound:.2e}) over {along}",
+            f"an error above {self.floor:.1e} relative is seen"
+            + (
+                ""
+                if self.exhaustive
+                else f"; one ten times larger is missed with chance {self.miss_rate:.0e}"
+            ),
+            f"differentiation and finite differences agree to {self.confirmed:.1e}",
+        ]
+        if self.verdict is Verdict.WRONG:
+            lines.append(
+                f"along the direction where it shows: {self.observed_slope:.10g}, should be "
+                f"{self.true_slope:.10g}"
+            )
+        if self.verdict is Verdict.UNDECIDED:
+            lines.append(
+                f"no error is seen, but one of {self.floor_wanted:.1e}, the floor asked for, would "
+                "not be: rounding alone "
+                f"may be {self.floor:.1e}; use float64, or a better conditioned run"
+            )
+        lines.extend(self.findings)
+        if self.diagnosis is not None:
+            lines.append("diagnosis: " + self.diagnosis.describe())
+        return "\n".join(lines)
+
+
+@final
+class HypergradientMismatch(RefbloError, AssertionError):  # noqa: N818  (its public name says what happened)
+    """A hypergradient is not what it claims to estimate.
+
+    Attributes:
+        report: everything that is known.
+    """
+
+    def __init__(self, report: Report) -> None:
+        super().__init__(report.describe())
+        self.report = report
+
+    @property
+    def error(self) -> float:
+        """The norm of the error along the directions taken."""
+        return self.report.error
+
+    @property
+    def bound(self) -> float:
+        """How large it may be."""
+        return self.report.bound
+
+    @property
+    def direction(self) -> Float64[Array, " p"]:
+        """A unit vector along which the error is large, shape (p,)."""
+        return self.report.direction
+
+    @property
+    def diagnosis(self) -> Diagnosis | None:
+        """The mistake, where the hypergradient could be compared."""
+        return self.report.diagnosis
+
+
+def miss_rate(reference: Reference) -> float:
+    """The chance that k random directions all miss an error of ten times the floor.
+
+    The error's component along a random direction is Gaussian with the error's size as its standard
+    deviation, and each of the k must be below about a tenth of it: at most (0.1·√(2/π))^k.
+    """
+    if reference.exhaustive:
+        return 0.0
+    return float((0.1 * math.sqrt(2 / math.pi)) ** reference.directions.shape[1])
+
+
+def worst_direction(
+    observed: Float64[Array, " p"], reference: Reference
+) -> tuple[Float64[Array, " p"], float, float]:
+    """A unit vector along which the error is large, and the two slopes along it."""
+    seen = reference.of(observed)
+    difference = np.nan_to_num(seen - reference.value, nan=0.0, posinf=0.0, neginf=0.0)
+    size = float(np.linalg.norm(difference))
+    if reference.exhaustive:
+        along = difference / size if size > 0 else np.eye(seen.size)[0]
+        return along, float(seen @ along), float(reference.value @ along)
+    worst = int(np.argmax(np.abs(difference)))
+    column = reference.directions[:, worst]
+    norm = float(np.linalg.norm(column))
+    return column / norm, float(seen[worst]) / norm, float(reference.value[worst]) / norm

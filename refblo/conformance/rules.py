@@ -1,0 +1,123 @@
+"""Inner optimisers as differentiable transitions of a flat state.
+
+The state is θ followed by the optimiser's buffers: none for gradient descent, the velocity for momentum,
+the two moments for Adam. With g = ∂_θ L_T(λ, θ^t) + w θ^t (w the weight decay) and the added noise ν_t:
+
+- gradient descent and Langevin: θ ← θ − γ g + ν_t;
+- momentum μ: v ← μ v + g,  θ ← θ − γ v + ν_t (the form that torch.optim.SGD uses);
+- Adam: m ← β₁ m + (1 − β₁) g,  v ← β₂ v + (1 − β₂) g²,
+  θ ← θ − γ (m / (1 − β₁^{t+1})) / (√(v / (1 − β₂^{t+1})) + ε).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from refblo.errors import require
+
+
+@final
+@dataclass(frozen=True)
+class Rule:
+    """An inner optimiser.
+
+    Args:
+        step_size: γ > 0.
+        momentum: μ in [0, 1).
+        weight_decay: w ≥ 0, added by the optimiser and not part of the inner loss.
+        betas: (β₁, β₂) of Adam, or None for no Adam.
+        adam_epsilon: ε of Adam, outside the square root.
+        temperature: τ > 0, for Langevin dynamics.
+        noise_scale: κ ≥ 0, for Langevin dynamics.
+
+    Raises:
+        ArgumentError: if one of them is out of range, or momentum is asked for beside Adam.
+    """
+
+    step_size: float
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    betas: tuple[float, float] | None = None
+    adam_epsilon: float = 1e-8
+    temperature: float = 1.0
+    noise_scale: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("step_size", "temperature", "adam_epsilon"):
+            value = getattr(self, name)
+            good = math.isfinite(value) and value > 0
+            require(good, name, "be positive and finite", value, "choose a positive number")
+        for name in ("weight_decay", "noise_scale"):
+            value = getattr(self, name)
+            good = math.isfinite(value) and value >= 0
+            require(good, name, "be non-negative and finite", value, "use 0 for none")
+        factors = (self.momentum, *(self.betas or ()))
+        good = all(0 <= factor < 1 for factor in factors)
+        require(good, "momentum and betas", "lie in [0, 1)", factors, "choose such factors")
+        alone = self.betas is None or self.momentum == 0
+        require(alone, "momentum", "be 0 beside Adam", self.momentum, "Adam has its own: betas[0]")
+
+    @property
+    def epsilon(self) -> float:
+        """ε = 2τγ, the SGLD step."""
+        return 2 * self.temperature * self.step_size
+
+    @property
+    def noise(self) -> float:
+        """√ε κ, the standard deviation of one step's noise."""
+        return math.sqrt(self.epsilon) * self.noise_scale
+
+    @property
+    def buffers(self) -> int:
+        """How many vectors of θ's size the optimiser keeps."""
+        if self.betas is not None:
+            return 2
+        return 1 if self.momentum > 0 else 0
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is gradient descent or Langevin, and nothing else."""
+        return self.buffers == 0 and self.weight_decay == 0
+
+    def state(self, theta: Float[Tensor, " n"]) -> Float[Tensor, " N"]:
+        """The state at the start: θ⁰ and zero buffers."""
+        return torch.cat([theta, theta.new_zeros(self.buffers * theta.numel())])
+
+    def advance(
+        self,
+        state: Float[Tensor, " N"],
+        gradient: Float[Tensor, " n"],
+        step: int,
+        noise: Float[Tensor, " n"] | None,
+    ) -> Float[Tensor, " N"]:
+        """The next state, given ∂_θ L_T at this one; step counts from 0."""
+        n = gradient.numel()
+        theta = state[:n]
+        g = gradient + self.weight_decay * theta if self.weight_decay else gradient
+        added = 0.0 if noise is None else noise
+        if self.betas is not None:
+            first, second = self.betas
+            m = first * state[n : 2 * n] + (1 - first) * g
+            v = second * state[2 * n :] + (1 - second) * g * g
+            size = root(v / (1 - second ** (step + 1))) + self.adam_epsilon
+            moved = theta - self.step_size * (m / (1 - first ** (step + 1))) / size + added
+            return torch.cat([moved, m, v])
+        if self.momentum > 0:
+            v = self.momentum * state[n:] + g
+            return torch.cat([theta - self.step_size * v + added, v])
+        return theta - self.step_size * g + added
+
+
+def root(v: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """√v with derivative 0 at 0.
+
+    Adam's update as a function of the gradient g is g/(|g| + ε) near 0 at the first step, which has
+    derivative 1/ε there: the root contributes nothing. Autograd's own derivative of √v is infinite,
+    and turns it into NaN.
+    """
+    positive = v > 0
+    return torch.where(positive, torch.where(positive, v, torch.ones_like(v)).sqrt(), v)

@@ -1,0 +1,207 @@
+"""The truth of the implicit estimand: the root of a residual and its derivative.
+
+θ*(λ) is the root of r(λ, z) = 0, with r = ∂_θ L_T + w θ where the losses are known and r = z − Φ_0(λ, z)
+where only a transition is; then dz*/dλ = −(∂_z r)⁻¹ ∂_λ r by a dense solve. The second oracle finds
+the root again at displaced λ, by Newton's method, and takes differences of f.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from refblo.conformance.program import Program, leaf
+from refblo.errors import OracleError
+from refblo.noise import Draws, Stream
+
+Residual = Callable[[Tensor, Tensor], Tensor]
+
+_NEWTON_STEPS = 60
+_HALVINGS = 30
+_LARGEST = 2000  # entries of the state up to which a dense solve is made
+
+
+def residual_of(program: Program) -> tuple[Residual, int]:
+    """R and the size of its argument."""
+    losses = program.losses
+    if losses is None:
+        size = program.start(program.lam).numel()
+        return (lambda lam, z: z - program.transition(lam, z, 0)), size
+    decay = losses.rule.weight_decay
+
+    def stationarity(lam: Tensor, theta: Tensor) -> Tensor:
+        gradient: Tensor = torch.func.grad(lambda t: losses.inner(lam, t, None))(theta)
+        return gradient + decay * theta
+
+    return stationarity, program.size
+
+
+def outer_of(program: Program) -> Callable[[Tensor, Tensor], Tensor]:
+    """F at the root: the outer loss at the last iterate's batch."""
+    last = program.schedule.steps
+    return lambda lam, z: program.outer(lam, z, last)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """The implicit problem at its root.
+
+    Attributes:
+        root: z*.
+        hessian: ∂_z r, shape (N, N).
+        mixed: ∂_λ r, shape (N, p).
+        direct: ∂_λ f, shape (p,).
+        slope: ∂_z f, shape (N,).
+        residual: ‖r(λ, z*)‖ that is left.
+    """
+
+    root: Float[Tensor, " N"]
+    hessian: Float[Tensor, "N N"]
+    mixed: Float[Tensor, "N p"]
+    direct: Float[Tensor, " p"]
+    slope: Float[Tensor, " N"]
+    residual: float
+
+    def indirect(self) -> Float[Tensor, " p"]:
+        """−∂_z f (∂_z r)⁻¹ ∂_λ r."""
+        solved: Tensor = torch.linalg.solve(self.hessian.T, self.slope)
+        return -solved @ self.mixed
+
+
+def jacobians(
+    residual: Residual, lam: Tensor, z: Tensor
+) -> tuple[Tensor, Float[Tensor, "N N"], Float[Tensor, "N p"]]:
+    """R, ∂_z r and ∂_λ r."""
+    at_lam, at_z = leaf(lam), leaf(z)
+    value = residual(at_lam, at_z)
+    if not value.requires_grad:
+        raise OracleError(
+            "inner must have a gradient that depends on theta, got one without a graph; look for "
+            ".detach()"
+        )
+    rows = [
+        torch.autograd.grad(
+            value[i], (at_z, at_lam), retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        for i in range(value.numel())
+    ]
+    by_z, by_lam = (torch.stack([row[k] for row in rows]) for k in range(2))
+    return value.detach(), by_z, by_lam
+
+
+def find_root(residual: Residual, lam: Tensor, z: Tensor) -> Tensor:
+    """The root by Newton's method with halved steps, from z.
+
+    Raises:
+        OracleError: if the method gets stuck away from a root.
+    """
+    value, by_z, _ = jacobians(residual, lam, z)
+    norm = float(value.norm())
+    stalled = 0
+    for _ in range(_NEWTON_STEPS):
+        if norm == 0 or stalled >= 2:
+            break
+        step, info = torch.linalg.solve_ex(by_z, value)
+        if int(info):
+            raise OracleError(
+                "the inner problem must have an isolated solution, got a singular Hessian at its "
+                "iterate; add a "
+                "regulariser, or ask for the unrolled estimand"
+            )
+        length = 1.0
+        for _ in range(_HALVINGS):
+            candidate = z - length * step
+            trial = float(residual(lam, candidate).detach().norm())
+            if trial < norm:
+                break
+            length /= 2
+        else:
+            break
+        stalled = stalled + 1 if trial > norm / 4 and length == 1.0 else 0
+        z = candidate
+        value, by_z, _ = jacobians(residual, lam, z)
+        norm = float(value.norm())
+    size = float(by_z.abs().max()) * max(1.0, float(z.abs().max()))
+    if not norm <= 1e3 * torch.finfo(lam.dtype).eps * size * z.numel():
+        raise OracleError(
+            "the inner problem must have a solution near the end of the run, got stuck with a "
+            f"residual of {norm:.1e}; "
+            "run more steps, lower the step size, or ask for the unrolled estimand"
+        )
+    return z.detach()
+
+
+def linearise(program: Program) -> Linear:
+    """The root that the run leads to, and the derivatives there.
+
+    Raises:
+        OracleError: if there is none, or the state is too large for a dense solve.
+    """
+    residual, size = residual_of(program)
+    if size > _LARGEST:
+        raise OracleError(
+            f"theta must have at most {_LARGEST} entries for the implicit estimand, got {size}; "
+            "check a smaller "
+            "instance of the same code"
+        )
+    start = program.states(program.lam)[-1][:size]
+    root = find_root(residual, program.lam, start)
+    value, by_z, by_lam = jacobians(residual, program.lam, root)
+    eigenvalues = torch.linalg.eigvals(by_z).real
+    if bool((eigenvalues < 0).any()) and program.losses is not None:
+        raise OracleError(
+            "the inner run must lead to a minimum, got a saddle point; start nearer to one, or ask "
+            "for the unrolled "
+            "estimand"
+        )
+    direct, slope = outer_gradients(program, program.lam, root)
+    return Linear(root, by_z, by_lam, direct, slope, float(value.norm()))
+
+
+def outer_gradients(program: Program, lam: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    """(∂_λ f, ∂_z f) at the last iterate's batch."""
+    at_lam, at_z = leaf(lam), leaf(z)
+    value = outer_of(program)(at_lam, at_z)
+    by_lam, by_z = torch.autograd.grad(
+        value, (at_lam, at_z), allow_unused=True, materialize_grads=True
+    )
+    return by_lam, by_z
+
+
+def replicas(
+    program: Program, base: Linear, draws: Draws, ulp: float, count: int
+) -> list[tuple[Tensor, Tensor]]:
+    """(direct, indirect) again with everything that enters the solve perturbed by ulps."""
+    residual, _ = residual_of(program)
+    found = []
+    for replica in range(count):
+
+        def moved(x: Tensor, which: int, now: int = replica) -> Tensor:
+            noise = draws.uniform(Stream.ROUNDING, 8 * now + which, tuple(x.shape), -ulp, ulp)
+            return x * (1 + noise.to(x))
+
+        lam, root = moved(program.lam, 0), moved(base.root, 1)
+        _, by_z, by_lam = jacobians(residual, lam, root)
+        direct, slope = outer_gradients(program, lam, root)
+        linear = Linear(root, moved(by_z, 2), moved(by_lam, 3), direct, moved(slope, 4), 0.0)
+        found.append((moved(direct, 5), linear.indirect()))
+    return found
+
+
+def implicit_objective(program: Program, base: Linear) -> Callable[[Tensor], float]:
+    """λ ↦ f(λ, z*(λ)), the root found again from the one at the program's own λ."""
+    residual, _ = residual_of(program)
+    outer = outer_of(program)
+
+    def objective(lam: Tensor) -> float:
+        try:
+            root = find_root(residual, lam, base.root)
+        except OracleError:
+            return float("nan")
+        return float(outer(leaf(lam), leaf(root)).detach())
+
+    return objective

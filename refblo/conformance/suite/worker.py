@@ -1,0 +1,204 @@
+"""The process that a target runs in: one JSON line in, one out, nothing pickled.
+
+The messages have their own file descriptors: what the target prints goes to a file, and it has no
+standard input to wait on. Started by `refblo.conformance.suite.process`.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import resource
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from refblo.conformance.catalogue import Entry, entries
+from refblo.conformance.suite.target import declared, load
+from refblo.conformance.suite.view import Framework, Views, arrays_of, as_numpy, framework
+from refblo.errors import RefbloError
+from refblo.types import Estimand
+
+Message = dict[str, Any]
+_TEXT = 2000  # characters of a message that are kept
+
+
+def main(arguments: list[str]) -> int:
+    """Serve calls until the input ends.
+
+    Args:
+        arguments: the target, the framework, and the bytes that it may allocate.
+    """
+    text, library_name, memory = arguments[0], arguments[1], int(arguments[2])
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    requests, answers, printed = _own_channels()
+    try:
+        with contextlib.ExitStack() as stack:
+            stack.callback(answers.flush)
+            _serve(text, library_name, memory, requests, answers, printed)
+    except BrokenPipeError:
+        return 1
+    return 0
+
+
+def _end_with(parent: int) -> None:
+    """End when the parent has: a target that hangs must not outlive a check that was interrupted."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _own_channels() -> tuple[IO[str], IO[str], IO[bytes]]:
+    """Move the messages away from what a target may print to and read from."""
+    requests = os.fdopen(os.dup(0), "r", encoding="utf-8")
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    printed = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the process)
+    os.dup2(printed.fileno(), 1)
+    sys.stdout = os.fdopen(1, "w", encoding="utf-8", errors="replace", buffering=1, closefd=False)
+    return requests, answers, printed
+
+
+def _serve(
+    text: str,
+    library_name: str,
+    memory: int,
+    requests: IO[str],
+    answers: IO[str],
+    printed: IO[bytes],
+) -> None:
+    # The library comes first: what it takes is not the target's.
+    library = framework(library_name, "float64")
+    _limit(memory)
+    terms = None
+    function, first = _guarded(lambda: load(text))
+    if function is not None:
+        found, first = _guarded(lambda: declared(function))
+        if found is not None:
+            first = {"status": "ready", "declared": dataclasses.asdict(found)}
+            library = framework(library_name, found.dtype)
+            terms = found.terms
+    first["printed"] = _taken(printed)
+    _send(answers, first)
+    if first["status"] != "ready":
+        return
+    known = {entry.name: entry for entry in entries()}
+    kept: dict[str, Views] = {}
+    for line in requests:
+        request: Message = json.loads(line)
+        entry = known[request["entry"]]
+        if entry.name not in kept:
+            kept[entry.name] = Views(entry, library, terms)
+        _send(answers, _answer(function, kept[entry.name], entry, library, request, printed))
+
+
+def _answer(
+    function: Callable[[Any], Any],
+    views: Views,
+    entry: Entry,
+    library: Framework,
+    request: Message,
+    printed: IO[bytes],
+) -> Message:
+    estimand = Estimand(request["estimand"])
+    lam = np.array([float(number) for number in request["lam"]], dtype=np.float64)
+    view = views.at(lam, estimand, request["seed"], own_noise=request["own_noise"])
+    before = arrays_of(view)
+    data = {name: array.copy() for name, array in entry.statement.data.items()}
+    started = time.perf_counter()
+    result, answer = _guarded(lambda: function(view))
+    answer["seconds"] = time.perf_counter() - started
+    if answer["status"] == "returned":
+        answer |= _described(result, library)
+    after = arrays_of(view)
+    answer["mutated"] = [
+        name
+        for name, array in before.items()
+        if not np.array_equal(array, after[name], equal_nan=True)
+    ] + [
+        f"data[{name!r}]"
+        for name, array in data.items()
+        if not np.array_equal(array, entry.statement.data[name])
+    ]
+    answer["printed"] = _taken(printed)
+    return answer
+
+
+def _described(result: object, library: Framework) -> Message:
+    """The returned vector, or what it is instead."""
+    kind = f"{type(result).__module__}.{type(result).__qualname__}"
+    expected = {"torch": "torch.", "jax": "jax", "numpy": "numpy."}[library.name]
+    if not kind.startswith(expected) or not hasattr(result, "shape"):
+        return {"status": "type", "message": kind}
+    array = as_numpy(result)
+    if not np.issubdtype(array.dtype, np.floating):
+        return {"status": "type", "message": f"{kind} of dtype {array.dtype}"}
+    return {
+        "value": [repr(float(x)) for x in array.astype(np.float64).ravel()],
+        "shape": list(array.shape),
+        "dtype": str(array.dtype),
+    }
+
+
+def _guarded(call: Callable[[], Any]) -> tuple[Any, Message]:
+    """The result of a call, and how it ended."""
+    try:
+        return call(), {"status": "returned"}
+    except SystemExit as error:
+        return None, {"status": "exits", "message": f"status {error.code!r}"}
+    except RefbloError as error:
+        # Said by `target`, about the target: nobody needs to know where.
+        return None, {"status": "refused", "message": str(error)[:_TEXT]}
+    except MemoryError as error:
+        return None, {"status": "memory", "message": _told(error)}
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        out_of_memory = "allocate memory" in str(error) or "RESOURCE_EXHAUSTED" in str(error)
+        return None, {"status": "memory" if out_of_memory else "raised", "message": _told(error)}
+
+
+def _told(error: BaseException) -> str:
+    """The exception and where it was raised, in a line or two."""
+    frames = traceback.extract_tb(error.__traceback__)
+    # The last frame of the target's own: what comes after it is a library's.
+    where = f" (line {frames[-1].lineno} of {Path(frames[-1].filename).name})" if frames else ""
+    return f"{type(error).__name__}: {error}{where}"[:_TEXT]
+
+
+def _limit(memory: int) -> None:
+    """Let the process grow by so many bytes from here."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    used = 0
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        used = int(statm.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + memory, used + memory))
+
+
+def _taken(printed: IO[bytes]) -> str:
+    """What was printed since the last time."""
+    with contextlib.suppress(ValueError, OSError):
+        sys.stdout.flush()
+    printed.seek(0)
+    text = printed.read(_TEXT)
+    printed.seek(0)
+    printed.truncate()
+    return text.decode("utf-8", errors="replace")
+
+
+def _send(answers: IO[str], message: Message) -> None:
+    answers.write(json.dumps(message) + "\n")
+    answers.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

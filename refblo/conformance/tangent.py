@@ -1,0 +1,211 @@
+"""The first oracle: one directional forward tangent, pushed along the run.
+
+s⁰ = dz⁰/dλ u, s^{t+1} = ∂_zΦ_t s^t + ∂_λΦ_t u, and the derivative along u is
+(1/M) Σ_{m>B} (∂_λ f_m u + ∂_z f_m s^m): memory O(N) for any p and T. The two sums, the direct and the
+indirect part, are kept apart. Several tangents, and replicas of the run under perturbations of ulp
+size (Monte Carlo arithmetic, see `refblo.oracles.forward_mode`), go along side by side where torch can
+batch the caller's functions, and one after another where it cannot.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+import torch
+import torch.autograd.forward_ad as forward
+from jaxtyping import Float
+from torch import Tensor
+
+from refblo.conformance.program import Program, leaf
+from refblo.noise import Draws, Stream
+
+Function = Callable[[Tensor, Tensor], Tensor]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """Directional derivatives by part, a row a replica (row 0 unperturbed), shape (R + 1, k).
+
+    Attributes:
+        direct: ∂_λ f u, averaged over the samples.
+        indirect: ∂_z f s, likewise.
+    """
+
+    direct: Float[Tensor, "runs k"]
+    indirect: Float[Tensor, "runs k"]
+
+
+def push(
+    function: Function, at: tuple[Tensor, Tensor], along: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """A function's value and its derivative along a tangent, for any function that torch differentiates.
+
+    Forward mode; where an operation has none, the derivative of the reverse pass by its weight.
+    """
+    try:
+        with forward.dual_level():
+            duals = [_dual(x, t) for x, t in zip(at, along, strict=True)]
+            value, tangent = _parts(function(duals[0], duals[1]))
+            if tangent is None:
+                tangent = torch.zeros_like(value)
+            return value.detach(), tangent.detach()
+    except (NotImplementedError, RuntimeError) as error:
+        if "forward" not in str(error) and "jvp" not in str(error):
+            raise
+    return _push_by_reverse(function, at, along)
+
+
+def _dual(x: Tensor, tangent: Tensor) -> Tensor:
+    dual: Tensor = forward.make_dual(leaf(x), tangent.detach())  # type: ignore[no-untyped-call]  # torch's own
+    return dual
+
+
+def _parts(dual: Tensor) -> tuple[Tensor, Tensor | None]:
+    parts: tuple[Tensor, Tensor | None] = forward.unpack_dual(dual)  # type: ignore[no-untyped-call]  # torch's own
+    return parts
+
+
+def _push_by_reverse(
+    function: Function, at: tuple[Tensor, Tensor], along: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    inputs = tuple(leaf(x) for x in at)
+    value = function(inputs[0], inputs[1])
+    weight = torch.zeros_like(value, requires_grad=True)
+    if not value.requires_grad:
+        return value.detach(), torch.zeros_like(value).detach()
+    pulled = torch.autograd.grad(
+        value, inputs, weight, create_graph=True, allow_unused=True, materialize_grads=True
+    )
+    inner = sum(((x * t).sum() for x, t in zip(pulled, along, strict=True)), value.new_zeros(()))
+    if not inner.requires_grad:
+        return value.detach(), torch.zeros_like(value).detach()
+    (tangent,) = torch.autograd.grad(inner, weight, allow_unused=True, materialize_grads=True)
+    return value.detach(), tangent.detach()
+
+
+def directional(
+    program: Program,
+    directions: Float[Tensor, "p k"],
+    draws: Draws,
+    ulp: float,
+    replicas: int,
+) -> Parts:
+    """Directional derivatives of the program, with replicas that show what rounding does to them.
+
+    Args:
+        program: the program.
+        directions: columns u.
+        draws: of the perturbations.
+        ulp: their size, relative.
+        replicas: how many perturbed runs.
+    """
+    runs = replicas + 1
+    rows = [(r, j) for r in range(runs) for j in range(directions.shape[1])]
+    lams = torch.stack([program.lam for _ in rows])
+    tangents = torch.stack([directions[:, j] for _, j in rows])
+    spared = torch.tensor([r == 0 for r, _ in rows])
+    arguments = (program, lams, tangents, draws, ulp, spared)
+    if len(rows) * program.lam.numel() > _BATCHED_ENTRIES:
+        # Memory stays that of one tangent: a row at a time, with draws of its own.
+        single = [
+            _run(
+                program,
+                lams[i : i + 1],
+                tangents[i : i + 1],
+                draws,
+                ulp,
+                spared[i : i + 1],
+                _loop,
+                i,
+            )
+            for i in range(len(rows))
+        ]
+        result = (torch.cat([d for d, _ in single]), torch.cat([s for _, s in single]))
+    else:
+        try:
+            result = _run(*arguments, _batched)
+        except Exception:
+            result = _run(*arguments, _loop)
+    direct, indirect = (part.reshape(runs, -1) for part in result)
+    return Parts(direct, indirect)
+
+
+_BATCHED_ENTRIES = 2**18
+"""Up to how many entries of λ, over all rows, the rows are pushed side by side."""
+
+
+_STAGES = 6  # perturbations of a step, at most
+
+_Pusher = Callable[[Function, tuple[Tensor, Tensor], tuple[Tensor, Tensor]], tuple[Tensor, Tensor]]
+
+
+def _batched(
+    function: Function, at: tuple[Tensor, Tensor], along: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """`push` for rows at once by torch.func."""
+
+    def one(x: Tensor, y: Tensor, u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        pushed: tuple[Tensor, Tensor] = torch.func.jvp(function, (x, y), (u, s))  # type: ignore[assignment]  # annotated for has_aux too
+        return pushed
+
+    result: tuple[Tensor, Tensor] = torch.func.vmap(one)(*at, *along)
+    return result[0].detach(), result[1].detach()
+
+
+def _loop(
+    function: Function, at: tuple[Tensor, Tensor], along: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """`push` for rows one after another."""
+    found = [push(function, (x, y), (u, s)) for x, y, u, s in zip(*at, *along, strict=True)]
+    return torch.stack([value for value, _ in found]), torch.stack([t for _, t in found])
+
+
+def _run(
+    program: Program,
+    lams: Float[Tensor, "rows p"],
+    us: Float[Tensor, "rows p"],
+    draws: Draws,
+    ulp: float,
+    spared: Tensor,
+    pusher: _Pusher,
+    row: int = 0,
+) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
+    counter = row * _STAGES * (program.schedule.steps + 1)
+    replicated = not bool(spared.all())
+
+    def perturb(*tensors: Tensor) -> tuple[Tensor, ...]:
+        nonlocal counter
+        counter += 1
+        if not replicated:
+            return tensors
+        sizes = [tensor.numel() for tensor in tensors]
+        drawn = draws.uniform(Stream.ROUNDING, counter, (sum(sizes),), -ulp, ulp)
+        moved = []
+        for tensor, part in zip(tensors, torch.split(drawn.to(tensors[0]), sizes), strict=True):
+            factors = part.view(tensor.shape).clone()
+            factors[spared] = 0
+            moved.append(torch.addcmul(tensor, tensor, factors))
+        return tuple(moved)
+
+    zeros = torch.zeros_like(lams)
+    states, tangents = pusher(lambda x, _: program.start(x), (lams, lams), (us, zeros))
+    direct = lams.new_zeros(len(lams))
+    indirect = lams.new_zeros(len(lams))
+    none = torch.zeros_like(states)
+    for step in range(program.schedule.steps):
+
+        def advance(x: Tensor, z: Tensor, now: int = step) -> Tensor:
+            return program.transition(x, z, now)
+
+        at_lam, at_state, s = perturb(lams, states, tangents)
+        states, tangents = perturb(*pusher(advance, (at_lam, at_state), (us, s)))
+        if program.schedule.sampled(step + 1):
+
+            def measure(x: Tensor, z: Tensor, now: int = step + 1) -> Tensor:
+                return program.outer(x, z, now)
+
+            at_lam, at_state, s = perturb(lams, states, tangents)
+            direct = direct + perturb(pusher(measure, (at_lam, at_state), (us, none))[1])[0]
+            indirect = indirect + perturb(pusher(measure, (at_lam, at_state), (zeros, s))[1])[0]
+    return direct / program.schedule.samples, indirect / program.schedule.samples

@@ -1,0 +1,1 @@
+"""The contracts: what each estimator claims, and how the claim is checked."""

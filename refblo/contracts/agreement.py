@@ -1,0 +1,45 @@
+"""The truths themselves: every two oracles of an estimand agree within the sum of their errors."""
+
+from itertools import combinations
+
+from refblo.compare import compare
+from refblo.contracts.contract import Context, Contract, Finding
+from refblo.contracts.exact import margin
+from refblo.contracts.implicit import has_minimiser
+from refblo.contracts.relations import Exact
+from refblo.oracles import ORACLES
+from refblo.problems.case import Case
+from refblo.types import Estimand
+
+NAME = "oracles"
+"""What stands in the estimator's column: what is judged here is the judges."""
+
+
+def agreement(estimand: Estimand) -> Contract:
+    """Independent ways to one truth lead to one truth."""
+
+    def check(case: Case, context: Context) -> Finding:
+        known = context.known(case, estimand).truths
+        comparisons = tuple(
+            compare(one.value, other, one.error) for one, other in combinations(known, 2)
+        )
+        return Finding(Exact().judge(max(comparisons, key=margin)), comparisons)
+
+    def applies(case: Case) -> bool:
+        if estimand is Estimand.UNROLLED:
+            # The pathwise program contains it: with one sample they are the same.
+            return False
+        if estimand is Estimand.IMPLICIT and not (
+            "strongly convex" in case.tags or has_minimiser(case)
+        ):
+            return False
+        return sum(oracle.applies(case, estimand) for oracle in ORACLES) >= 2
+
+    return Contract(
+        name=f"{NAME}: agree, {estimand.value}",
+        estimator=NAME,
+        relation="Exact",
+        claim=f"every two oracles of the {estimand.value} hypergradient agree within their errors",
+        applies=applies,
+        check=check,
+    )

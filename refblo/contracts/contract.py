@@ -1,0 +1,134 @@
+"""A contract: an estimator, a relation, where it applies, and how it is checked."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol, final, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from refblo.chain import Langevin, Schedule
+from refblo.compare import Comparison
+from refblo.contracts.relations import Judgement
+from refblo.cost import Evaluations
+from refblo.estimators import Estimator
+from refblo.noise import Draws
+from refblo.problems.case import Case
+from refblo.types import Estimand, Lam, Truth
+
+
+@final
+@dataclass(frozen=True)
+class Curve:
+    """A line of a plot: an error against the parameter that was swept.
+
+    Attributes:
+        parameter: the name of the abscissa.
+        label: of the line.
+        at: abscissae.
+        errors: ordinates, relative to the truth's norm where that is not zero.
+        predicted: the predicted ordinates, or None.
+    """
+
+    parameter: str
+    label: str
+    at: tuple[float, ...]
+    errors: tuple[float, ...]
+    predicted: tuple[float, ...] | None = None
+
+    @staticmethod
+    def of(
+        parameter: str,
+        label: str,
+        at: Float64[np.ndarray, " k"],
+        errors: Float64[np.ndarray, " k"],
+        predicted: Float64[np.ndarray, " k"],
+    ) -> "Curve":
+        """A curve from arrays of one length."""
+        columns = (tuple(map(float, column)) for column in (at, errors, predicted))
+        return Curve(parameter, label, *columns)
+
+
+@final
+@dataclass(frozen=True)
+class Finding:
+    """What checking one contract on one case brought to light.
+
+    Attributes:
+        judgement: the verdict with its figures.
+        comparisons: the comparisons behind it, where the relation is exactness.
+        curves: for the plots.
+        cost: derivative evaluations of one estimate.
+    """
+
+    judgement: Judgement
+    comparisons: tuple[Comparison, ...] = ()
+    curves: tuple[Curve, ...] = ()
+    cost: Evaluations = field(default_factory=Evaluations)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Known:
+    """The truths of one estimand, entry by entry or along a few directions.
+
+    Attributes:
+        truths: every oracle's answer, shape (p,), or (k,) where there are directions.
+        directions: k unit directions u for problems too large for all entries, shape (k, p): the truths are
+            then the derivatives along them.
+    """
+
+    truths: tuple[Truth, ...]
+    directions: Float[Tensor, "k p"] | None = None
+
+    def seen(self, vector: Lam) -> Float[Tensor, " d"]:
+        """A hypergradient as the truths see it."""
+        return vector if self.directions is None else self.directions @ vector
+
+
+@runtime_checkable
+class Context(Protocol):
+    """What a check may ask for: the run's draws, its thoroughness, and truths (computed once)."""
+
+    @property
+    def draws(self) -> Draws:
+        """All randomness of the run."""
+        ...
+
+    @property
+    def full(self) -> bool:
+        """Whether longer sweeps and more seeds are wanted."""
+        ...
+
+    def known(self, case: Case, estimand: Estimand, schedule: Schedule | None = None) -> Known:
+        """Every oracle's answer, for the case's schedule unless another is given."""
+        ...
+
+
+Factory = Callable[[Langevin, Schedule], Estimator]
+"""Builds an estimator for a step rule and a schedule: what a contract needs to sweep either."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Contract:
+    """A claim about an estimator that can be checked on any case to which it applies.
+
+    Attributes:
+        name: unique in the registry, "estimator: relation".
+        estimator: the estimator's name.
+        relation: the relation's name.
+        claim: the claim in one sentence.
+        applies: whether it can be checked on a case.
+        check: checks it.
+        quick: whether the quick audit runs it, or only the full one and one that asks for it by name.
+    """
+
+    name: str
+    estimator: str
+    relation: str
+    claim: str
+    applies: Callable[[Case], bool]
+    check: Callable[[Case, Context], Finding]
+    quick: bool = True

@@ -1,0 +1,80 @@
+"""The contracts of the estimators beyond the papers' own table."""
+
+from refblo.chain import Langevin, Schedule
+from refblo.contracts.bounded import holds, meets
+from refblo.contracts.contract import Contract
+from refblo.contracts.covariance import gibbs
+from refblo.contracts.evolution import smoothed
+from refblo.contracts.random_forward import random_tangents, uoro
+from refblo.contracts.running import discounted_limit, discounted_rate, running_solve
+from refblo.contracts.warm import (
+    geometric_in_calls,
+    geometric_in_terms,
+    geometric_restarted_cg,
+    one_step,
+)
+from refblo.estimators.adaptive import AdaptiveImplicit, BoundedImplicit
+from refblo.estimators.amigo import AmIGO
+from refblo.estimators.covariance import CovarianceIdentity
+from refblo.estimators.discounted import DiscountedHPOSGLD
+from refblo.estimators.evolution import EvolutionStrategies, Variant
+from refblo.estimators.fsla import FSLA
+from refblo.estimators.mrbo import MRBO
+from refblo.estimators.random_tangents import Law, RandomTangents
+from refblo.estimators.running_solve import RunningSolve
+from refblo.estimators.saba import SABA
+from refblo.estimators.soba import SOBA
+from refblo.estimators.stocbio import StocBiO
+from refblo.estimators.t1_t2 import T1T2
+from refblo.estimators.uoro import UORO
+from refblo.estimators.vrbo import VRBO
+
+TANGENTS = {
+    "random tangents": Law.RADEMACHER,
+    "random tangents, orthogonal": Law.ORTHOGONAL,
+    "random tangents, antithetic": Law.ANTITHETIC,
+}
+STRATEGIES = {
+    "ES, as printed": Variant.PRINTED,
+    "ES, with a baseline": Variant.BASELINE,
+    "ES, antithetic": Variant.ANTITHETIC,
+}
+
+
+def field_contracts() -> tuple[Contract, ...]:
+    """Every one of them, a line for each estimator."""
+    return (
+        running_solve("running solve", RunningSolve),
+        discounted_rate("HPO-SGLD, discounted", DiscountedHPOSGLD),
+        discounted_limit("HPO-SGLD, discounted", DiscountedHPOSGLD),
+        *(random_tangents(name, _tangents, law) for name, law in TANGENTS.items()),
+        uoro("UORO", UORO, balanced=True),
+        uoro("UORO, unbalanced", UORO, balanced=False),
+        *(smoothed(name, EvolutionStrategies, variant) for name, variant in STRATEGIES.items()),
+        gibbs("covariance identity", CovarianceIdentity),
+        holds("IFT-CG, bounded", BoundedImplicit),
+        meets("implicit, adaptive", AdaptiveImplicit),
+        one_step("T1–T2", lambda gamma: T1T2(Langevin(gamma))),
+        geometric_in_calls(
+            "AmIGO-SGD", lambda gamma: AmIGO(Langevin(gamma), 1, 4, gamma), steps=4, lag=0
+        ),
+        geometric_restarted_cg(
+            "AmIGO-CG", lambda gamma, count: AmIGO(Langevin(gamma), 1, count), iterations=2
+        ),
+        geometric_in_calls("SOBA", lambda gamma: SOBA(gamma, gamma)),
+        geometric_in_calls("SABA", lambda gamma: SABA(gamma, gamma)),
+        geometric_in_calls("FSLA", lambda gamma: FSLA(gamma, gamma)),
+        geometric_in_terms("stocBiO", StocBiO),
+        geometric_in_terms("MRBO", MRBO),
+        geometric_in_terms(
+            "VRBO",
+            lambda gamma, alpha, terms: VRBO(gamma, alpha, terms, steps=2, period=2, refresh=2),
+        ),
+    )
+
+
+def _tangents(
+    rule: Langevin, schedule: Schedule, count: int, law: Law, groups: int
+) -> RandomTangents:
+    # All of them in one run: the moments of small problems are what is looked at.
+    return RandomTangents(rule, schedule, count, law, groups, block=count * groups)

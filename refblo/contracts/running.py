@@ -1,0 +1,128 @@
+"""What the recursions with O(n + p) memory claim that converge to the implicit hypergradient."""
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float64
+
+from refblo.chain import Langevin, Schedule
+from refblo.contracts.contract import Context, Contract, Curve, Finding
+from refblo.contracts.minimiser import Minimum, has_minimiser, known_limit, minimum
+from refblo.contracts.relations import Geometric, Sweep
+from refblo.contracts.selection import array
+from refblo.estimators._run import Estimator
+from refblo.problems.case import Case
+
+Array = np.ndarray
+Discounted = Callable[[Langevin, Schedule, float, bool], Estimator]
+"""Builds the discounted recursion from (rule, schedule, ħ, filled)."""
+Running = Callable[[Langevin, Schedule], Estimator]
+
+
+def _sweep(
+    at_rest: Minimum,
+    context: Context,
+    factory: Running,
+    limit: Float64[Array, " p"],
+    relation: Geometric,
+    offset: int,
+) -> Finding:
+    """Sweep the steps at θ*; after T steps T − offset contractions have been made."""
+    case = at_rest.case
+    counts = offset + np.unique(np.geomspace(1, 256 if context.full else 64, 7).astype(int))
+    runs = [factory(at_rest.resting, Schedule.last(int(count))) for count in counts]
+    results = [run.estimate(at_rest.problem, case.lam, context.draws) for run in runs]
+    values = np.stack([array(result.value) for result in results]) - limit
+    noise = np.array([at_rest.rounding(int(count)) for count in counts])
+    size = float(np.linalg.norm(limit))
+    at = (counts - offset).astype(float)
+    curve = Curve.of(
+        "T",
+        case.name,
+        counts.astype(float),
+        np.linalg.norm(values, axis=1) / size,
+        relation.constant * relation.rate**at / size,
+    )
+    judgement = relation.judge(Sweep("T", at, values, noise))
+    return Finding(judgement, curves=(curve,), cost=results[-1].cost)
+
+
+def running_solve(name: str, factory: Running) -> Contract:
+    """At θ*: error at most ‖C‖‖q*‖ρ^{T−1}, ρ = max|1 − γ·eig(H)|, from q = 0."""
+
+    def check(case: Case, context: Context) -> Finding:
+        at_rest = minimum(case)
+        rate = at_rest.contraction(case.dynamics.step_size)
+        coupling = float(np.linalg.norm(at_rest.local.C, 2))
+        constant = coupling * float(np.linalg.norm(at_rest.solution))
+        relation = Geometric(rate, constant)
+        return _sweep(at_rest, context, factory, at_rest.implicit, relation, offset=1)
+
+    return Contract(
+        name=f"{name}: geometric to the implicit hypergradient",
+        estimator=name,
+        relation="Geometric",
+        claim="at θ* its distance from the implicit hypergradient is at most c·q^T, q = max|1 − γ·eig(H)|",
+        applies=has_minimiser,
+        check=check,
+    )
+
+
+def _model(at_rest: Minimum) -> float:
+    """The ħ of the contracts: the mean eigenvalue, so that no eigenvector is special."""
+    return float(np.trace(at_rest.local.H)) / len(at_rest.local.s)
+
+
+def discounted_rate(name: str, factory: Discounted) -> Contract:
+    """At θ*, not divided by its weights: off f_λ − f_θ·C/ħ by ‖f_θ·C‖/ħ (1 − γħ)^T."""
+
+    def check(case: Case, context: Context) -> Finding:
+        at_rest = minimum(case)
+        model = _model(at_rest)
+        constant = float(np.linalg.norm(at_rest.local.C.T @ at_rest.local.s)) / model
+        relation = Geometric(1 - case.dynamics.step_size * model, constant)
+        limit = at_rest.with_solution(at_rest.local.s / model)
+        return _sweep(
+            at_rest,
+            context,
+            lambda rule, schedule: factory(rule, schedule, model, False),
+            limit,
+            relation,
+            offset=0,
+        )
+
+    return Contract(
+        name=f"{name}: geometric to its model's limit",
+        estimator=name,
+        relation="Geometric",
+        claim="not divided by its weights it is c·(1 − γħ)^T away from f_λ − f_θ·C/ħ at θ*",
+        applies=has_minimiser,
+        check=check,
+    )
+
+
+def discounted_limit(name: str, factory: Discounted) -> Contract:
+    """At θ*, divided by its weights: f_λ − f_θ·C/ħ at once; wrong by f_θ(H⁻¹ − ħ⁻¹)C."""
+
+    def check(case: Case, context: Context) -> Finding:
+        at_rest = minimum(case)
+        model = _model(at_rest)
+        estimator = factory(at_rest.resting, case.schedule, model, True)
+        result = estimator.estimate(at_rest.problem, case.lam, context.draws)
+        judgement = known_limit(
+            array(result.value),
+            at_rest.with_solution(at_rest.local.s / model),
+            at_rest.implicit,
+            at_rest.rounding(case.schedule.steps),
+        )
+        return Finding(judgement, cost=result.cost)
+
+    return Contract(
+        name=f"{name}: its model's limit",
+        estimator=name,
+        relation="Biased",
+        claim="at θ* it is f_λ − f_θ·C/ħ: the truth with H replaced by the scalar ħ",
+        # With one inner parameter the model is exact, and there is no bias to predict.
+        applies=lambda case: case.problem.initial(case.lam).numel() > 1 and has_minimiser(case),
+        check=check,
+    )

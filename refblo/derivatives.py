@@ -1,0 +1,463 @@
+"""Every autograd and torch.func call of the package.
+
+Reverse mode first, then forward mode; the two share no code, so that an estimator built on one can be
+judged by an oracle built on the other. Products are written for a Hessian H = ∂²L/∂θ² (n × n) and
+a mixed derivative C = ∂²L/∂θ∂λ (n × p); the paper's B is −C/τ.
+
+Arguments may be part of no graph: results never are.
+"""
+
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from refblo.cost import count
+from refblo.errors import MissingProductError
+from refblo.problem import Composed, FixedInitial, Initial, Separable
+from refblo.types import Batch, Lam, Loss, Scalar, Theta
+
+Inner = Loss | Separable | Composed
+MixedProduct = Callable[[Tensor], Tensor]
+BothProducts = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def _explain(error: Exception) -> None:
+    """Say what can be done when a kernel lacks a derivative; leave other errors alone.
+
+    Raises:
+        MissingProductError: if that is what the error is about.
+    """
+    if "forward AD" in str(error):
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise MissingProductError(
+            f"the problem must have forward-mode derivatives here, got a kernel without them ({reason}); use "
+            "operations that have them (for attention, torch's SDPBackend.MATH), or an estimator that "
+            "differentiates in reverse only"
+        ) from error
+    if "not implemented" not in str(error):
+        return
+    raise MissingProductError(
+        f"inner must have second-order products here, got a kernel without them ({error}); declare the "
+        "problem's structure (Separable or Composed) so that nothing differentiates twice through the "
+        "network, or use operations that can be differentiated twice"
+    ) from error
+
+
+def leaf(vector: Tensor) -> Tensor:
+    """The same numbers as a new leaf that autograd can differentiate by."""
+    return vector.detach().requires_grad_()
+
+
+# ---------------------------------------------------------------- reverse mode
+
+
+def _graded(value: Tensor, theta: Tensor, seed: Tensor | None = None) -> Tensor:
+    """∂value/∂theta with a graph of its own, for what differentiates it again."""
+    try:
+        (gradient,) = torch.autograd.grad((value,), (theta,), (seed,), create_graph=True)
+    except (RuntimeError, NotImplementedError) as error:
+        _explain(error)
+        raise
+    return gradient
+
+
+def inner_gradient(inner: Inner, lam: Lam, theta: Theta, batch: Batch) -> Theta:
+    """∂_θ L_T, shape (n,)."""
+    count("inner_gradients")
+    theta = leaf(theta)
+    lam = lam.detach()
+    if isinstance(inner, Separable) and inner.products is not None:
+        (gradient,) = torch.autograd.grad(inner.data(theta, batch), theta)
+        return gradient + inner.products.gradient(lam, theta.detach())
+    (gradient,) = torch.autograd.grad(inner(lam, theta, batch), theta)
+    return gradient
+
+
+def outer_theta_gradient(outer: Loss, lam: Lam, theta: Theta, batch: Batch) -> Theta:
+    """∂_θ f, shape (n,)."""
+    count("outer_gradients")
+    theta = leaf(theta)
+    (gradient,) = torch.autograd.grad(outer(lam.detach(), theta, batch), theta)
+    return gradient
+
+
+def outer_gradients(outer: Loss, lam: Lam, theta: Theta, batch: Batch) -> tuple[Lam, Theta]:
+    """(∂_λ f, ∂_θ f), shapes (p,) and (n,)."""
+    by_lam, by_theta = outer_gradients_if_any(outer, lam, theta, batch)
+    return torch.zeros_like(lam) if by_lam is None else by_lam, by_theta
+
+
+def outer_gradients_if_any(
+    outer: Loss, lam: Lam, theta: Theta, batch: Batch
+) -> tuple[Lam | None, Theta]:
+    """`outer_gradients` with None for ∂_λ f where f does not depend on λ: at large p zeros cost time."""
+    count("outer_gradients")
+    lam, theta = leaf(lam), leaf(theta)
+    value = outer(lam, theta, batch)
+    by_lam, by_theta = gradients_if_any(value, lam, theta)
+    return by_lam, torch.zeros_like(theta) if by_theta is None else by_theta
+
+
+def gradients_if_any(value: Scalar, *leaves: Tensor) -> tuple[Tensor | None, ...]:
+    """∂value/∂leaf for each leaf, None where autograd finds no path to it."""
+    return torch.autograd.grad((value,), leaves, allow_unused=True)
+
+
+def inner_gradient_and_mixed(
+    inner: Inner, lam: Lam, theta: Theta, batch: Batch
+) -> tuple[Theta, MixedProduct]:
+    """∂_θ L_T, shape (n,), and the product v ↦ v·C, shape (p,), that eq. (23) asks for.
+
+    With a declared structure the product does not differentiate twice through the network. The product
+    may be used once.
+
+    Raises:
+        MissingProductError: (from the product or the call) if a kernel has no second derivative.
+    """
+    if isinstance(inner, Separable):
+        return _separable_gradient_and_mixed(inner, lam, theta, batch)
+    if isinstance(inner, Composed):
+        return _composed_gradient_and_mixed(inner, lam, theta, batch)
+    count("inner_gradients")
+    lam, theta = leaf(lam), leaf(theta)
+    gradient = _graded(inner(lam, theta, batch), theta)
+
+    def mixed(v: Tensor) -> Tensor:
+        count("mixed_products")
+        return pull_back((gradient,), (lam,), (v,))[0]
+
+    return gradient.detach(), mixed
+
+
+def pull_back(
+    outputs: tuple[Tensor, ...],
+    inputs: tuple[Tensor, ...],
+    weights: tuple[Tensor, ...],
+    keep: bool = False,
+) -> tuple[Tensor, ...]:
+    """Σ_i weights_i·∂outputs_i/∂inputs, with zeros for what the outputs do not depend on.
+
+    Args:
+        outputs: tensors that may be part of a graph.
+        inputs: leaves, or intermediate tensors of the graph.
+        weights: one for each output, of its shape.
+        keep: keep the graph for another call.
+
+    Raises:
+        MissingProductError: if a kernel in the graph has no second derivative.
+    """
+    if not all(output.requires_grad for output in outputs):
+        pairs = [pair for pair in zip(outputs, weights, strict=True) if pair[0].requires_grad]
+        if not pairs:
+            return tuple(torch.zeros_like(tensor) for tensor in inputs)
+        outputs, weights = tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs)
+    try:
+        return torch.autograd.grad(
+            outputs, inputs, weights, retain_graph=keep, allow_unused=True, materialize_grads=True
+        )
+    except (RuntimeError, NotImplementedError) as error:
+        _explain(error)
+        raise
+
+
+def _separable_gradient_and_mixed(
+    inner: Separable, lam: Lam, theta: Theta, batch: Batch
+) -> tuple[Theta, MixedProduct]:
+    count("inner_gradients")
+    start = leaf(theta)
+    (gradient,) = torch.autograd.grad(inner.data(start, batch), start)
+    products = inner.products
+    if products is not None:
+        lam, theta = lam.detach(), theta.detach()
+        gradient = gradient + products.gradient(lam, theta)
+
+        def closed_form(v: Tensor) -> Tensor:
+            count("mixed_products")
+            return products.mixed(lam, theta, v)
+
+        return gradient, closed_form
+
+    lam = leaf(lam)
+    penalty = _graded(inner.regulariser(lam, start), start)
+
+    def mixed(v: Tensor) -> Tensor:
+        count("mixed_products")
+        return pull_back((penalty,), (lam,), (v,))[0]
+
+    return gradient + penalty.detach(), mixed
+
+
+def _composed_gradient_and_mixed(
+    inner: Composed, lam: Lam, theta: Theta, batch: Batch
+) -> tuple[Theta, MixedProduct]:
+    """v·C = ∂_λ⟨∂_z loss(λ, z), J v⟩ with z = outputs(θ), J v by one forward-mode product."""
+    count("inner_gradients")
+    lam, start = leaf(lam), leaf(theta)
+    outputs = inner.outputs(start, batch)
+    cut = leaf(outputs)
+    by_outputs = _graded(inner.loss(lam, cut, batch), cut)
+    (gradient,) = torch.autograd.grad(outputs, start, by_outputs.detach())
+
+    def mixed(v: Tensor) -> Tensor:
+        count("mixed_products")
+        _, pushed = _jvp(lambda t: inner.outputs(t, batch), (theta.detach(),), (v,))
+        return pull_back((by_outputs,), (lam,), (pushed,))[0]
+
+    return gradient, mixed
+
+
+def inner_gradient_and_products(
+    inner: Inner, lam: Lam, theta: Theta, batch: Batch
+) -> tuple[Theta, BothProducts]:
+    """∂_θ L_T, shape (n,), and v ↦ (H v, v·C), shapes (n,) and (p,), by one double backward.
+
+    The products may be used once.
+
+    Raises:
+        MissingProductError: (from the products or the call) if a kernel has no second derivative.
+    """
+    count("inner_gradients")
+    lam, theta = leaf(lam), leaf(theta)
+    gradient = _graded(inner(lam, theta, batch), theta)
+
+    def products(v: Tensor) -> tuple[Tensor, Tensor]:
+        count("hessian_products")
+        count("mixed_products")
+        hessian_v, v_mixed = pull_back((gradient,), (theta, lam), (v,))
+        return hessian_v, v_mixed
+
+    return gradient.detach(), products
+
+
+def recorded_inner_gradient(inner: Inner, lam: Lam, theta: Theta, batch: Batch) -> Theta:
+    """∂_θ L_T as part of the graph of `lam` and `theta`, which both require a gradient, shape (n,).
+
+    A later `pull_back` through it forms one product with H and one with C; they are counted here.
+
+    Raises:
+        MissingProductError: if a kernel has no second derivative.
+    """
+    count("inner_gradients")
+    count("hessian_products")
+    count("mixed_products")
+    return _graded(inner(lam, theta, batch), theta, _one(theta.dtype, theta.device))
+
+
+@cache
+def _one(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The derivative of a scalar by itself: a call less for each gradient that is recorded."""
+    return torch.ones((), dtype=dtype, device=device)
+
+
+def recorded_outer(outer: Loss, lam: Lam, theta: Theta, batch: Batch) -> Scalar:
+    """The outer loss as part of the graph of `lam` and `theta`; a later `pull_back` is counted here."""
+    count("outer_gradients")
+    return outer(lam, theta, batch)
+
+
+def recorded_bytes(inner: Inner, lam: Lam, theta: Theta, batch: Batch) -> int:
+    """How many bytes the graph of one `recorded_inner_gradient` keeps alive, at most.
+
+    What the loss holds on to anyway (its data) counts too, because nothing tells it apart.
+    """
+    saved: list[Tensor] = []
+
+    def pack(tensor: Tensor) -> int:
+        saved.append(tensor)
+        return len(saved) - 1
+
+    # Packed as positions, not as tensors: a node that held its own output could never be freed.
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda position: saved[position]):
+        lam, theta = leaf(lam), leaf(theta)
+        _graded(inner(lam, theta, batch), theta)
+    storages = {
+        storage.data_ptr(): storage.nbytes()
+        for storage in (tensor.untyped_storage() for tensor in saved)
+    }
+    saved.clear()
+    return sum(storages.values())
+
+
+def mixed_product(inner: Inner, lam: Lam, theta: Theta, batch: Batch, v: Theta) -> Lam:
+    """v·C, shape (p,), in the cheapest way the structure allows.
+
+    Raises:
+        MissingProductError: if a kernel has no second derivative.
+    """
+    return inner_gradient_and_mixed(inner, lam, theta, batch)[1](v)
+
+
+def hessian_product_function(loss: Loss, lam: Lam, theta: Theta, batch: Batch) -> MixedProduct:
+    """The function v ↦ H v, shape (n,), that shares one graph between its calls.
+
+    Raises:
+        MissingProductError: (from the function) if a kernel has no second derivative.
+    """
+    theta = leaf(theta)
+    gradient = _graded(loss(lam.detach(), theta, batch), theta)
+
+    def product(v: Tensor) -> Tensor:
+        count("hessian_products")
+        return pull_back((gradient,), (theta,), (v,), keep=True)[0]
+
+    return product
+
+
+def initial_vjp(initial: Initial, lam: Lam, v: Theta) -> Lam:
+    """v·dθ⁰/dλ, shape (p,); zero when θ⁰ does not depend on λ."""
+    if isinstance(initial, FixedInitial):
+        return torch.zeros_like(lam)
+    if initial.vjp is not None:
+        return initial.vjp(lam, v)
+    lam = leaf(lam)
+    return pull_back((initial.function(lam),), (lam,), (v,))[0]
+
+
+# ---------------------------------------------------------------- forward mode
+
+
+def initial_jvp(initial: Initial, lam: Lam, u: Lam) -> Theta:
+    """dθ⁰/dλ·u, shape (n,); zero when θ⁰ does not depend on λ."""
+    if isinstance(initial, FixedInitial):
+        return torch.zeros_like(initial.theta)
+    if initial.jvp is not None:
+        return initial.jvp(lam, u)
+    return _jvp(initial.function, (lam,), (u,))[1]
+
+
+def gradient_and_tangent(
+    inner: Loss, lam: Lam, theta: Theta, batch: Batch, u: Lam, s: Theta
+) -> tuple[Theta, Theta]:
+    """(∂_θ L_T, H s + C u), both of shape (n,), by forward over reverse.
+
+    The tangent is that of the inner gradient along (u, s) in (λ, θ).
+    """
+    count("inner_gradients")
+    count("hessian_products")
+    count("mixed_products")
+
+    def gradient(at_lam: Tensor, at_theta: Tensor) -> Tensor:
+        by_theta: Tensor = torch.func.grad(lambda t: inner(at_lam, t, batch))(at_theta)
+        return by_theta
+
+    return _jvp(gradient, (lam.detach(), theta.detach()), (u, s))
+
+
+def gradient_and_tangents(
+    inner: Loss,
+    lam: Lam,
+    theta: Theta,
+    batch: Batch,
+    u: Float[Tensor, "p k"],
+    s: Float[Tensor, "n k"],
+) -> tuple[Theta, Float[Tensor, "n k"]]:
+    """`gradient_and_tangent` for k tangents at once: (∂_θ L_T, H S + C U)."""
+    count("inner_gradients")
+    count("hessian_products", s.shape[1])
+    count("mixed_products", s.shape[1])
+    lam, theta = lam.detach(), theta.detach()
+
+    def gradient(at_lam: Tensor, at_theta: Tensor) -> Tensor:
+        by_theta: Tensor = torch.func.grad(lambda t: inner(at_lam, t, batch))(at_theta)
+        return by_theta
+
+    def one(u_column: Tensor, s_column: Tensor) -> tuple[Tensor, Tensor]:
+        return _jvp(gradient, (lam, theta), (u_column, s_column))
+
+    # Every column computes the same gradient; with no batched input it is computed once (and has no
+    # column dimension of its own, so vmap can only expand it in front).
+    values, tangents = torch.func.vmap(one, in_dims=(1, 1), out_dims=(0, 1))(u, s)
+    return values[0], tangents
+
+
+def outer_directional(
+    outer: Loss, lam: Lam, theta: Theta, batch: Batch, u: Lam, s: Theta
+) -> Scalar:
+    """∂_λ f·u + ∂_θ f·s, a scalar."""
+    count("outer_gradients")
+    return _jvp(
+        lambda at_lam, at_theta: outer(at_lam, at_theta, batch),
+        (lam.detach(), theta.detach()),
+        (u, s),
+    )[1]
+
+
+def _jvp(
+    function: Callable[..., Tensor], primals: tuple[Tensor, ...], tangents: tuple[Tensor, ...]
+) -> tuple[Tensor, Tensor]:
+    result: tuple[Tensor, Tensor]
+    try:
+        result = torch.func.jvp(function, primals, tangents)  # type: ignore[assignment]  # annotated for has_aux too
+    except (RuntimeError, NotImplementedError) as error:
+        _explain(error)
+        raise
+    value, tangent = result
+    return value.detach(), tangent.detach()
+
+
+# ---------------------------------------------------------------- many points at once
+
+
+def batched_inner_gradients(
+    inner: Inner,
+    lams: Float[Tensor, "k p"],
+    thetas: Float[Tensor, "k n"],
+    batch: Batch,
+) -> Float[Tensor, "k n"]:
+    """∂_θ L_T at k points (λ, θ) on the same batch, shape (k, n), by vmap."""
+    count("inner_gradients", len(lams))
+
+    def one(lam: Tensor, theta: Tensor) -> Tensor:
+        gradient: Tensor = torch.func.grad(lambda t: inner(lam, t, batch))(theta)
+        return gradient
+
+    found: Tensor = torch.func.vmap(one)(lams.detach(), thetas.detach())
+    return found
+
+
+def batched_outer_values(
+    outer: Loss, lams: Float[Tensor, "k p"], thetas: Float[Tensor, "k n"], batch: Batch
+) -> Float[Tensor, " k"]:
+    """F at k points (λ, θ) on the same batch, shape (k,), by vmap; a value is no derivative and free."""
+    points = (lams.detach(), thetas.detach())
+    found: Tensor = torch.func.vmap(lambda lam, theta: outer(lam, theta, batch))(*points)
+    return found
+
+
+def batched_lam_gradients(
+    loss: Loss, lams: Float[Tensor, "k p"], thetas: Float[Tensor, "k n"], batch: Batch
+) -> tuple[Float[Tensor, " k"], Float[Tensor, "k p"]]:
+    """A loss and its ∂_λ at k points (λ, θ) on the same batch, shapes (k,) and (k, p), by vmap."""
+    count("outer_gradients", len(lams))
+
+    def one(lam: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        gradient, value = torch.func.grad_and_value(lambda at: loss(at, theta, batch))(lam)
+        return value, gradient
+
+    values, gradients = torch.func.vmap(one)(lams.detach(), thetas.detach())
+    return values, gradients
+
+
+def batched_mixed_products(
+    inner: Inner,
+    lams: Float[Tensor, "k p"],
+    thetas: Float[Tensor, "k n"],
+    batch: Batch,
+    v: Theta,
+) -> Float[Tensor, "k p"]:
+    """v·C at k points (λ, θ) on the same batch, shape (k, p), by vmap."""
+    count("mixed_products", len(lams))
+
+    def one(lam: Tensor, theta: Tensor) -> Tensor:
+        def along(at: Tensor) -> Tensor:
+            slope: Tensor = torch.func.grad(lambda t: inner(at, t, batch))(theta)
+            return torch.dot(slope, v)
+
+        product: Tensor = torch.func.grad(along)(lam)
+        return product
+
+    found: Tensor = torch.func.vmap(one)(lams.detach(), thetas.detach())
+    return found

@@ -1,0 +1,58 @@
+"""One estimator a file: equation, state, step, estimate."""
+
+from refblo.estimators._run import Estimator
+from refblo.estimators._warm import Carried, WarmEstimator
+from refblo.estimators.adaptive import AdaptiveImplicit, BoundedImplicit
+from refblo.estimators.amigo import AmIGO
+from refblo.estimators.covariance import CovarianceIdentity
+from refblo.estimators.discounted import DiscountedHPOSGLD
+from refblo.estimators.error_bound import Constants
+from refblo.estimators.evolution import EvolutionStrategies, Variant
+from refblo.estimators.fmd import FMD, FMDDirectional
+from refblo.estimators.fsla import FSLA
+from refblo.estimators.hpo_sgld import HPOSGLD
+from refblo.estimators.ift import IFTConjugateGradient, IFTDense, IFTNeumann, NeumannScaling
+from refblo.estimators.mrbo import MRBO
+from refblo.estimators.random_tangents import Law, RandomTangents
+from refblo.estimators.rmd import RMD, RMDFirstOrder
+from refblo.estimators.running_solve import RunningSolve
+from refblo.estimators.saba import SABA
+from refblo.estimators.soba import SOBA
+from refblo.estimators.stocbio import StocBiO
+from refblo.estimators.t1_t2 import T1T2
+from refblo.estimators.uoro import UORO
+from refblo.estimators.vrbo import VRBO
+
+__all__ = [
+    "FMD",
+    "FSLA",
+    "HPOSGLD",
+    "MRBO",
+    "RMD",
+    "SABA",
+    "SOBA",
+    "T1T2",
+    "UORO",
+    "VRBO",
+    "AdaptiveImplicit",
+    "AmIGO",
+    "BoundedImplicit",
+    "Carried",
+    "Constants",
+    "CovarianceIdentity",
+    "DiscountedHPOSGLD",
+    "Estimator",
+    "EvolutionStrategies",
+    "FMDDirectional",
+    "IFTConjugateGradient",
+    "IFTDense",
+    "IFTNeumann",
+    "Law",
+    "NeumannScaling",
+    "RMDFirstOrder",
+    "RandomTangents",
+    "RunningSolve",
+    "StocBiO",
+    "Variant",
+    "WarmEstimator",
+]

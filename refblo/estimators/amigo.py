@@ -1,0 +1,124 @@
+"""AmIGO: implicit differentiation whose two inner problems go on from where they were left.
+
+Estimates the implicit hypergradient f_λ − f_θ·H⁻¹·C (Arbel and Mairal 2022, Algorithm 1). At outer step k
+
+    θ_k = T steps of (24) from θ_{k−1},
+    q_k = N steps on ½ q'Hq − q'f_θ from q_{k−1}:  q ← q − α (H q − f_θ)  (AmIGO-SGD),  or CG (AmIGO-CG),
+    h_k = f_λ(θ_k) − q_k·C(θ_k).
+
+Error of q after k calls at a fixed λ and θ*: at most ρ^{kN}‖q*‖ with ρ = max|1 − α·eig(H)| for AmIGO-SGD; in
+the norm of H, at most c^k‖q*‖_H with c = 2r^N/(1 + r^{2N}), r = (√κ − 1)/(√κ + 1), for AmIGO-CG, which
+forgets its directions between calls. Memory O(n + p).
+"""
+
+from dataclasses import dataclass, field
+from typing import final
+
+import torch
+
+from refblo.chain import Chain, Langevin
+from refblo.cost import counting
+from refblo.derivatives import hessian_product_function, mixed_product, outer_gradients
+from refblo.errors import require
+from refblo.estimators._run import conclude
+from refblo.estimators._warm import Carried, at_rest, cold
+from refblo.estimators.ift import IFTConjugateGradient
+from refblo.noise import SEED_ZERO, Draws
+from refblo.problem import BilevelProblem
+from refblo.types import Estimand, Hypergradient, Lam
+from refblo.validation import check_arguments
+
+
+@final
+@dataclass(frozen=True)
+class AmIGO:
+    """AmIGO-SGD and AmIGO-CG.
+
+    Args:
+        dynamics: the step rule of the inner run.
+        steps: T ≥ 1, inner steps a call.
+        iterations: N ≥ 1, steps on the linear system a call.
+        solve_step: α > 0 for AmIGO-SGD; None for AmIGO-CG.
+
+    Raises:
+        ArgumentError: if one of them is out of range.
+    """
+
+    dynamics: Langevin
+    steps: int
+    iterations: int
+    solve_step: float | None = None
+    estimand: Estimand = field(default=Estimand.IMPLICIT, init=False)
+
+    def __post_init__(self) -> None:
+        require(self.steps >= 1, "steps", "be at least 1", self.steps, "run one inner step or more")
+        require(self.iterations >= 1, "iterations", "be at least 1", self.iterations, "raise it")
+        if self.solve_step is not None:
+            remedy = "choose α < 2/λ_max(H)"
+            require(self.solve_step > 0, "solve_step", "be positive", self.solve_step, remedy)
+
+    @property
+    def name(self) -> str:
+        """The name in tables."""
+        return "AmIGO-CG" if self.solve_step is None else "AmIGO-SGD"
+
+    def begin(self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO) -> Carried:
+        """θ⁰(λ) and q = 0.
+
+        Raises:
+            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
+        """
+        return at_rest(problem, lam, draws)
+
+    def advance(
+        self, problem: BilevelProblem, lam: Lam, carried: Carried, draws: Draws = SEED_ZERO
+    ) -> tuple[Hypergradient, Carried]:
+        """One outer step's estimate, shape (p,), and the state after it.
+
+        Args:
+            problem: the bilevel problem.
+            lam: λ, shape (p,).
+            carried: what the last call, or `begin`, returned.
+            draws: the run's randomness.
+
+        Raises:
+            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
+            MissingProductError: if a second-order product cannot be formed.
+        """
+        check_arguments(problem, lam, draws)
+        lam, problem = lam.detach(), problem.starting_at(carried.theta)
+        chain = Chain(problem, self.dynamics, draws)
+        with counting() as cost:
+            theta, q = chain.last(lam, self.steps), carried.q
+            direct, slope = outer_gradients(
+                problem.outer, lam, theta, chain.outer_batch(self.steps)
+            )
+            if self.solve_step is None:
+                # CG from q is CG from zero on what q leaves.
+                batch = chain.inner_batch(self.steps)
+                hessian = hessian_product_function(problem.inner, lam, theta, batch)
+                solver = IFTConjugateGradient(self.dynamics, self.steps, self.iterations)
+                start = q
+                rhs = slope - hessian(q) if bool(torch.any(q != 0)) else slope
+                q = start + solver.solve(hessian, rhs).q
+            else:
+                for i in range(self.iterations):
+                    # Every step of the stochastic solve sees a batch of its own.
+                    batch = chain.inner_batch(self.steps + i)
+                    hessian = hessian_product_function(problem.inner, lam, theta, batch)
+                    q = q.sub(hessian(q) - slope, alpha=self.solve_step)
+            last = chain.inner_batch(self.steps + self.iterations)
+            value = direct - mixed_product(problem.inner, lam, theta, last, q)
+        result = conclude(value, self.estimand, theta, chain, lam, self.steps, cost)
+        return result, Carried(theta, q)
+
+    def estimate(
+        self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
+    ) -> Hypergradient:
+        """One cold call: the hypergradient at λ, shape (p,), from θ⁰(λ) and q = 0.
+
+        Raises:
+            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
+            MissingProductError: if a second-order product cannot be formed.
+        """
+        return cold(self, problem, lam, draws)

@@ -1,0 +1,250 @@
+"""Reverse-mode differentiation of the inner run, and its truncations.
+
+Computes d/dλ (1/M) Σ_{m>B} f(λ, θ^m) (Franceschi et al. 2017; with M = 1 the unrolled hypergradient
+(49)) by the adjoint recursion, for t = T, …, 1,
+
+    α ← α + f_θ(θ^t)/M  if t > B,      h ← h + f_λ(θ^t)/M − γ α·C(θ^{t−1}),      α ← α − γ H(θ^{t−1}) α,
+
+and finally h ← h + α·dθ⁰/dλ. Exact up to rounding.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import final
+from weakref import WeakKeyDictionary
+
+import torch
+
+from refblo.chain import Chain, Langevin, Schedule
+from refblo.cost import counting
+from refblo.derivatives import (
+    initial_vjp,
+    leaf,
+    outer_gradients,
+    pull_back,
+    recorded_bytes,
+    recorded_inner_gradient,
+    recorded_outer,
+)
+from refblo.errors import require_integer
+from refblo.estimators._run import conclude
+from refblo.noise import SEED_ZERO, Draws
+from refblo.problem import BilevelProblem
+from refblo.types import Estimand, Hypergradient, Lam, Theta
+from refblo.validation import Signature, check_arguments
+
+
+@final
+@dataclass(frozen=True)
+class RMD:
+    """Reverse-mode differentiation.
+
+    The run is cut into segments. Going forward only the iterate at the start of each is stored; going
+    backward a segment's graph is built from it, α is pulled through, and the graph is dropped. The
+    longer the segments, the fewer gradients are computed twice and the more memory a graph takes.
+
+    Args:
+        dynamics: the step rule.
+        schedule: B and M.
+        checkpointed: keep O(√T) iterates and recompute the others, one more inner run in all.
+        last_transitions: K, to keep only the last K transition Jacobians (truncated RMD); None for all
+            of them. The truncation error is geometric in K where the inner loss is strongly convex.
+        graph_bytes: how much memory a segment's graph may take. With 0 a segment is one step: no
+            graph spans two, and memory is the iterates' (O(T·n), checkpointed O(√T·n)) and one
+            step's graph. On small problems, where most time goes into calls, the whole run fits in
+            one segment, and nothing is computed twice.
+
+    Raises:
+        ArgumentError: if `last_transitions` is less than 1 or `graph_bytes` is negative.
+    """
+
+    dynamics: Langevin
+    schedule: Schedule
+    checkpointed: bool = False
+    last_transitions: int | None = None
+    graph_bytes: int = 2**28
+    name: str = field(default="RMD", kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.last_transitions is not None:
+            require_integer(
+                "last_transitions",
+                self.last_transitions,
+                1,
+                "use RMDFirstOrder for the direct term alone",
+            )
+        require_integer(
+            "graph_bytes", self.graph_bytes, 0, "use 0 to keep the graph of one step at a time"
+        )
+
+    @property
+    def estimand(self) -> Estimand:
+        """The pathwise mean; with one sample, the unrolled hypergradient."""
+        return Estimand.UNROLLED if self.schedule.samples == 1 else Estimand.PATHWISE
+
+    def estimate(
+        self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
+    ) -> Hypergradient:
+        """The hypergradient at λ, shape (p,).
+
+        Args:
+            problem: the bilevel problem.
+            lam: λ, shape (p,).
+            draws: the run's randomness.
+
+        Returns:
+            The estimate; its status says whether the chain diverged, and at which step.
+
+        Raises:
+            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
+            MissingProductError: if a second-order product cannot be formed.
+        """
+        check_arguments(problem, lam, draws)
+        lam = lam.detach()
+        chain = Chain(problem, self.dynamics, draws)
+        steps = self.schedule.steps
+        kept = steps if self.last_transitions is None else min(self.last_transitions, steps)
+        with counting() as cost:
+            h, theta = torch.zeros_like(lam), chain.initial(lam)
+            # Truncated: iterates before the kept transitions are taken as given.
+            for t in range(1, steps - kept + 1):
+                theta = chain.step(lam, theta, t - 1)
+                if self.schedule.sampled(t):
+                    direct, _ = outer_gradients(problem.outer, lam, theta, chain.outer_batch(t))
+                    h.add_(direct, alpha=1 / self.schedule.samples)
+            segments = self._segments(chain, lam, theta, kept)
+            run = range(steps - kept, steps)
+            last, alpha = self._pull(chain, lam, theta, run, segments, torch.zeros_like(theta), h)
+            if kept == steps:
+                h.add_(initial_vjp(problem.initial, lam, alpha))
+        return conclude(h, self.estimand, last, chain, lam, steps, cost)
+
+    def _segments(self, chain: Chain, lam: Lam, theta: Theta, steps: int) -> tuple[int, ...]:
+        """Lengths of the segments, coarse to fine; the finest are those whose graph is built."""
+        fitting = self.graph_bytes // max(1, _bytes_of_a_step(chain, lam, theta))
+        if not self.checkpointed:
+            return (max(1, min(fitting, steps)),)
+        stride = max(1, math.isqrt(steps))
+        return (stride, max(1, min(fitting, stride)))
+
+    def _pull(
+        self,
+        chain: Chain,
+        lam: Lam,
+        theta: Theta,
+        run: range,
+        segments: tuple[int, ...],
+        alpha: Theta,
+        h: Lam,
+    ) -> tuple[Theta, Theta]:
+        """Pull α back through a run of transitions, adding to h what they contribute.
+
+        Args:
+            chain: the chain.
+            lam: λ.
+            theta: θ where the run starts.
+            run: the transitions; number t leads from θ^t to θ^{t+1}.
+            segments: the lengths that the run is to be cut into, coarse to fine.
+            alpha: α where the run ends.
+            h: the sum that is added to.
+
+        Returns:
+            θ where the run ends, and α where it starts.
+        """
+        if not segments or len(run) <= segments[-1]:
+            return self._pull_through_graph(chain, lam, theta, run, alpha, h)
+        parts = [run[i : i + segments[0]] for i in range(0, len(run), segments[0])]
+        starts = [theta]
+        for part in parts[:-1]:
+            for t in part:
+                theta = chain.step(lam, theta, t)
+            starts.append(theta)
+        end, alpha = self._pull(chain, lam, starts.pop(), parts.pop(), segments[1:], alpha, h)
+        while parts:
+            _, alpha = self._pull(chain, lam, starts.pop(), parts.pop(), segments[1:], alpha, h)
+        return end, alpha
+
+    def _pull_through_graph(
+        self, chain: Chain, lam: Lam, theta: Theta, run: range, alpha: Theta, h: Lam
+    ) -> tuple[Theta, Theta]:
+        """`_pull` for a whole segment at once: record its transitions and samples, then differentiate."""
+        problem = chain.problem
+        weight = torch.full((), 1 / self.schedule.samples, dtype=lam.dtype, device=lam.device)
+        lam, start = leaf(lam), leaf(theta)
+        end, sampled = start, []
+        for t in run:
+            gradient = recorded_inner_gradient(problem.inner, lam, end, chain.inner_batch(t))
+            end = chain.advance(end, gradient, t)
+            if self.schedule.sampled(t + 1):
+                sampled.append(recorded_outer(problem.outer, lam, end, chain.outer_batch(t + 1)))
+        weights = (alpha, *(weight for _ in sampled))
+        direct, alpha = pull_back((end, *sampled), (lam, start), weights)
+        h.add_(direct)
+        return end.detach(), alpha
+
+
+_step_bytes: WeakKeyDictionary[BilevelProblem, dict[Signature, int]] = WeakKeyDictionary()
+
+
+def _bytes_of_a_step(chain: Chain, lam: Lam, theta: Theta) -> int:
+    """The size of one step's graph, measured once for each problem and signature."""
+    known = _step_bytes.setdefault(chain.problem, {})
+    signature = (lam.dtype, lam.device, lam.numel(), theta.numel())
+    if signature not in known:
+        known[signature] = recorded_bytes(chain.problem.inner, lam, theta, chain.inner_batch(0))
+    return known[signature]
+
+
+@final
+@dataclass(frozen=True)
+class RMDFirstOrder:
+    """RMD-FO: the direct term alone, (1/M) Σ_{m>B} ∂_λ f(λ, θ^m).
+
+    It is what remains of RMD when every second-order product is dropped and θ⁰ does not depend on λ;
+    where it does, α·dθ⁰/dλ with α = (1/M) Σ f_θ(θ^m) is kept (first-order MAML).
+
+    Args:
+        dynamics: the step rule.
+        schedule: B and M.
+    """
+
+    dynamics: Langevin
+    schedule: Schedule
+    name: str = field(default="RMD-FO", kw_only=True)
+
+    @property
+    def estimand(self) -> Estimand:
+        """The pathwise mean; with one sample, the unrolled hypergradient."""
+        return Estimand.UNROLLED if self.schedule.samples == 1 else Estimand.PATHWISE
+
+    def estimate(
+        self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
+    ) -> Hypergradient:
+        """The first-order estimate at λ, shape (p,).
+
+        Args:
+            problem: the bilevel problem.
+            lam: λ, shape (p,).
+            draws: the run's randomness.
+
+        Returns:
+            The estimate; its status says whether the chain diverged, and at which step.
+
+        Raises:
+            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
+        """
+        check_arguments(problem, lam, draws)
+        lam = lam.detach()
+        chain = Chain(problem, self.dynamics, draws)
+        weight = 1 / self.schedule.samples
+        with counting() as cost:
+            theta = chain.initial(lam)
+            h, alpha = torch.zeros_like(lam), torch.zeros_like(theta)
+            for t in range(1, self.schedule.steps + 1):
+                theta = chain.step(lam, theta, t - 1)
+                if self.schedule.sampled(t):
+                    direct, slope = outer_gradients(problem.outer, lam, theta, chain.outer_batch(t))
+                    h.add_(direct, alpha=weight)
+                    alpha.add_(slope, alpha=weight)
+            h.add_(initial_vjp(problem.initial, lam, alpha))
+        return conclude(h, self.estimand, theta, chain, lam, self.schedule.steps, cost)

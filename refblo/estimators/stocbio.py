@@ -1,0 +1,104 @@
+"""stocBiO: a few inner steps, then a Neumann series with a batch of its own for every factor.
+
+Estimates the implicit hypergradient f_λ − f_θ·H⁻¹·C (Ji, Yang and Liang 2021, Algorithm 2), θ warm-started:
+
+    θ ← θ − γ ∂_θ L_T(θ; ξ_t)  T times,      q = α Σ_{j<K} Π_{i≤j} (I − αH(θ; ξ'_i)) f_θ(θ; ζ),
+    h = f_λ(θ; ζ) − q·C(θ; ξ'').
+
+The factors see different batches, so that given θ the mean of h is that of the series with the mean Hessian
+and the mean C: no bias but the truncation's, at most ‖C‖‖q*‖ρ^K with ρ = max|1 − α·eig(H)|.
+"""
+
+from dataclasses import dataclass, field
+from typing import final
+
+from refblo.cost import counting
+from refblo.derivatives import inner_gradient
+from refblo.estimators._single_loop import (
+    by_series,
+    check_count,
+    check_rate,
+    concluded,
+    inner_batches,
+    outer_batch,
+)
+from refblo.estimators._warm import Carried, at_rest, cold
+from refblo.noise import SEED_ZERO, Draws
+from refblo.problem import BilevelProblem
+from refblo.types import Estimand, Hypergradient, Lam
+from refblo.validation import check_arguments
+
+
+@final
+@dataclass(frozen=True)
+class StocBiO:
+    """The stochastic bilevel optimiser of Ji, Yang and Liang.
+
+    Args:
+        step_size: γ > 0.
+        scale: α > 0.
+        terms: K ≥ 1.
+        steps: T ≥ 0, inner steps a call.
+
+    Raises:
+        ArgumentError: if one of them is out of range.
+    """
+
+    step_size: float
+    scale: float
+    terms: int
+    steps: int = 1
+    name: str = field(default="stocBiO", kw_only=True)
+    estimand: Estimand = field(default=Estimand.IMPLICIT, init=False)
+
+    def __post_init__(self) -> None:
+        check_rate("step_size", self.step_size)
+        check_rate("scale", self.scale)
+        check_count("terms", self.terms)
+        check_count("steps", self.steps, least=0)
+
+    def begin(self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO) -> Carried:
+        """θ⁰(λ) and q = 0.
+
+        Raises:
+            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
+        """
+        return at_rest(problem, lam, draws)
+
+    def advance(
+        self, problem: BilevelProblem, lam: Lam, carried: Carried, draws: Draws = SEED_ZERO
+    ) -> tuple[Hypergradient, Carried]:
+        """One outer step's estimate, shape (p,), and the state after it.
+
+        Args:
+            problem: the bilevel problem.
+            lam: λ, shape (p,).
+            carried: what the last call, or `begin`, returned.
+            draws: this outer step's randomness: other draws for each call, or batches repeat.
+
+        Raises:
+            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
+            MissingProductError: if a second-order product cannot be formed.
+        """
+        check_arguments(problem, lam, draws)
+        lam, theta = lam.detach(), carried.theta
+        with counting() as cost:
+            for batch in inner_batches(problem, draws, 0, self.steps):
+                theta = theta.sub(
+                    inner_gradient(problem.inner, lam, theta, batch), alpha=self.step_size
+                )
+            batches = inner_batches(problem, draws, self.steps, self.terms + 1)
+            outer = outer_batch(problem, draws, self.steps)
+            value = by_series(problem, lam, theta, batches, outer, self.scale).lam
+        return concluded(value, Carried(theta, carried.q), self.steps, cost)
+
+    def estimate(
+        self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
+    ) -> Hypergradient:
+        """One cold call: the hypergradient at λ, shape (p,), from θ⁰(λ).
+
+        Raises:
+            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
+            MissingProductError: if a second-order product cannot be formed.
+        """
+        return cold(self, problem, lam, draws)

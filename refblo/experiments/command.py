@@ -1,0 +1,114 @@
+"""`refblo reproduce`: a table or figure of the papers, run again, beside what is printed."""
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.padding import Padding
+from rich.status import Status
+from rich.table import Table
+from rich.text import Text
+
+from refblo.errors import ArgumentError
+from refblo.experiments.registry import find, registry
+from refblo.experiments.report import Report, Scale, Verdict
+
+EVERYTHING = "all"
+_COLOURS = {
+    Verdict.REPRODUCED: "green",
+    Verdict.WITHIN_SPREAD: "green",
+    Verdict.NOT_REPRODUCED: "red",
+    Verdict.OTHER_SETTINGS: "yellow",
+    Verdict.TRIED: "dim",
+    Verdict.MEASURED: "default",
+    Verdict.LEFT_OUT: "dim",
+}
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option(
+    "--scale",
+    type=click.Choice([scale.value for scale in Scale]),
+    default=Scale.SMALL.value,
+    show_default=True,
+    help="smoke: seconds; small: minutes; paper: everything, by the estimators themselves.",
+)
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("reproduced"),
+    show_default=True,
+    help="Folder for plots, JSON reports and finished parts; what is there is not run again.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of every draw.")
+@click.option("--list", "list_them", is_flag=True, help="List the names and stop.")
+def reproduce(name: str | None, scale: str, output: Path, seed: int, *, list_them: bool) -> None:
+    """Run a table or figure of the papers again and print it beside the printed one.
+
+    NAME is one of those that --list shows, or "all".
+    """
+    console = Console()
+    if list_them:
+        for known in registry().values():
+            console.print(Text.assemble((f"{known.name:10}", "bold"), known.what))
+        return
+    if name is None:
+        raise click.UsageError(
+            f"NAME must be given: one of {', '.join(registry())}, or {EVERYTHING}"
+        )
+    try:
+        experiments = list(registry().values()) if name == EVERYTHING else [find(name)]
+        for experiment in experiments:
+            with console.status(f"{experiment.name}: starting") as status:
+
+                def progress(line: str, status: Status = status) -> None:
+                    # A log has no line to rewrite, so it gets every line.
+                    if console.is_terminal:
+                        status.update(Text(line))
+                    else:
+                        click.echo(line, err=True)
+
+                report = experiment.run(Scale(scale), output, progress, seed)
+            show(report, output, console)
+    except ArgumentError as error:
+        raise click.UsageError(str(error)) from error
+    except KeyboardInterrupt:
+        console.print(
+            f"Interrupted. What is finished is kept in {output}; run the same command again."
+        )
+        raise
+
+
+def show(report: Report, output: Path, console: Console) -> None:
+    """Print a report: figures side by side, then every setting, findings and files."""
+    title = f"{report.experiment} ({report.scale.value} scale, seed {report.seed}): {report.what}"
+    table = Table(title=title, title_justify="left", title_style="bold", expand=False)
+    for column in ("row", "figure", "paper", "ours", "percentile", "verdict"):
+        table.add_column(column, justify="right" if column == "percentile" else "left")
+    previous = None
+    for row in report.rows:
+        if previous is not None and row.label != previous:
+            table.add_section()
+        place = "" if row.percentile is None else f"{row.percentile:.1f} of {row.runs}"
+        table.add_row(
+            Text("" if row.label == previous else row.label),
+            row.quantity,
+            row.paper or "",
+            row.ours_text,
+            place,
+            Text(row.verdict.value, style=_COLOURS[row.verdict]),
+        )
+        previous = row.label
+    console.print(table)
+    console.print("Settings", style="bold")
+    # Rows of one label share their setting as a rule; where they do not, each is told.
+    for label, setting, note in dict.fromkeys((r.label, r.setting, r.note) for r in report.rows):
+        line = Text.assemble((f"{label}: ", "bold"), setting, (f" [{note}]" if note else "", "dim"))
+        console.print(Padding(line, (0, 0, 0, 2)))
+    console.print("Findings", style="bold")
+    for finding in report.findings:
+        console.print(Padding(Text(f"• {finding}"), (0, 0, 0, 2)))
+    for plot in (*report.plots, f"{report.experiment}/report.json"):
+        console.print(Text(f"wrote {output / plot}"))
+    console.print(Text(f"{report.seconds:.1f} s"))

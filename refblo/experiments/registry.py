@@ -1,0 +1,39 @@
+"""Every experiment by its name."""
+
+import difflib
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from refblo.errors import ArgumentError
+from refblo.experiments.figure_1 import Figure1
+from refblo.experiments.figure_2 import Figure2
+from refblo.experiments.figure_3 import Figure3
+from refblo.experiments.report import Experiment
+from refblo.experiments.table_2 import Table2
+from refblo.experiments.table_3 import Table3
+
+_ALL: tuple[Experiment, ...] = (Figure1(), Table2(), Figure2(), Figure3(), Table3())
+
+
+def registry() -> Mapping[str, Experiment]:
+    """Name → experiment, in the paper's order.
+
+    Example:
+        >>> list(registry())
+        ['figure-1', 'table-2', 'figure-2', 'figure-3', 'table-3']
+    """
+    return MappingProxyType({experiment.name: experiment for experiment in _ALL})
+
+
+def find(name: str) -> Experiment:
+    """One experiment.
+
+    Raises:
+        ArgumentError: for a name that is not in the registry; it lists the known ones.
+    """
+    known = registry()
+    if name in known:
+        return known[name]
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else "choose one of these"
+    raise ArgumentError(f"name must be one of {', '.join(known)}, got {name!r}; {hint}")

@@ -1,0 +1,227 @@
+"""What an experiment answers: rows that stand beside the printed ones, findings, plots."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Protocol, final, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float64
+
+from refblo.errors import require
+
+Progress = Callable[[str], None]
+"""Takes one line to show while an experiment runs."""
+
+
+class Scale(Enum):
+    """How much of an experiment is run."""
+
+    SMOKE = "smoke"
+    SMALL = "small"
+    PAPER = "paper"
+
+
+class Verdict(Enum):
+    """How a printed figure and ours stand."""
+
+    REPRODUCED = "reproduced"
+    """Every printed digit, at the stated settings."""
+    WITHIN_SPREAD = "within the seeds' spread"
+    """The printed figure lies in the central 99 % of our runs at the stated settings."""
+    NOT_REPRODUCED = "not reproduced"
+    """Neither, at the stated settings; the report names what was tried."""
+    OTHER_SETTINGS = "fits at other settings"
+    """As the first two, but at settings that differ from the stated ones."""
+    TRIED = "does not fit either"
+    """Another setting that was tried in vain."""
+    MEASURED = "measured"
+    """Nothing is printed to compare with."""
+    LEFT_OUT = "left out at this scale"
+
+
+TAIL = 0.005
+"""Cut off at each end: a printed figure that is one more of our runs is accused in 1 % of the cases."""
+ENOUGH_RUNS = 200
+"""With fewer runs no figure, however far off, can lie beyond a rank probability of `TAIL`."""
+
+
+@final
+@dataclass(frozen=True)
+class Row:
+    """One printed figure and ours.
+
+    Attributes:
+        label: the printed row, or what was run instead.
+        quantity: which figure of the row.
+        paper: the figure as printed, or None where nothing is printed.
+        ours: our figure (the mean over runs where there are several), or None when it was left out.
+        verdict: how the two stand.
+        setting: every setting that the figure depends on.
+        note: how it was computed, and what else there is to know.
+        spread: the standard deviation over runs, where there are several.
+        percentile: the share of our runs below the printed figure, in percent.
+        runs: how many runs.
+    """
+
+    label: str
+    quantity: str
+    paper: str | None
+    ours: float | None
+    verdict: Verdict
+    setting: str
+    note: str = ""
+    spread: float | None = None
+    percentile: float | None = None
+    runs: int = 1
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether ours, rounded to the printed digits, is the printed figure; None where one lacks."""
+        if self.paper is None or self.ours is None:
+            return None
+        return agrees_to_printed_digits(self.paper, self.ours)
+
+    @property
+    def ours_text(self) -> str:
+        """Our figure with two digits more than the printed one has (six where none is printed)."""
+        if self.ours is None:
+            return "–"
+        digits = 6 if self.paper is None else decimals(self.paper) + 2
+        text = f"{self.ours:.{digits}f}" if abs(self.ours) >= 10.0**-digits else f"{self.ours:.3g}"
+        return text if self.spread is None else f"{text} ± {self.spread:.2g}"
+
+
+@final
+@dataclass(frozen=True)
+class Report:
+    """The outcome of one experiment.
+
+    Attributes:
+        experiment: its name.
+        what: one sentence on what was run.
+        scale: how much of it was run.
+        seed: of all its draws.
+        rows: the printed figures and ours.
+        findings: sentences with figures computed from the results.
+        plots: the files written, relative to the output folder.
+        seconds: wall time of this call, with what was taken from the store for nothing.
+    """
+
+    experiment: str
+    what: str
+    scale: Scale
+    seed: int
+    rows: tuple[Row, ...]
+    findings: tuple[str, ...] = ()
+    plots: tuple[str, ...] = ()
+    seconds: float = field(default=0.0, compare=False)
+
+    def to_json(self) -> str:
+        """The report as a JSON document."""
+        content = asdict(self)
+        content["scale"] = self.scale.value
+        for row, source in zip(content["rows"], self.rows, strict=True):
+            row["verdict"] = source.verdict.value
+            row["agrees to the printed digits"] = source.agrees
+        return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+
+
+@runtime_checkable
+class Experiment(Protocol):
+    """One table or figure of a paper."""
+
+    @property
+    def name(self) -> str:
+        """What a user types."""
+        ...
+
+    @property
+    def what(self) -> str:
+        """One sentence."""
+        ...
+
+    def run(self, scale: Scale, output: Path, progress: Progress = ..., seed: int = ...) -> Report:
+        """Run it, or what of it is not stored in `output` yet; write plots and a JSON report there.
+
+        Raises:
+            ArgumentError: for a negative seed, or an output folder that cannot be used.
+        """
+        ...
+
+
+def silent(line: str) -> None:
+    """Show nothing."""
+
+
+def decimals(printed: str) -> int:
+    """How many digits follow the point of a printed figure.
+
+    Raises:
+        ArgumentError: if it is no decimal number.
+    """
+    whole, _, fraction = printed.lstrip("-").partition(".")
+    require(
+        whole.isdecimal() and (not fraction or fraction.isdecimal()),
+        "printed",
+        "be a decimal number as printed",
+        repr(printed),
+        "copy it from the paper without units",
+    )
+    return len(fraction)
+
+
+def agrees_to_printed_digits(printed: str, ours: float) -> bool:
+    """Whether `ours` rounds to the printed figure.
+
+    Example:
+        >>> agrees_to_printed_digits("0.7360", 0.73598), agrees_to_printed_digits("0.7360", 0.7361)
+        (True, False)
+    """
+    return f"{ours:.{decimals(printed)}f}" == printed
+
+
+def deterministic_row(
+    label: str, quantity: str, paper: str | None, ours: float, setting: str, note: str = ""
+) -> Row:
+    """A row of one run without randomness."""
+    if paper is None:
+        verdict = Verdict.MEASURED
+    else:
+        agrees = agrees_to_printed_digits(paper, ours)
+        verdict = Verdict.REPRODUCED if agrees else Verdict.NOT_REPRODUCED
+    return Row(label, quantity, paper, ours, verdict, setting, note)
+
+
+def seeded_row(
+    label: str,
+    quantity: str,
+    paper: str | None,
+    values: Float64[np.ndarray, " s"],
+    setting: str,
+    note: str = "",
+    stated: bool = True,
+) -> Row:
+    """A row of many runs; the printed figure is placed among them.
+
+    A printed figure stands for every number that rounds to it, so it is placed by the run counts below
+    either end of that interval. `stated` says whether these are the paper's settings.
+    """
+    ours, spread = float(values.mean()), float(values.std())
+    if paper is None:
+        verdict = Verdict.MEASURED
+        return Row(label, quantity, None, ours, verdict, setting, note, spread, None, values.size)
+    half = 0.5 * 10.0 ** -decimals(paper)
+    below = int((values < float(paper) - half).sum())
+    upto = int((values <= float(paper) + half).sum())
+    # The rank of one more run of the same settings is uniform, whatever their distribution.
+    tail = min(upto + 1, values.size - below + 1) / (values.size + 1)
+    fits = tail >= TAIL
+    if stated:
+        verdict = Verdict.WITHIN_SPREAD if fits else Verdict.NOT_REPRODUCED
+    else:
+        verdict = Verdict.OTHER_SETTINGS if fits else Verdict.TRIED
+    middle = 100 * (below + upto) / (2 * values.size)
+    return Row(label, quantity, paper, ours, verdict, setting, note, spread, middle, values.size)
