@@ -1,0 +1,121 @@
+"""A claim: its number, its statement, its conditions, its evidence, the verdict on record."""
+
+import enum
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import final
+
+from proofs_check.evidence import Check
+from proofs_check.statement import Statement
+
+
+class Verdict(enum.Enum):
+    """What the evidence makes of a claim."""
+
+    PROVED = "proved"
+    CONDITIONAL = "proved under an added condition"
+    REFUTED = "refuted"
+    VACUOUS = "vacuous"
+    TYPOGRAPHICAL = "typographical"
+    REPRODUCED = "reproduced"
+    NOT_REPRODUCED = "not reproduced"
+    NEEDS_DATA = "needs data or weights"
+    CANNOT_RUN = "cannot run here"
+
+
+class Source(enum.Enum):
+    """Where a claim is made."""
+
+    KIM = "Kim and Hospedales"
+    FRANCESCHI = "Franceschi et al. (2018)"
+    FIELD = "established result the others rest on"
+
+
+class Effort(enum.IntEnum):
+    """How much evidence to execute."""
+
+    QUICK = 0
+    FULL = 1
+
+
+@final
+@dataclass(frozen=True)
+class Assumption:
+    """A condition that can be switched off, to see that the evidence then fails.
+
+    Attributes:
+        key: its name on the command line.
+        text: what it says.
+    """
+
+    key: str
+    text: str
+
+
+@final
+@dataclass(frozen=True)
+class Context:
+    """Under what evidence is executed.
+
+    Attributes:
+        effort: quick or full.
+        off: the keys of the assumptions that are switched off.
+    """
+
+    effort: Effort = Effort.QUICK
+    off: frozenset[str] = field(default_factory=frozenset)
+
+    def has(self, assumption: Assumption) -> bool:
+        """Whether the assumption is on."""
+        return assumption.key not in self.off
+
+    @property
+    def full(self) -> bool:
+        """Whether the long measurements are wanted."""
+        return self.effort is Effort.FULL
+
+
+Evidence = Callable[[Statement, Context], Iterator[Check]]
+
+
+@final
+@dataclass(frozen=True)
+class Claim:
+    """One row of the ledger.
+
+    Attributes:
+        key: its name on the command line, such as ``eq-22``.
+        source: where it is made.
+        title: what it is about, in a few words.
+        printed: what is printed, in our own words.
+        evidence: yields executed checks of a statement, cheapest first.
+        verdict: the verdict on record; the run fails if the evidence derives another.
+        corrected: the statement that holds, where the printed one does not.
+        slip: True where the printed error is a misprint on which nothing later depends.
+        assumptions: the conditions the paper states.
+        added: conditions the paper does not state and the evidence needs.
+        tested: those of the stated conditions without which the evidence is seen to fail.
+        missing: what is not here: data, weights, a GPU; with the verdict that follows from it.
+        by_hand: the step of the argument that no machine carried, if any.
+        remark: what a reader should know besides.
+    """
+
+    key: str
+    source: Source
+    title: str
+    printed: Statement
+    evidence: Evidence
+    verdict: Verdict
+    corrected: Statement | None = None
+    slip: bool = False
+    assumptions: tuple[Assumption, ...] = ()
+    added: tuple[Assumption, ...] = ()
+    tested: tuple[Assumption, ...] = ()
+    missing: str = ""
+    by_hand: str = ""
+    remark: str = ""
+
+    @property
+    def established(self) -> Statement:
+        """The statement that the evidence is to support."""
+        return self.corrected or self.printed

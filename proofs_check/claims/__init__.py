@@ -1,0 +1,79 @@
+"""The claims, one file a family, gathered in the order of the papers."""
+
+import importlib
+from functools import cache
+
+from proofs_check.claim import Claim
+from proofs_check.errors import ProofsCheckError, UnknownClaimError
+
+_FAMILIES = (
+    "formulation",
+    "montecarlo",
+    "langevin",
+    "tangent",
+    "recursion",
+    "supplement",
+    "taylor",
+    "exactness",
+    "convergence",
+    "toy",
+    "synth",
+    "synth_tables",
+    "unrolled",
+    "losses",
+    "invariance",
+    "implicit",
+    "franceschi",
+    "smoothing",
+    "tables",
+    "quadratics",
+)
+
+
+@cache
+def all_claims() -> tuple[Claim, ...]:
+    """Every claim of the ledger, ordered by kind and number.
+
+    Returns:
+        The claims.
+
+    Raises:
+        ProofsCheckError: two claims have the same key.
+    """
+    found: list[Claim] = []
+    for family in _FAMILIES:
+        module = importlib.import_module(f"proofs_check.claims.{family}")
+        claims: tuple[Claim, ...] = module.CLAIMS
+        found.extend(claims)
+    keys = [claim.key for claim in found]
+    twice = sorted({key for key in keys if keys.count(key) > 1})
+    if twice:
+        raise ProofsCheckError(f"keys must be unique, got twice: {', '.join(twice)}; rename one")
+    return tuple(sorted(found, key=_order))
+
+
+_KINDS = ("eq", "thm", "alg", "tab", "fig", "text", "franceschi", "field")
+
+
+def _order(claim: Claim) -> tuple[int, int, str]:
+    kind, _, rest = claim.key.partition("-")
+    return _KINDS.index(kind), int(rest) if rest.isdigit() else 0, rest
+
+
+def find(key: str) -> Claim:
+    """One claim by its key.
+
+    Args:
+        key: such as ``eq-22``.
+
+    Returns:
+        The claim.
+
+    Raises:
+        UnknownClaimError: no claim has that key; the message lists those there are.
+    """
+    for claim in all_claims():
+        if claim.key == key:
+            return claim
+    known = ", ".join(claim.key for claim in all_claims())
+    raise UnknownClaimError(f"claim must be one of: {known}; got {key!r}")

@@ -1,0 +1,234 @@
+"""The problem: (1) to (6), when the stochastic objective exists, and what τ → 0 does."""
+
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+
+import flint
+import sympy as sp
+
+from proofs_check.claim import Assumption, Claim, Context, Source, Verdict
+from proofs_check.evidence import Check, Method, encloses, fact, identity, less, number
+from proofs_check.statement import Statement, coefficient, exponent, index, sign
+
+COERCIVE = Assumption("coercive", "the inner loss plus its penalty is bounded below and coercive")
+SINGLETON = Assumption("singleton", "the inner argmin is a single point for every λ")
+NORMALISABLE = Assumption("normalisable", "Z(λ) is finite: exp(-E) is integrable over θ")
+UNIQUE = Assumption("unique", "the inner minimiser is unique and nondegenerate")
+
+lam, theta, tau, h, c = sp.symbols("lambda theta tau h c", real=True)
+
+
+def _weight_decay(s: Statement, context: Context) -> Iterator[Check]:
+    penalty = lam * theta ** number(s["q"])
+    loss = h * (theta - c) ** 2 / 2 + penalty
+    argmin = h * c / (h + number(s["k"]) * lam)
+    yield identity("stationary at the argmin", sp.diff(loss, theta).subs(theta, argmin), sp.S(0))
+    curvature = sp.diff(loss, theta, 2).subs({theta: 1, h: 1})
+    # λ = -1 < -h/2 is what an unconstrained λ can reach; its objective falls without bound.
+    at = sp.Integer(1) if context.has(COERCIVE) else sp.Integer(-1)
+    value = curvature.subs(lam, at)
+    yield fact(f"curvature positive at h = 1, λ = {at}", value > 0, value, "> 0", Method.SYMBOLIC)
+
+
+def _gibbs_exists(s: Statement, context: Context) -> Iterator[Check]:
+    energy = (theta - lam) ** 2 / 2
+    density = sp.exp(number(s["s"]) * energy) / sp.sqrt(2 * sp.pi)
+    total = sp.integrate(density.subs(lam, 0), (theta, -sp.oo, sp.oo))
+    yield fact("total mass of a Gaussian energy", total == 1, total, 1, Method.SYMBOLIC)
+    # Where Z is finite the mass of [-R-1, -R] must die out; Synth-1D's cubic on R does not let it.
+    energy_at = _gaussian if context.has(NORMALISABLE) else _cubic
+    near, far = mass(energy_at, -3, -2), mass(energy_at, -6, -5)
+    yield less("mass of [-6, -5] against that of [-3, -2]", far, near)
+
+
+def _gaussian(z: flint.acb) -> flint.acb:
+    return z**2 / 2
+
+
+def _cubic(z: flint.acb) -> flint.acb:
+    return z**3 / 3 - 3 * z / 4
+
+
+def mass(energy: Callable[[flint.acb], flint.acb], low: int, high: int) -> flint.arb:
+    """The integral of exp(-E) over an interval, enclosed.
+
+    Args:
+        energy: E as a holomorphic function of one parameter.
+        low: lower end.
+        high: upper end.
+
+    Returns:
+        A ball that contains the integral.
+    """
+
+    def density(z: flint.acb, _analytic: bool) -> flint.acb:
+        return (-energy(z)).exp()
+
+    return flint.acb.integral(density, flint.acb(low), flint.acb(high)).real
+
+
+def _bilevel(s: Statement, context: Context) -> Iterator[Check]:
+    lam_ = sp.symbols("lambda", positive=True)
+    argmin = (1 - lam_ ** number(s["q"])) ** number(s["r"])
+    inner = theta**3 / 3 - (1 - lam_**2) * theta
+    slope = sp.diff(inner, theta).subs(theta, argmin)
+    yield identity("Synth-1D is stationary at the stated argmin", slope, sp.S(0))
+    bend = sp.diff(inner, theta, 2).subs(theta, argmin).subs(lam_, sp.Rational(1, 2))
+    yield fact("and convex there, λ = 1/2", bend > 0, bend, "> 0", Method.SYMBOLIC)
+    # Two exact minimisers of Figure 1's inner loss at λ = 1/10 (θ2 = -2/5 and θ2 = 1).
+    first, second = Fraction(1, 2048), Fraction(1, 2048)
+    if not context.has(SINGLETON):
+        second = 2 * Fraction(7, 16) ** 2 + Fraction(1, 2048)
+    yield fact("every inner minimiser has one outer value", first == second, second, first)
+
+
+def _outer_is_validation(s: Statement, _context: Context) -> Iterator[Check]:
+    x, y = sp.symbols("x1:4"), sp.symbols("y1:4")
+    losses = [(theta * xi - yi) ** 2 for xi, yi in zip(x, y, strict=True)]
+    outer = sum(losses) / 3
+    mean_of_f = number(s["a"]) * sum(losses) / 3
+    yield identity("f is the mean validation loss", mean_of_f, outer)
+    slope = sp.diff(mean_of_f, theta)
+    parts = sum(sp.diff(loss, theta) for loss in losses) / 3
+    yield identity("and so is its gradient", slope, parts)
+
+
+def laplace_correction() -> sp.Expr:
+    """E_p[f] - f(θ*) to first order in τ for p ∝ exp(-L/τ), by expanding every factor.
+
+    Returns:
+        The coefficient of τ, in f1 = f', f2 = f'', h = L'' and t = L''' at the minimiser.
+    """
+    u, r, f1, f2, t3, q4 = sp.symbols("u r f1 f2 t q", real=True)
+    # θ = θ* + r u with r = √τ; u is Gaussian of variance 1/h under the quadratic part of L.
+    tilt = 1 - r * t3 * u**3 / 6 + r**2 * (-q4 * u**4 / 24 + t3**2 * u**6 / 72)
+    value = r * f1 * u + r**2 * f2 * u**2 / 2
+    moment = {0: 1, 2: 1 / h, 4: 3 / h**2, 6: 15 / h**3, 8: 105 / h**4}
+
+    def gaussian_mean(expression: sp.Expr) -> sp.Expr:
+        poly = sp.Poly(sp.expand(expression), u)
+        return sum(k * moment.get(p[0], 0) for p, k in poly.terms())
+
+    ratio = gaussian_mean(value * tilt) / gaussian_mean(tilt)
+    return sp.simplify(sp.series(ratio, r, 0, 3).removeO().coeff(r, 2))
+
+
+def _gibbs_limit(s: Statement, context: Context) -> Iterator[Check]:
+    f1, f2, t3 = sp.symbols("f1 f2 t", real=True)
+    stated = number(s["c"]) * (f2 / h - f1 * t3 / h ** number(s["e"]))
+    yield identity("first-order temperature error", laplace_correction(), stated)
+    # f(θ) = θ. One well: L = (θ - 1)²/2, mean 1. Two equal wells at ±1: the mean is 0 at every τ.
+    wells = [sp.S(1)] if context.has(UNIQUE) else [sp.S(1), sp.S(-1)]
+    mean = sum(wells) / len(wells)
+    holds = all(mean == well for well in wells)
+    yield fact("limit of E[θ] is a minimiser", holds, mean, wells, Method.SYMBOLIC)
+
+
+def _energy(s: Statement, _context: Context) -> Iterator[Check]:
+    tau_ = sp.symbols("tau", positive=True)
+    loss = h * theta**2 / 2
+    energy = loss * tau_ ** number(s["e"])
+    density = sp.exp(-energy)
+    wanted = sp.exp(-loss / tau_)
+    ratio = sp.simplify(sp.diff(sp.log(density / wanted), theta))
+    yield identity("exp(-E) is proportional to exp(-L_T/τ)", ratio, sp.S(0))
+
+
+def _existence(s: Statement, context: Context) -> Iterator[Check]:
+    power = s.integer("q")
+
+    def energy(z: flint.acb) -> flint.acb:
+        return z**power / power - 3 * z / 4
+
+    box = mass(energy, 0, 1)
+    yield encloses("Z on [0, 1] at λ = 1/2, τ = 1", box, s["z"], Fraction(1, 20000))
+    outside = flint.arb(0) if context.has(NORMALISABLE) else mass(energy, -6, -5)
+    yield less("mass of [-6, -5], where the box ends at 0", outside, box)
+
+
+CLAIMS = (
+    Claim(
+        "eq-1",
+        Source.KIM,
+        "weight-decay learning as a bilevel problem",
+        Statement(
+            "min over λ of E_V[l_V(θ*(λ))] with θ*(λ) minimising E_T[l_T] + Σ λ_j |θ_j|^{q}; "
+            "for l_T = h(θ - c)²/2 the minimiser is h·c / (h + {k}·λ)",
+            (exponent("q", 2), coefficient("k", 2)),
+        ),
+        _weight_decay,
+        Verdict.CONDITIONAL,
+        added=(COERCIVE,),
+        remark="λ is unconstrained in the text; at λ_j below -h/2 the inner problem has no minimum.",
+    ),
+    Claim(
+        "eq-2",
+        Source.KIM,
+        "the stochastic objective",
+        Statement(
+            "min over λ of E_p[f(λ, θ)], p(θ|λ) = exp({s}·E(λ, θ)) / Z(λ)",
+            (sign("s", -1),),
+        ),
+        _gibbs_exists,
+        Verdict.CONDITIONAL,
+        added=(NORMALISABLE,),
+        remark="Fails for Synth-1D's cubic on R and for any flat direction of an unbounded θ.",
+    ),
+    Claim(
+        "eq-3",
+        Source.KIM,
+        "the bilevel problem",
+        Statement(
+            "min over λ of L_V(λ, θ*(λ)), θ*(λ) minimises L_T(λ, ·); "
+            "for Synth-1D θ*(λ) = (1 - λ^{q})^{r}",
+            (exponent("q", 2), exponent("r", "1/2")),
+        ),
+        _bilevel,
+        Verdict.CONDITIONAL,
+        added=(SINGLETON,),
+        remark="With '∈ argmin' the outer objective is not a function of λ: Figure 1's data.",
+    ),
+    Claim(
+        "eq-4",
+        Source.KIM,
+        "the outer function is the validation loss",
+        Statement("f(λ, θ) := {a}·L_V(λ, θ)", (coefficient("a", 1),)),
+        _outer_is_validation,
+        Verdict.PROVED,
+    ),
+    Claim(
+        "eq-5",
+        Source.KIM,
+        "the Gibbs distribution and its limit τ → 0",
+        Statement(
+            "p = exp(-L_T/τ)/Z_τ, and E_p[f] → f(λ, θ*(λ)) as τ → 0; for one parameter "
+            "E_p[f] - f(θ*) = {c}·τ·(f''/h - f'·L'''/h^{e}) + O(τ²)",
+            (coefficient("c", "1/2"), exponent("e", 2)),
+        ),
+        _gibbs_limit,
+        Verdict.CONDITIONAL,
+        added=(UNIQUE,),
+        by_hand="Laplace's method: that the tails of the integral are exponentially small in 1/τ.",
+    ),
+    Claim(
+        "eq-6",
+        Source.KIM,
+        "the energy",
+        Statement("E(λ, θ) := L_T(λ, θ)·τ^{e}", (exponent("e", -1),)),
+        _energy,
+        Verdict.PROVED,
+    ),
+    Claim(
+        "text-existence",
+        Source.KIM,
+        "the normaliser of Synth-1D",
+        Statement(
+            "Z(λ) = ∫ exp(-(θ^{q}/{q} - (1 - λ²)θ)) dθ is finite: {z} at λ = 1/2 on [0, 1]",
+            (index("q", 3), coefficient("z", "1.3506")),
+        ),
+        _existence,
+        Verdict.CONDITIONAL,
+        added=(NORMALISABLE,),
+        remark="Finite on the box [0, 1] of the text; infinite on R, where the chain runs.",
+    ),
+)

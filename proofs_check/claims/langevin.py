@@ -1,0 +1,235 @@
+"""The chain: (10) to (12), (24), (27); what it samples, and at which temperature."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+import sympy as sp
+
+from proofs_check.claim import Assumption, Claim, Context, Source, Verdict
+from proofs_check.evidence import Check, Method, fact, identity, number
+from proofs_check.statement import Statement, coefficient, exponent, index, sign
+
+UNIT_KAPPA = Assumption("unit-noise", "κ = 1, so that the chain's temperature is that of p")
+VANISHING_STEP = Assumption("vanishing-step", "ε → 0 along the chain")
+FULL_GRADIENT = Assumption("full-gradient", "the gradient has no minibatch noise")
+STABLE = Assumption("stable-step", "γ·h < 2 for every eigenvalue h of the inner Hessian")
+
+x, lam = sp.symbols("theta lambda", real=True)
+eps, kap, tau, h, gam = sp.symbols("epsilon kappa tau h gamma", positive=True)
+
+
+def stationary_variance(decay: sp.Expr, noise: sp.Expr) -> sp.Expr:
+    """The variance v of x ← decay·x + noise·z at stationarity: v = decay²·v + noise².
+
+    Args:
+        decay: the factor of the linear map.
+        noise: the standard deviation added each step.
+
+    Returns:
+        v, solved exactly.
+    """
+    v = sp.symbols("v")
+    return sp.solve(sp.Eq(v, decay**2 * v + noise**2), v)[0]
+
+
+def _langevin(s: Statement, context: Context) -> Iterator[Check]:
+    kappa = sp.S(1) if context.has(UNIT_KAPPA) else sp.S(2)
+    energy = sp.Function("E")(x)
+    # dθ = drift dt + √(2D) dW with one step of length ε: the Fokker-Planck current must vanish.
+    drift = -number(s["c"]) * sp.diff(energy, x)
+    diffusion = eps ** (2 * number(s["e"]) - 1) * kappa**2 / 2
+    density = sp.exp(-energy)
+    current = drift * density - diffusion * sp.diff(density, x)
+    yield identity("the stationary current under exp(-E)", sp.simplify(current / density), sp.S(0))
+    variance = stationary_variance(1 - number(s["c"]) * eps * h, eps ** number(s["e"]) * kappa)
+    found = sp.limit(variance, eps, 0) if context.has(VANISHING_STEP) else variance
+    yield identity("the stationary variance for E = hθ²/2", found, 1 / h)
+
+
+def _score(s: Statement, _context: Context) -> Iterator[Check]:
+    energy = sp.Function("E")(lam, x)
+    normaliser = sp.Function("Z")(lam)
+    log_density = -energy - sp.log(normaliser)
+    stated = number(s["s"]) * sp.diff(energy, x)
+    yield identity("∂ log p/∂θ", sp.diff(log_density, x), stated)
+    mixed = sp.diff(log_density, lam, x)
+    yield identity("and its λ derivative needs no Z", mixed, sp.diff(stated, lam))
+
+
+def _step(s: Statement, _context: Context) -> Iterator[Check]:
+    noise = sp.symbols("z")
+    loss = sp.Function("L")
+    energy = loss(lam, x) / tau
+    stated = x - number(s["c"]) * eps * sp.diff(energy, x) + eps ** number(s["e"]) * noise
+    step = eps / (2 * tau)
+    code = x - step * sp.diff(loss(lam, x), x) + sp.sqrt(2 * tau * step) * noise
+    yield identity("against a gradient step γ = ε/(2τ) and noise √(2τγ)", stated, code)
+    yield fact("evaluated at the previous iterate", s["at"] == -1, s["at"], -1)
+    yield from _step_of_the_package(s)
+
+
+def _step_of_the_package(s: Statement) -> Iterator[Check]:
+    from proofs_check.bridge import langevin_step
+
+    theta, slope, epsilon, temperature = 0.4, 1.7, 0.02, 0.5
+    found, noise = langevin_step(theta, slope, epsilon, temperature)
+    drift = float(s["c"]) * epsilon * slope / temperature
+    stated = theta - drift + epsilon ** float(s["e"]) * noise
+    # One multiplication and two additions in double precision.
+    close = abs(found - stated) <= 8 * 2.0**-53
+    yield fact("one transition of refblo.chain", close, found, stated, Method.NUMERIC)
+
+
+def _ula(s: Statement, context: Context) -> Iterator[Check]:
+    variance = stationary_variance(1 - gam * h, sp.sqrt(2 * tau * gam) * kap)
+    stated = tau * kap ** number(s["k"]) / h / (1 - number(s["c"]) * gam * h)
+    yield identity("one eigenvalue of H", variance, stated)
+    # The matrix equation Σ = (I - γH)Σ(I - γH) + 2τγκ² I with a full H.
+    a, b, d = sp.Rational(2), sp.Rational(1, 3), sp.Rational(3, 2)
+    hessian = sp.Matrix([[a, b], [b, d]])
+    step = sp.Rational(1, 5)
+    eye = sp.eye(2)
+    sigma = hessian.inv() * (eye - number(s["c"]) * step * hessian).inv()
+    push = (eye - step * hessian) * sigma * (eye - step * hessian) + 2 * step * eye
+    for i, j in ((0, 0), (0, 1), (1, 1)):
+        yield identity(f"Lyapunov equation, entry {i}{j}", sigma[i, j], push[i, j])
+    at = sp.Rational(1) if context.has(STABLE) else sp.Rational(5, 2)
+    spread = variance.subs({h: 1, tau: 1, kap: 1, gam: at})
+    yield fact(f"the variance is positive at γh = {at}", spread > 0, spread, "> 0")
+
+
+def _temperature(s: Statement, _context: Context) -> Iterator[Check]:
+    energy = sp.Function("E")(x)
+    density = sp.exp(-energy * kap ** number(s["k"]))
+    current = -sp.diff(energy, x) / 2 * density - kap**2 / 2 * sp.diff(density, x)
+    yield identity("the stationary current", sp.simplify(current / density), sp.S(0))
+
+
+def _minibatch(s: Statement, context: Context) -> Iterator[Check]:
+    sigma = sp.symbols("sigma", positive=True)
+    noise = sigma if not context.has(FULL_GRADIENT) else sp.S(0)
+    variance = stationary_variance(1 - gam * h, sp.sqrt(2 * tau * gam + gam**2 * noise**2))
+    at_zero_noise = stationary_variance(1 - gam * h, sp.sqrt(2 * tau * gam))
+    yield identity("the law with minibatch gradients", variance, at_zero_noise)
+    shifted = tau + number(s["c"]) * gam ** number(s["e"]) * sigma**2
+    noisy = stationary_variance(1 - gam * h, sp.sqrt(2 * tau * gam + gam**2 * sigma**2))
+    yield identity(
+        "the effective temperature",
+        noisy,
+        stationary_variance(1 - gam * h, sp.sqrt(2 * shifted * gam)),
+    )
+
+
+def noise_temperature(theta: Fraction) -> Fraction:
+    """γσ²/2 of (27) at the paper's γ = 0.005: what its perturbation adds to the temperature.
+
+    Args:
+        theta: where the gradient is taken.
+
+    Returns:
+        γ/2 · Var(3ε₁θ² - ε₂) with both uniform on (-0.3, 0.3).
+    """
+    uniform_variance = Fraction(6, 10) ** 2 / 12
+    return Fraction(5, 1000) / 2 * uniform_variance * (9 * theta**4 + 1)
+
+
+def _noisy_loss(s: Statement, _context: Context) -> Iterator[Check]:
+    e1, e2, w = sp.symbols("e1 e2 w")
+    width = number(s["w"])
+
+    def uniform_mean(expression: sp.Expr) -> sp.Expr:
+        inner = sp.integrate(expression, (e1, -w, w)) / (2 * w)
+        return sp.simplify(sp.integrate(inner, (e2, -w, w)) / (2 * w))
+
+    loss = (number(s["a"]) + e1) * x**3 - (1 - lam**2 + e2) * x
+    plain = x**3 / 3 - (1 - lam**2) * x
+    yield identity("its mean is the noiseless loss", uniform_mean(loss), plain)
+    yield fact("the interval of the noise is not empty", width > 0, width, "> 0")
+    slope = sp.diff(loss, x) - sp.diff(plain, x)
+    variance = uniform_mean(slope**2).subs(w, width)
+    yield identity("variance of its gradient", variance, sp.Rational(3, 100) * (9 * x**4 + 1))
+    added = noise_temperature(Fraction(6629, 10000))
+    yield fact("γσ²/2 at θ* exceeds τ = 1e-5", added > Fraction(1, 10**5), float(added), 1e-5)
+    yield fact("and is below τ = 1e-2", added < Fraction(1, 100), float(added), 1e-2)
+
+
+_STEP = Statement(
+    "θ^(m) = θ^(m+{at}) + {c}·ε·∂ log p/∂θ + ε^{e}·z",
+    (index("at", -1), coefficient("c", "1/2"), exponent("e", "1/2")),
+)
+
+CLAIMS = (
+    Claim(
+        "eq-10",
+        Source.KIM,
+        "Langevin dynamics samples p(θ|λ)",
+        Statement(
+            "θ ← θ + {c}·ε·∂ log p/∂θ + ε^{e}·z with z ~ N(0, κ²I) has p as its stationary law",
+            (coefficient("c", "1/2"), exponent("e", "1/2")),
+        ),
+        _langevin,
+        Verdict.CONDITIONAL,
+        added=(UNIT_KAPPA, VANISHING_STEP),
+        remark="At κ ≠ 1 it samples exp(-E/κ²); at a constant step the law is off by O(ε).",
+    ),
+    Claim(
+        "eq-11",
+        Source.KIM,
+        "the score needs no normaliser",
+        Statement("∂ log p/∂θ = {s}·∂E/∂θ", (sign("s", -1),)),
+        _score,
+        Verdict.PROVED,
+    ),
+    Claim("eq-12", Source.KIM, "the first transition", _STEP, _step, Verdict.PROVED),
+    Claim("eq-24", Source.KIM, "the m-th transition", _STEP, _step, Verdict.PROVED),
+    Claim(
+        "eq-27",
+        Source.KIM,
+        "the noisy inner loss",
+        Statement(
+            "L_T = ({a} + ε₁)θ³ - (1 - λ² + ε₂)θ, both uniform on (-{w}, {w})",
+            (coefficient("a", "1/3"), coefficient("w", "3/10")),
+        ),
+        _noisy_loss,
+        Verdict.PROVED,
+        remark="It adds γσ²/2 ≈ 2.1e-4 to the temperature: two of Table 3's three are swamped.",
+    ),
+    Claim(
+        "text-temperature",
+        Source.KIM,
+        "the role of κ",
+        Statement("the chain with noise scale κ samples exp(-E·κ^{k})", (exponent("k", 0),)),
+        _temperature,
+        Verdict.REFUTED,
+        corrected=Statement(
+            "the chain with noise scale κ samples exp(-E·κ^{k})", (exponent("k", -2),)
+        ),
+        remark="Table 4's κ = 1e-6 lowers the temperature by a factor of 1e12.",
+    ),
+    Claim(
+        "text-minibatch",
+        Source.KIM,
+        "minibatch gradients keep the guarantee",
+        Statement(
+            "a minibatch gradient of variance σ² leaves the stationary law as it is "
+            "(at a constant step it adds {c}·γ^{e}·σ² to the temperature)",
+            (coefficient("c", "1/2"), exponent("e", 1)),
+        ),
+        _minibatch,
+        Verdict.CONDITIONAL,
+        added=(FULL_GRADIENT,),
+        remark="Also true where γ → 0, which no experiment of the paper does.",
+    ),
+    Claim(
+        "field-ula",
+        Source.FIELD,
+        "constant-step Langevin on a Gaussian",
+        Statement(
+            "the stationary covariance is τκ^{k}·H⁻¹(I - {c}·γH)⁻¹",
+            (exponent("k", 2), coefficient("c", "1/2")),
+        ),
+        _ula,
+        Verdict.CONDITIONAL,
+        added=(STABLE,),
+    ),
+)

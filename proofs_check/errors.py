@@ -1,0 +1,21 @@
+"""The exceptions of the ledger."""
+
+
+class ProofsCheckError(Exception):
+    """Base of every exception the ledger raises for a caller's mistake."""
+
+
+class StatementError(ProofsCheckError, KeyError):
+    """A statement was asked for a number it does not have, or built from a wrong one."""
+
+    def __str__(self) -> str:
+        """The message without the quotes that KeyError puts around it."""
+        return str(self.args[0])
+
+
+class UnknownClaimError(ProofsCheckError, KeyError):
+    """A claim was asked for that the ledger does not have."""
+
+    def __str__(self) -> str:
+        """The message without the quotes that KeyError puts around it."""
+        return str(self.args[0])

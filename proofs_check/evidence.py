@@ -1,0 +1,297 @@
+"""What evidence is made of: checks that were executed, each with both its sides.
+
+A check never carries an opinion: it is an equality, an enclosure or a bound that was evaluated, and
+`holds` is what came out. How a claim's checks make a verdict is in `ledger.py`.
+"""
+
+import enum
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import final
+
+import flint
+import sympy as sp
+
+
+class Role(enum.Enum):
+    """What a check is for."""
+
+    SUPPORT = "supports the statement"
+    COUNTEREXAMPLE = "refutes the printed statement"
+    VACUITY = "shows that the statement says nothing"
+    FIGURE = "the paper's figure beside ours"
+    SCALED = "the scaled-down run"
+
+
+class Method(enum.Enum):
+    """How a check was evaluated, from the strongest to the weakest."""
+
+    SYMBOLIC = "symbolic"
+    EXACT = "exact arithmetic"
+    BALL = "ball arithmetic"
+    NUMERIC = "floating point"
+    STATISTICAL = "statistical"
+
+
+@final
+@dataclass(frozen=True)
+class Check:
+    """One executed check.
+
+    Attributes:
+        name: what was compared, in words.
+        holds: whether the comparison came out as the statement says.
+        method: how it was evaluated.
+        left: what was found.
+        right: what the statement says.
+        role: what the check is for.
+        agrees: for a figure of the paper, whether ours agrees with it; None otherwise.
+    """
+
+    name: str
+    holds: bool
+    method: Method
+    left: str
+    right: str
+    role: Role = Role.SUPPORT
+    agrees: bool | None = None
+
+
+def brief(value: object) -> str:
+    """A value short enough for one cell of a table.
+
+    Args:
+        value: anything printable.
+
+    Returns:
+        At most 120 characters.
+    """
+    text = str(value)
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+def _probe(expression: sp.Expr) -> sp.Expr:
+    """The expression at one generic point, where unknown functions take values of their own."""
+    unknown = expression.atoms(sp.Derivative, sp.core.function.AppliedUndef)
+    named = {piece: sp.Dummy(real=True) for piece in sorted(unknown, key=str)}
+    flat = expression.xreplace(named)
+    primes = iter(sp.primerange(3, 2000))
+    # Below 1, so that the papers' √(1 - λ²) stays real; integers stay integers.
+    values = {
+        symbol: sp.Integer(next(primes)) if symbol.is_integer else sp.Rational(next(primes), 2003)
+        for symbol in sorted(flat.free_symbols, key=str)
+    }
+    return flat.xreplace(values).evalf(40, maxn=400)
+
+
+def vanishes(expression: sp.Expr) -> bool:
+    """Whether an expression is identically zero, by exact simplification.
+
+    A value at one generic point decides quickly that it is not; that it is, only algebra decides.
+
+    Args:
+        expression: a sympy expression, commutative or not.
+
+    Returns:
+        True only when sympy reduces it to 0.
+    """
+    expanded = sp.expand(expression)
+    if expanded == 0:
+        return True
+    if not getattr(expanded, "is_commutative", True):
+        return False
+    value = _probe(expression)
+    if value.is_number and abs(value) > sp.Float("1e-20"):
+        return False
+    return bool(sp.simplify(expanded) == 0)
+
+
+def identity(name: str, found: sp.Expr, stated: sp.Expr, role: Role = Role.SUPPORT) -> Check:
+    """An equality of expressions, for all values of their symbols.
+
+    Args:
+        name: what is compared.
+        found: what the derivation gives.
+        stated: what the statement says.
+        role: what the check is for.
+
+    Returns:
+        The check; it holds when the difference reduces to zero.
+    """
+    found, stated = sp.sympify(found), sp.sympify(stated)
+    holds = vanishes(found - stated)
+    return Check(name, holds, Method.SYMBOLIC, brief(found), brief(stated), role)
+
+
+def matrix_identity(name: str, found: sp.Matrix, stated: sp.Matrix) -> Check:
+    """An equality of matrices of expressions, entry by entry.
+
+    Args:
+        name: what is compared.
+        found: what the derivation gives.
+        stated: what the statement says, of the same shape.
+
+    Returns:
+        The check.
+    """
+    holds = found.shape == stated.shape and all(vanishes(e) for e in found - stated)
+    return Check(name, holds, Method.SYMBOLIC, brief(found.tolist()), brief(stated.tolist()))
+
+
+def not_identity(name: str, found: sp.Expr, stated: sp.Expr) -> Check:
+    """A counterexample: two expressions that differ by a number that is certainly not zero.
+
+    Args:
+        name: what is compared.
+        found: the truth.
+        stated: what the printed statement says.
+
+    Returns:
+        The check; it holds when the difference is a nonzero number.
+    """
+    gap = sp.nsimplify(sp.simplify(sp.expand(sp.sympify(found) - sp.sympify(stated))))
+    holds = bool(gap.is_number) and not vanishes(gap)
+    found_text, stated_text = brief(found), f"not {brief(stated)}"
+    return Check(name, holds, Method.SYMBOLIC, found_text, stated_text, Role.COUNTEREXAMPLE)
+
+
+def exact(
+    name: str, found: Fraction | int, stated: Fraction | int, role: Role = Role.SUPPORT
+) -> Check:
+    """An equality of rational numbers.
+
+    Args:
+        name: what is compared.
+        found: what was computed.
+        stated: what the statement says.
+        role: what the check is for.
+
+    Returns:
+        The check.
+    """
+    return Check(name, found == stated, Method.EXACT, brief(found), brief(stated), role)
+
+
+def fact(
+    name: str,
+    holds: bool,
+    found: object,
+    stated: object,
+    method: Method = Method.EXACT,
+    role: Role = Role.SUPPORT,
+) -> Check:
+    """A comparison made by the caller, with both of its sides recorded.
+
+    Args:
+        name: what is compared.
+        holds: what came out.
+        found: what was computed.
+        stated: what the statement says of it.
+        method: how it was evaluated.
+        role: what the check is for.
+
+    Returns:
+        The check.
+    """
+    return Check(name, bool(holds), method, brief(found), brief(stated), role)
+
+
+def less(name: str, small: flint.arb, large: flint.arb, role: Role = Role.SUPPORT) -> Check:
+    """A certified inequality between balls: every point of one lies below every point of the other.
+
+    Args:
+        name: what is compared.
+        small: the ball that must lie below.
+        large: the ball that must lie above.
+        role: what the check is for.
+
+    Returns:
+        The check.
+    """
+    return Check(name, bool(small < large), Method.BALL, ball(small), f"< {ball(large)}", role)
+
+
+def at_most(name: str, small: flint.arb, large: flint.arb, role: Role = Role.SUPPORT) -> Check:
+    """A certified inequality between balls that may touch (for bounds that are sharp)."""
+    return Check(name, bool(small <= large), Method.BALL, ball(small), f"<= {ball(large)}", role)
+
+
+def encloses(
+    name: str, enclosure: flint.arb, stated: Fraction, radius: Fraction, role: Role = Role.SUPPORT
+) -> Check:
+    """A number that a ball proves to lie within a radius of the stated one.
+
+    Args:
+        name: what is compared.
+        enclosure: a ball that contains the true number.
+        stated: the number of the statement.
+        radius: how far the statement may be off: half a unit of its last digit.
+        role: what the check is for.
+
+    Returns:
+        The check; it holds when no point of the ball is further away than the radius.
+    """
+    distance = abs(enclosure - rational(stated))
+    holds = bool(distance <= rational(radius))
+    return Check(name, holds, Method.BALL, ball(enclosure), brief(float(stated)), role)
+
+
+def within(name: str, found: float, low: float, high: float, role: Role = Role.SUPPORT) -> Check:
+    """A measured number inside an interval that the theory or the sampling error gives.
+
+    Args:
+        name: what is measured.
+        found: the measurement.
+        low: lower end.
+        high: upper end.
+        role: what the check is for.
+
+    Returns:
+        The check.
+    """
+    stated = f"in [{low:.6g}, {high:.6g}]"
+    return Check(name, bool(low <= found <= high), Method.STATISTICAL, f"{found:.6g}", stated, role)
+
+
+def figure(name: str, paper: Fraction, ours: float, decimals: int) -> Check:
+    """A figure of the paper beside ours; they agree when ours rounds to the printed digits.
+
+    The check itself always holds: it records what was found. Whether it agrees decides between the
+    verdicts *reproduced* and *not reproduced*.
+
+    Args:
+        name: what the figure is.
+        paper: the printed number.
+        ours: our number.
+        decimals: the number of printed decimals.
+
+    Returns:
+        The check.
+    """
+    half_unit = 0.5 * 10.0**-decimals
+    agrees = bool(abs(ours - float(paper)) <= half_unit)
+    printed, found = f"{float(paper):.{decimals}f}", f"{ours:.{decimals + 2}f}"
+    return Check(name, True, Method.NUMERIC, found, printed, Role.FIGURE, agrees)
+
+
+def rational(value: Fraction | int) -> flint.arb:
+    """A rational number as a ball.
+
+    Args:
+        value: the number.
+
+    Returns:
+        The tightest ball at the working precision.
+    """
+    fraction = Fraction(value)
+    return flint.arb(flint.fmpq(fraction.numerator, fraction.denominator))
+
+
+def ball(value: flint.arb) -> str:
+    """A ball with the digits that matter and its radius."""
+    return str(value.str(12)) if hasattr(value, "str") else str(value)
+
+
+def number(value: Fraction) -> sp.Rational:
+    """A rational number for sympy."""
+    return sp.Rational(value.numerator, value.denominator)

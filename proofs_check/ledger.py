@@ -1,0 +1,228 @@
+"""From executed evidence to a verdict, and from claims to the ledger."""
+
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import final
+
+from proofs_check.claim import Assumption, Claim, Context, Effort, Verdict
+from proofs_check.evidence import Check, Role
+from proofs_check.statement import Statement
+
+
+@final
+@dataclass(frozen=True)
+class Row:
+    """What the ledger found about one claim.
+
+    Attributes:
+        key: the claim.
+        source: where it is made.
+        title: what it is about.
+        printed: the printed statement.
+        corrected: the statement that holds instead; empty where the printed one holds.
+        expected: the verdict on record.
+        derived: the verdict that follows from the executed evidence; None where none follows.
+        failure: why the evidence does not hold; empty where it does.
+        checks: the executed checks of the established statement.
+        counterexamples: the executed checks that the printed statement, or the statement without
+            an added condition, failed.
+        assumptions: the conditions the paper states.
+        added: the conditions it needs besides.
+        missing: what is not here.
+        by_hand: the step argued by hand.
+        remark: what a reader should know besides.
+        seconds: the time it took.
+    """
+
+    key: str
+    source: str
+    title: str
+    printed: str
+    corrected: str
+    expected: Verdict
+    derived: Verdict | None
+    failure: str
+    checks: tuple[Check, ...]
+    counterexamples: tuple[Check, ...]
+    assumptions: tuple[Assumption, ...]
+    added: tuple[Assumption, ...]
+    missing: str
+    by_hand: str
+    remark: str
+    seconds: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the executed evidence supports the verdict on record."""
+        return not self.failure
+
+    @property
+    def command(self) -> str:
+        """The command that shows it."""
+        return f"python -m proofs_check --only {self.key}"
+
+
+def first_rejection(claim: Claim, statement: Statement, context: Context) -> Check | None:
+    """The first check that a statement fails, or None if it passes all.
+
+    Args:
+        claim: whose evidence is executed.
+        statement: the statement to judge: printed, corrected or with a planted error.
+        context: under what.
+
+    Returns:
+        The failing check. Evidence is lazy, so nothing after it is executed.
+    """
+    for check in claim.evidence(statement, context):
+        disagrees = check.agrees is False and claim.verdict is Verdict.REPRODUCED
+        if not check.holds or disagrees:
+            return check
+    return None
+
+
+def _from_roles(claim: Claim, checks: tuple[Check, ...]) -> Verdict | None:
+    roles = {check.role for check in checks}
+    figures = [check for check in checks if check.role is Role.FIGURE]
+    if claim.missing:
+        return claim.verdict if claim.verdict in _UNAVAILABLE else None
+    if Role.VACUITY in roles:
+        return Verdict.VACUOUS
+    if Role.COUNTEREXAMPLE in roles:
+        return Verdict.TYPOGRAPHICAL if claim.slip else Verdict.REFUTED
+    if figures:
+        agree = all(check.agrees for check in figures)
+        return Verdict.REPRODUCED if agree else Verdict.NOT_REPRODUCED
+    return Verdict.PROVED
+
+
+_UNAVAILABLE = (Verdict.NEEDS_DATA, Verdict.CANNOT_RUN)
+
+
+def _derive(
+    claim: Claim, checks: tuple[Check, ...], context: Context
+) -> tuple[Verdict | None, tuple[Check, ...], str]:
+    broken = [check.name for check in checks if not check.holds]
+    if broken:
+        return None, (), f"the evidence does not hold: {broken[0]}"
+    if not checks:
+        return None, (), "no evidence was executed"
+    found: list[Check] = [c for c in checks if c.role is Role.COUNTEREXAMPLE]
+    verdict = _from_roles(claim, checks)
+    if claim.corrected is not None:
+        rejection = first_rejection(claim, claim.printed, context)
+        if rejection is None:
+            return None, (), "the evidence does not tell the printed statement from the corrected"
+        found.append(rejection)
+        if verdict is Verdict.PROVED:
+            verdict = Verdict.TYPOGRAPHICAL if claim.slip else Verdict.REFUTED
+    for condition in (*claim.added, *claim.tested):
+        without = Context(context.effort, context.off | {condition.key})
+        rejection = first_rejection(claim, claim.established, without)
+        if rejection is None:
+            return None, (), f"the evidence holds without the condition {condition.key!r}"
+        found.append(rejection)
+        if verdict is Verdict.PROVED and condition in claim.added:
+            verdict = Verdict.CONDITIONAL
+    return verdict, tuple(found), ""
+
+
+def settle(claim: Claim, context: Context) -> Row:
+    """Execute a claim's evidence and derive its verdict.
+
+    Args:
+        claim: the claim.
+        context: how much evidence to execute, and which assumptions are switched off.
+
+    Returns:
+        Its row of the ledger. Evidence that raises is a failure of that row, not of the run.
+    """
+    start = time.perf_counter()
+    checks: tuple[Check, ...] = ()
+    counterexamples: tuple[Check, ...] = ()
+    derived: Verdict | None = None
+    try:
+        checks = tuple(claim.evidence(claim.established, context))
+        derived, counterexamples, failure = _derive(claim, checks, context)
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        failure = f"the evidence raised {error!r} at {where.name}, line {where.lineno}"
+    if not failure and derived is not claim.verdict:
+        shown = derived.value if derived else "none"
+        failure = f"the evidence derives {shown!r}, the record says {claim.verdict.value!r}"
+    return Row(
+        key=claim.key,
+        source=claim.source.value,
+        title=claim.title,
+        printed=claim.printed.text(),
+        corrected=claim.corrected.text() if claim.corrected else "",
+        expected=claim.verdict,
+        derived=derived,
+        failure=failure,
+        checks=checks,
+        counterexamples=counterexamples,
+        assumptions=claim.assumptions,
+        added=claim.added,
+        missing=claim.missing,
+        by_hand=claim.by_hand,
+        remark=claim.remark,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _settle_by_key(key: str, effort: int, off: frozenset[str]) -> Row:
+    from proofs_check.claims import find
+
+    return settle(find(key), Context(Effort(effort), off))
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def run(
+    claims: Iterable[Claim],
+    context: Context,
+    jobs: int = 1,
+    report: Callable[[Row], None] = lambda _row: None,
+) -> tuple[Row, ...]:
+    """Settle claims, in several processes if asked.
+
+    Args:
+        claims: the claims, in the order wanted in the ledger.
+        context: under what.
+        jobs: the number of processes.
+        report: called with each row as it is done, for progress.
+
+    Returns:
+        The rows, in the order of the claims.
+    """
+    wanted = list(claims)
+    done: dict[str, Row] = {}
+    for row in _rows(wanted, context, jobs):
+        done[row.key] = row
+        report(row)
+    return tuple(done[claim.key] for claim in wanted)
+
+
+def _rows(claims: list[Claim], context: Context, jobs: int) -> Iterator[Row]:
+    if jobs <= 1 or len(claims) <= 1:
+        for claim in claims:
+            yield settle(claim, context)
+        return
+    # A fresh interpreter each: forking a process that has started torch's threads can hang.
+    workers = ProcessPoolExecutor(
+        max_workers=jobs, mp_context=get_context("spawn"), initializer=_one_thread
+    )
+    with workers as pool:
+        pending = [
+            pool.submit(_settle_by_key, claim.key, int(context.effort), context.off)
+            for claim in claims
+        ]
+        for finished in as_completed(pending):
+            yield finished.result()
