@@ -1,0 +1,347 @@
+"""refblo check: right targets pass, wrong ones are named, and whatever a target does is a finding."""
+
+import importlib.util
+import json
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from refblo.cli import main
+from refblo.conformance.catalogue import entries
+from refblo.conformance.catalogue.entry import CAPABILITIES
+from refblo.conformance.suite import expected
+from refblo.conformance.suite.present import lines, to_html, to_json
+from refblo.conformance.suite.process import Limits
+from refblo.conformance.suite.rows import Kind, Outcome, Result, Row
+from refblo.conformance.suite.run import Settings, run
+from refblo.errors import ArgumentError
+
+TARGETS = Path(__file__).parent / "targets"
+needs_jax = pytest.mark.skipif(
+    importlib.util.find_spec("jax") is None,
+    reason='JAX is not installed (pip install "refblo[jax]")',
+)
+
+
+def target(name: str) -> str:
+    return f"{TARGETS}/{name}"
+
+
+def row(result: Result, name: str) -> Row:
+    (found,) = [row for row in result.rows if row.name == name]
+    return found
+
+
+def check_document(result: Result) -> None:
+    schema = json.loads(
+        resources.files("refblo.conformance.suite").joinpath("check.schema.json").read_text("utf-8")
+    )
+    jsonschema.validate(json.loads(to_json(result)), schema)
+    page = to_html(result)
+    assert "http" not in page
+    assert "<script" not in page
+
+
+@pytest.fixture(scope="module")
+def misbehaved() -> Result:
+    """Fourteen ways to misbehave, and one entry on which it does not."""
+    names = (
+        *("quadratic", "quadratic-direct", "scaled-identity", "converges-at-once"),
+        *("two-eigenvalues", "outer-constant", "curved-hessian", "ill-conditioned"),
+        *("example-weights", "example-weights-direct", "inner-minibatches", "all-minibatches"),
+        *("decay-in-the-optimiser", "network", "momentum"),
+    )
+    limits = Limits(seconds=15, memory=2**31)
+    return run(
+        Settings(target("bad.py:misbehaves"), estimand="unrolled", entries=names, limits=limits)
+    )
+
+
+@pytest.mark.parametrize(
+    ("entry", "kind", "text"),
+    [
+        ("quadratic", Kind.RAISES, "ZeroDivisionError: on purpose (line"),
+        ("quadratic-direct", Kind.PRINTS, "hello"),
+        ("scaled-identity", Kind.SHAPE, "(2,), should be (3,)"),
+        ("converges-at-once", Kind.TYPE, "builtins.list"),
+        ("two-eigenvalues", Kind.NOT_FINITE, "entries [0, 1, 2, 3] of 4"),
+        ("outer-constant", Kind.EXITS, "status 3"),
+        ("curved-hessian", Kind.MUTATES, "lam"),
+        ("ill-conditioned", Kind.STATE, "two calls at the same lam"),
+        ("example-weights", Kind.STATE, "two calls at the same lam"),
+        ("example-weights-direct", Kind.DIES, "exit status 7"),
+        ("inner-minibatches", Kind.HANGS, "no answer within 15 s"),
+        ("all-minibatches", Kind.MEMORY, "allocate"),
+        ("decay-in-the-optimiser", Kind.RAISES, "EOFError"),
+        ("network", Kind.DTYPE, "float32 for float64"),
+    ],
+)
+def test_each_misbehaviour_is_a_finding(
+    misbehaved: Result, entry: str, kind: Kind, text: str
+) -> None:
+    found = row(misbehaved, f"{entry}/unrolled").findings
+    assert any(finding.kind is kind and text in finding.text for finding in found), found
+
+
+def test_the_rest_of_the_suite_still_runs(misbehaved: Result) -> None:
+    assert row(misbehaved, "momentum/unrolled").outcome is Outcome.RIGHT
+    assert row(misbehaved, "momentum/unrolled").findings == ()
+    assert not misbehaved.passed
+    check_document(misbehaved)
+
+
+def test_printing_alone_does_not_make_a_target_wrong(misbehaved: Result) -> None:
+    assert row(misbehaved, "quadratic-direct/unrolled").outcome is Outcome.RIGHT
+    assert not row(misbehaved, "quadratic-direct/unrolled").bad
+
+
+def test_what_is_kept_between_calls_is_named(misbehaved: Result) -> None:
+    diagnosis = row(misbehaved, "example-weights/unrolled").diagnosis
+    assert diagnosis is not None
+    assert diagnosis.name == "accumulated over calls"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "text"),
+    [
+        ("bad.py:two_arguments", Kind.REFUSED, "must take one argument"),
+        ("bad.py:unknown_capability", Kind.REFUSED, "telepathy"),
+        ("bad.py:missing", Kind.REFUSED, "which it lacks"),
+        ("bad.py:not_a_function", Kind.REFUSED, "must be a function"),
+        ("bad_import.py:anything", Kind.IMPORT, "broken on purpose"),
+        ("nowhere.py:anything", Kind.REFUSED, "must name a file that exists"),
+    ],
+)
+def test_a_target_that_cannot_be_used_is_a_finding(name: str, kind: Kind, text: str) -> None:
+    result = run(Settings(target(name)))
+    (finding,) = result.findings
+    assert finding.kind is kind
+    assert text in finding.text
+    assert not result.passed
+    assert result.rows == ()
+    check_document(result)
+
+
+def test_a_target_that_always_hangs_is_not_waited_for_forever() -> None:
+    names = ("quadratic", "network", "example-weights", "network-mean", "langevin")
+    result = run(
+        Settings(
+            target("bad.py:always_hangs"),
+            estimand="unrolled",
+            entries=names,
+            limits=Limits(seconds=1),
+        )
+    )
+    # The fifth entry needs what the target does not declare, and is skipped all the same.
+    reasons = [row.reason for row in result.rows]
+    assert [row.outcome for row in result.rows][:4] == [Outcome.FAILED] * 4
+    assert "no answer 3 times in a row" in reasons[3]
+    assert not result.passed
+
+
+def test_a_right_target_passes_and_what_it_lacks_is_counted() -> None:
+    names = ("quadratic", "network-moving-start", "adam-zero-gradient", "everything-drawn")
+    result = run(Settings(target("good_torch.py:unrolled"), entries=names))
+    assert result.passed
+    outcomes = {row.name: row.outcome for row in result.rows}
+    assert outcomes == {
+        "quadratic/unrolled": Outcome.RIGHT,
+        "quadratic/implicit": Outcome.SKIPPED,
+        "network-moving-start/unrolled": Outcome.RIGHT,
+        "adam-zero-gradient/unrolled": Outcome.RIGHT,
+        "everything-drawn/unrolled": Outcome.RIGHT,
+        "everything-drawn/pathwise": Outcome.RIGHT,
+    }
+    assert all(row.digits > 12 for row in result.rows if row.digits is not None)
+    check_document(result)
+
+
+def test_a_target_that_declares_nothing_is_never_passed_on_what_it_lacks(tmp_path: Path) -> None:
+    (tmp_path / "plain.py").write_text(
+        "def f(problem):\n    raise RuntimeError('must not be called')\n\n\nf.estimands = 'gibbs'\n",
+        encoding="utf-8",
+    )
+    result = run(Settings(f"{tmp_path}/plain.py:f"))
+    assert {row.outcome for row in result.rows} == {Outcome.SKIPPED}
+    assert not result.passed
+    assert "nothing is known" in list(lines(result))[-1]
+
+
+@pytest.mark.parametrize("name", ["neumann", "neumann_plus_one"])
+def test_either_meaning_of_k_terms_is_accepted_and_named(name: str) -> None:
+    names = ("quadratic-direct", "example-weights")
+    result = run(Settings(target(f"good_torch.py:{name}"), entries=names))
+    assert result.passed
+    conventions = {row.convention for row in result.rows if row.outcome is Outcome.RIGHT}
+    assert conventions == {f"K = 5 means {'K + 1' if 'plus' in name else 'K'} terms"}
+
+
+def test_a_series_without_its_factor_is_named() -> None:
+    names = ("quadratic-direct", "example-weights")
+    result = run(Settings(target("good_torch.py:neumann_unscaled"), entries=names))
+    assert result.consensus()[0] == ("series not scaled", 2)
+
+
+def test_single_precision_is_judged_as_such() -> None:
+    result = run(Settings(target("good_torch.py:single"), entries=("network", "quadratic-direct")))
+    assert result.passed
+    assert all(row.floor is None or 1e-5 < row.floor < 1e-3 for row in result.rows)
+
+
+def test_a_stochastic_target_is_judged_by_its_mean() -> None:
+    settings = Settings(
+        target("good_torch.py:with_own_noise"), entries=("langevin",), estimand="unrolled"
+    )
+    right = run(settings)
+    assert right.passed
+    statistics = right.rows[0].statistics
+    assert statistics is not None
+    assert statistics.seeds == 200
+    assert statistics.error_rate == 1e-6
+    assert statistics.power == 0.99
+    wrong = run(replace(settings, target=target("good_torch.py:biased_with_own_noise")))
+    assert wrong.rows[0].outcome is Outcome.WRONG
+    assert wrong.rows[0].error is not None
+    assert wrong.rows[0].error > statistics.detectable
+
+
+def test_numpy_with_a_declared_tolerance() -> None:
+    result = run(
+        Settings(
+            target("good_numpy.py:by_differences"),
+            framework="numpy",
+            entries=("quadratic-direct", "inner-minibatches"),
+        )
+    )
+    assert result.passed, list(lines(result))
+    assert result.count(Outcome.RIGHT) == 2
+
+
+@needs_jax
+def test_jax() -> None:
+    names = ("quadratic-direct", "network-minibatches")
+    result = run(Settings(target("good_jax.py:unrolled"), framework="jax", entries=names))
+    assert result.passed, list(lines(result))
+    wrong = run(
+        Settings(
+            target("good_jax.py:half_the_indirect_term"),
+            framework="jax",
+            entries=("quadratic-direct", "curved-hessian"),
+            estimand="unrolled",
+        )
+    )
+    assert wrong.consensus()[0] == ("factor 1/2 in the indirect term", 2)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    ("name", "framework", "rows"),
+    [
+        ("good_torch.py:unrolled", "torch", 35),
+        ("good_torch.py:implicit", "torch", 11),
+        ("good_torch.py:single", "torch", 30),
+        ("good_numpy.py:by_differences", "numpy", 20),
+        pytest.param("good_jax.py:unrolled", "jax", 35, marks=needs_jax),
+    ],
+)
+def test_right_targets_pass_the_thorough_profile(name: str, framework: str, rows: int) -> None:
+    settings = Settings(target(name), framework, full=True, seed=1, limits=Limits(seconds=120))
+    result = run(settings)
+    assert result.passed, list(lines(result))
+    assert result.count(Outcome.RIGHT) >= rows
+    check_document(result)
+
+
+class TestExpectedFailures:
+    rows = (
+        Row("a/unrolled", (), Outcome.WRONG),
+        Row("a/pathwise", (), Outcome.RIGHT),
+        Row("b/unrolled", (), Outcome.RIGHT),
+    )
+
+    def test_met_passed_and_unmatched_are_told_apart(self) -> None:
+        found = expected.compare(
+            self.rows, {"a/unrolled": "known", "b": "was wrong", "c/unrolled": "mistyped"}
+        )
+        assert found.met == {"a/unrolled": "known"}
+        assert found.passed == ("b",)
+        assert found.unmatched == ("c/unrolled",)
+
+    def test_an_entry_s_name_stands_for_its_rows(self) -> None:
+        assert expected.compare(self.rows, {"a": "known"}).met == {"a/unrolled": "known"}
+
+    @pytest.mark.parametrize("text", ["[table]\nx = 1", '"a" = ""', "no toml", '"a" = 3'])
+    def test_malformed_files_are_refused(self, tmp_path: Path, text: str) -> None:
+        path = tmp_path / "expected.toml"
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(ArgumentError, match="--expected-failures"):
+            expected.read(path)
+
+
+class TestTheCommand:
+    def test_exit_status_zero_and_files(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        words = ["check", target("good_torch.py:unrolled"), "--entry", "quadratic"]
+        words += ["--json", str(tmp_path / "a.json"), "--html", str(tmp_path / "a.html")]
+        assert main(words) == 0
+        assert "nothing speaks against it" in capsys.readouterr().out
+        assert json.loads((tmp_path / "a.json").read_text("utf-8"))["passed"] is True
+        assert (tmp_path / "a.html").read_text("utf-8").startswith("<!doctype html>")
+
+    def test_exit_status_one_unless_it_was_expected(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        words = ["check", target("bad.py:misbehaves"), "--estimand", "unrolled"]
+        words += ["--entry", "scaled-identity", "--entry", "quadratic-direct"]
+        assert main(words) == 1
+        assert "returns the wrong shape" in capsys.readouterr().out
+        path = tmp_path / "expected.toml"
+        path.write_text(
+            '"scaled-identity/unrolled" = "drops an entry"\n"nothing" = "?"\n', encoding="utf-8"
+        )
+        assert main([*words, "--expected-failures", str(path)]) == 0
+        told = capsys.readouterr().out
+        assert "expected to fail, and does: scaled-identity/unrolled (drops an entry)" in told
+        assert "no row has the expected failure's name: nothing" in told
+
+    @pytest.mark.parametrize(
+        "words", [["check"], ["check", "no-colon"], ["check", "a:b", "--framework", "tensorflow"]]
+    )
+    def test_exit_status_two_for_a_wrong_command_line(
+        self, words: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(words) == 2
+        assert capsys.readouterr().err
+
+
+class TestTheCatalogue:
+    def test_every_trait_is_there(self) -> None:
+        traits = set().union(*(entry.traits for entry in entries()))
+        assert traits >= {
+            "Hessian is c·I",
+            "solver converges exactly before its last iteration",
+            "several tensors coupled through the Hessian",
+            "direct term",
+            "step size is not 1",
+            "weight decay in the optimiser",
+            "momentum",
+            "exactly zero gradient under Adam",
+            "constant added to the outer loss",
+        }
+
+    def test_names_are_unique_and_sizes_differ(self) -> None:
+        found = entries()
+        assert len({entry.name for entry in found}) == len(found)
+        assert all(entry.lam.size != entry.theta0.size for entry in found)
+        assert all(entry.rule.step_size != 1 for entry in found)
+
+    def test_every_capability_is_needed_somewhere(self) -> None:
+        assert set().union(*(entry.needs for entry in entries())) == set(CAPABILITIES)
+
+    def test_some_entries_need_nothing(self) -> None:
+        assert sum(not entry.needs for entry in entries()) >= 3

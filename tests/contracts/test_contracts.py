@@ -1,0 +1,153 @@
+"""The contracts hold for the estimators they are about, and for no planted bug."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import pytest
+
+from refblo.chain import Langevin, Schedule
+from refblo.contracts.contract import Contract, Factory, Known
+from refblo.contracts.exact import exact
+from refblo.contracts.first_order import direct_term
+from refblo.contracts.hpo_sgld import fixed_horizon, order_with_noise, order_without_noise
+from refblo.contracts.stochastic import unbiased
+from refblo.estimators import HPOSGLD, RMD, Estimator, RMDFirstOrder
+from refblo.noise import SEED_ZERO, Draws
+from refblo.oracles import truths
+from refblo.problem import BilevelProblem
+from refblo.problems import build
+from refblo.problems.case import Case
+from refblo.types import Estimand, Hypergradient, Lam
+
+
+@dataclass
+class Context:
+    """The audit's context, without its memory."""
+
+    draws: Draws = SEED_ZERO
+    full: bool = False
+
+    def known(self, case: Case, estimand: Estimand, schedule: Schedule | None = None) -> Known:
+        wanted = case if schedule is None else replace(case, schedule=schedule)
+        return Known(tuple(truths(wanted, estimand, self.draws)))
+
+
+@dataclass(frozen=True)
+class Bent:
+    """An estimator with a planted bug: its indirect term is scaled, its schedule or draws shifted."""
+
+    right: Estimator
+    direct: Estimator
+    scale: float = 1.0
+    other_noise: bool = False
+    name: str = "bent"
+
+    @property
+    def estimand(self) -> Estimand:
+        return self.right.estimand
+
+    def estimate(
+        self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
+    ) -> Hypergradient:
+        draws = Draws(draws.seed + 1) if self.other_noise else draws
+        result = self.right.estimate(problem, lam, draws)
+        direct = self.direct.estimate(problem, lam, draws).value
+        return replace(result, estimate=direct + self.scale * (result.value - direct))
+
+
+Make = Callable[[Langevin, Schedule], Estimator]
+
+
+def scaled(make: Make, factor: float) -> Factory:
+    """The indirect term times a factor."""
+    return lambda rule, schedule: Bent(
+        make(rule, schedule), RMDFirstOrder(rule, schedule), scale=factor
+    )
+
+
+def one_step_more(make: Make) -> Factory:
+    """Off by one step."""
+    return lambda rule, schedule: make(rule, Schedule(schedule.burn_in + 1, schedule.samples))
+
+
+def epsilon_for_gamma(make: Make) -> Factory:
+    """ε where ε/2 was meant."""
+    return lambda rule, schedule: make(replace(rule, step_size=2 * rule.step_size), schedule)
+
+
+def other_noise(make: Make) -> Factory:
+    """Noise that is not shared."""
+    return lambda rule, schedule: Bent(
+        make(rule, schedule), RMDFirstOrder(rule, schedule), other_noise=True
+    )
+
+
+HPO_CONTRACTS = [order_without_noise, order_with_noise, fixed_horizon]
+CASES = ["synth_1d", "quadratic", "quadratic_curvature"]
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("contract", HPO_CONTRACTS)
+def test_hpo_sgld_has_the_predicted_bias(
+    contract: Callable[[str, Factory], Contract], case: str
+) -> None:
+    built, claim = build(case), contract("HPO-SGLD", HPOSGLD)
+    assert claim.applies(built)
+    judgement = claim.check(built, Context()).judgement
+    assert judgement.holds, judgement
+
+
+@pytest.mark.parametrize("contract", HPO_CONTRACTS)
+@pytest.mark.parametrize(
+    "bug",
+    [
+        scaled(HPOSGLD, 2.0),
+        scaled(HPOSGLD, 0.5),
+        scaled(HPOSGLD, -1.0),
+        scaled(HPOSGLD, 1.001),
+        epsilon_for_gamma(HPOSGLD),
+        RMD,
+        RMDFirstOrder,
+    ],
+    ids=["half dropped", "half twice", "sign", "0.1 %", "eps for gamma", "exact", "no indirect"],
+)
+def test_planted_bugs_in_hpo_sgld_are_rejected(
+    contract: Callable[[str, Factory], Contract], bug: Factory
+) -> None:
+    judgement = contract("HPO-SGLD", bug).check(build("quadratic"), Context()).judgement
+    assert not judgement.holds, judgement
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_rmd_is_exact(case: str) -> None:
+    finding = exact("RMD", RMD).check(build(case), Context())
+    assert finding.judgement.holds, finding
+    assert len({comparison.oracle for comparison in finding.comparisons}) >= 2
+
+
+@pytest.mark.parametrize(
+    "bug",
+    [
+        scaled(RMD, 1 + 1e-6),
+        one_step_more(RMD),
+        other_noise(RMD),
+        HPOSGLD,
+        lambda rule, schedule: RMD(rule, schedule, last_transitions=schedule.steps - 1),
+    ],
+    ids=["1e-6", "off by one", "noise not shared", "identity Jacobians", "truncated"],
+)
+def test_planted_bugs_in_rmd_are_rejected(bug: Factory) -> None:
+    assert not exact("RMD", bug).check(build("quadratic"), Context()).judgement.holds
+
+
+def test_rmd_is_unbiased_and_hpo_sgld_is_not() -> None:
+    case = build("quadratic")
+    # Error rate 1e-6 each; the recursion's bias is more than ten times the truth here.
+    assert unbiased("RMD", RMD).check(case, Context()).judgement.holds
+    assert not unbiased("HPO-SGLD", HPOSGLD).check(case, Context()).judgement.holds
+
+
+def test_first_order_is_the_direct_term() -> None:
+    case = build("quadratic")
+    assert direct_term("RMD-FO", RMDFirstOrder).check(case, Context()).judgement.holds
+    assert not direct_term("RMD-FO", RMD).check(case, Context()).judgement.holds

@@ -1,0 +1,306 @@
+"""Bugs that a person could make in the estimators' formulas."""
+
+from tests.estimators.mutation import Mutant
+
+HPO, FMD, RMD, IFT = (f"refblo.estimators.{name}" for name in ("hpo_sgld", "fmd", "rmd", "ift"))
+DERIVATIVES, CHAIN = "refblo.derivatives", "refblo.chain"
+
+HPO_SGLD_MUTANTS = [
+    Mutant(
+        "ε where ε/2 is meant",
+        HPO,
+        "state.g.sub(mixed(slope), alpha=gamma)",
+        "state.g.sub(mixed(slope), alpha=2 * gamma)",
+    ),
+    Mutant(
+        "the sign of B",
+        HPO,
+        "state.g.sub(mixed(slope), alpha=gamma)",
+        "state.g.add(mixed(slope), alpha=gamma)",
+    ),
+    Mutant(
+        "τ forgotten",
+        HPO,
+        "state.g.sub(mixed(slope), alpha=gamma)",
+        "state.g.sub(mixed(slope), alpha=self.dynamics.epsilon / 2)",
+    ),
+    Mutant(
+        "no memory of earlier steps",
+        HPO,
+        "state.g.sub(mixed(slope), alpha=gamma)",
+        "mixed(slope).mul(-gamma)",
+    ),
+    Mutant("no direct term", HPO, "h.add_(direct)", "pass"),
+    Mutant("no indirect term", HPO, "h.add_(state.g)", "pass"),
+    Mutant("a sum where a mean is meant", HPO, "h.div_(self.schedule.samples)", "pass"),
+    Mutant("divided by T", HPO, "h.div_(self.schedule.samples)", "h.div_(self.schedule.steps)"),
+    Mutant(
+        "one sample too many",
+        HPO,
+        "if self.schedule.sampled(m):\n                    h.add_(state.g)",
+        "if self.schedule.sampled(m + 1):\n                    h.add_(state.g)",
+    ),
+    Mutant(
+        "the batch of the next step",
+        HPO,
+        "state.theta, chain.inner_batch(m - 1)",
+        "state.theta, chain.inner_batch(m)",
+    ),
+    Mutant(
+        "g₀ = 0 for θ⁰(λ)",
+        HPO,
+        "return State(theta, initial_vjp(chain.problem.initial, lam, slope))",
+        "return State(theta, torch.zeros_like(lam))",
+    ),
+    Mutant(
+        "the step backwards in f_θθ's product",
+        HPO,
+        "outer_hessian(theta - old)",
+        "outer_hessian(old - theta)",
+    ),
+    Mutant(
+        "f_θθ at the new iterate",
+        HPO,
+        "problem.outer, lam, old, chain.outer_batch(m - 1)",
+        "problem.outer, lam, theta, chain.outer_batch(m - 1)",
+    ),
+    Mutant(
+        "f_θθ on the new batch",
+        HPO,
+        "problem.outer, lam, old, chain.outer_batch(m - 1)",
+        "problem.outer, lam, old, chain.outer_batch(m)",
+    ),
+    Mutant(
+        "the sign of A", HPO, ".sub(hessian_slope, alpha=gamma)", ".add(hessian_slope, alpha=gamma)"
+    ),
+    Mutant("no A", HPO, ".sub(hessian_slope, alpha=gamma)", ""),
+    Mutant("no B for θ⁰(λ)", HPO, "g = state.g.sub(slope_mixed, alpha=gamma)", "g = state.g"),
+]
+
+FMD_MUTANTS = [
+    Mutant(
+        "the sign of the tangent's change",
+        FMD,
+        "tangent = tangent.sub(change, alpha=gamma)",
+        "tangent = tangent.add(change, alpha=gamma)",
+    ),
+    Mutant(
+        "ε for γ",
+        FMD,
+        "tangent = tangent.sub(change, alpha=gamma)",
+        "tangent = tangent.sub(change, alpha=2 * gamma)",
+    ),
+    Mutant(
+        "no direct term",
+        FMD,
+        "value.add_(direct[first : first + width]).add_(slope @ tangent)",
+        "value.add_(slope @ tangent)",
+    ),
+    Mutant(
+        "the first block's direct term in every block",
+        FMD,
+        "direct[first : first + width]",
+        "direct[:width]",
+    ),
+    Mutant(
+        "the first columns in every block",
+        FMD,
+        "directions[first : first + width].fill_diagonal_(1)",
+        "directions[:width].fill_diagonal_(1)",
+    ),
+    Mutant("a sum where a mean is meant", FMD, "value.div_(self.schedule.samples)", "value"),
+    Mutant(
+        "the outer batch of the step before",
+        FMD,
+        "outer_gradients(problem.outer, lam, theta, chain.outer_batch(t))",
+        "outer_gradients(problem.outer, lam, theta, chain.outer_batch(t - 1))",
+    ),
+]
+
+RMD_MUTANTS = [
+    Mutant(
+        "no division by M", RMD, "torch.full((), 1 / self.schedule.samples,", "torch.full((), 1.0,"
+    ),
+    Mutant(
+        "one sample too many",
+        RMD,
+        "if self.schedule.sampled(t + 1):",
+        "if self.schedule.sampled(t + 2):",
+    ),
+    Mutant(
+        "the outer batch of the step before",
+        RMD,
+        "end, chain.outer_batch(t + 1))",
+        "end, chain.outer_batch(t))",
+    ),
+    Mutant(
+        "the inner batch of the step after",
+        RMD,
+        "end, chain.inner_batch(t))",
+        "end, chain.inner_batch(t + 1))",
+    ),
+    Mutant(
+        "the iterate detached",
+        RMD,
+        "end = chain.advance(end, gradient, t)",
+        "end = chain.advance(end.detach(), gradient, t).requires_grad_()",
+    ),
+    Mutant(
+        "the gradient detached",
+        RMD,
+        "end = chain.advance(end, gradient, t)",
+        "end = chain.advance(end, gradient.detach(), t)",
+    ),
+    Mutant(
+        "later segments forgotten",
+        RMD,
+        "_, alpha = self._pull(chain, lam, starts.pop(), parts.pop(), segments[1:], alpha, h)",
+        "_, alpha = self._pull(chain, lam, starts.pop(), parts.pop(), segments[1:], 0 * alpha, h)",
+    ),
+    Mutant("segments from another start", RMD, "starts.append(theta)", "starts.insert(0, theta)"),
+    Mutant("θ⁰(λ) forgotten", RMD, "if kept == steps:", "if kept != steps:"),
+    Mutant(
+        "one transition too few kept",
+        RMD,
+        "run = range(steps - kept, steps)",
+        "run = range(min(steps - kept + 1, steps - 1), steps)",
+    ),
+    Mutant(
+        "the direct terms of truncated iterates lost",
+        RMD,
+        "h.add_(direct, alpha=1 / self.schedule.samples)",
+        "pass",
+    ),
+    Mutant("RMD-FO without θ⁰(λ)", RMD, "alpha.add_(slope, alpha=weight)", "pass"),
+    Mutant("RMD-FO without the direct term", RMD, "h.add_(direct, alpha=weight)", "pass"),
+]
+
+IFT_MUTANTS = [
+    Mutant(
+        "the sign of the implicit term",
+        IFT,
+        "value = direct - mixed_product(",
+        "value = direct + mixed_product(",
+    ),
+    Mutant("no direct term", IFT, "value = direct - mixed_product(", "value = -mixed_product("),
+    Mutant(
+        "no implicit term",
+        IFT,
+        "value = direct - mixed_product(",
+        "value = direct - 0 * mixed_product(",
+    ),
+    Mutant(
+        "one term too few",
+        IFT,
+        "for _ in range(self.terms - 1):",
+        "for _ in range(self.terms - 2):",
+    ),
+    Mutant("α left out", IFT, "total.mul_(self.scale)", "pass"),
+    Mutant(
+        "α at the wrong scaling",
+        IFT,
+        "if self.scaling is NeumannScaling.SCALED:",
+        "if self.scaling is NeumannScaling.UNSCALED:",
+    ),
+    Mutant(
+        "I + αH",
+        IFT,
+        "term = term.sub(hessian(term), alpha=self.scale)",
+        "term = term.add(hessian(term), alpha=self.scale)",
+    ),
+    Mutant(
+        "CG's β upside down",
+        IFT,
+        "(new_square / square) * direction",
+        "(square / new_square) * direction",
+    ),
+    Mutant(
+        "steepest descent for CG",
+        IFT,
+        "direction = residual + (new_square / square) * direction",
+        "direction = residual",
+    ),
+    Mutant("damping forgotten", IFT, ".add(direction, alpha=self.damping)", ""),
+    Mutant(
+        "a converged iterate thrown away",
+        IFT,
+        "return Solve(q, Status.COMPLETED)\n            image",
+        "return Solve(0 * q, Status.COMPLETED)\n            image",
+    ),
+    Mutant(
+        "the dense Hessian's rows summed",
+        IFT,
+        "torch.linalg.solve_ex(matrix, rhs)",
+        "torch.linalg.solve_ex(torch.diag(matrix.sum(1)), rhs)",
+    ),
+    Mutant(
+        "another batch for H",
+        IFT,
+        "batch = chain.inner_batch(method.steps)",
+        "batch = chain.inner_batch(method.steps - 1)",
+    ),
+]
+
+SHARED_MUTANTS = [
+    Mutant(
+        "the noise's standard deviation is its variance",
+        CHAIN,
+        "theta), alpha=noise)",
+        "theta), alpha=noise**2)",
+    ),
+    Mutant(
+        "noise without κ",
+        CHAIN,
+        "math.sqrt(self.epsilon) * self.noise_scale",
+        "math.sqrt(self.epsilon)",
+    ),
+    Mutant(
+        "the noise of the next step",
+        CHAIN,
+        "normal(Stream.LANGEVIN, step, theta)",
+        "normal(Stream.LANGEVIN, step + 1, theta)",
+    ),
+    Mutant("ascent", CHAIN, "alpha=-self.dynamics.step_size", "alpha=self.dynamics.step_size"),
+    Mutant(
+        "ε = τγ",
+        CHAIN,
+        "return 2 * self.temperature * self.step_size",
+        "return self.temperature * self.step_size",
+    ),
+    Mutant(
+        "inner and outer share their batches",
+        CHAIN,
+        "outer_batches(self.draws, Stream.OUTER_BATCH, step)",
+        "outer_batches(self.draws, Stream.INNER_BATCH, step)",
+    ),
+    Mutant(
+        "the data gradient alone, regulariser by autograd",
+        DERIVATIVES,
+        "return gradient + penalty.detach(), mixed",
+        "return gradient, mixed",
+    ),
+    Mutant(
+        "the data gradient alone, regulariser in closed form",
+        DERIVATIVES,
+        "gradient = gradient + products.gradient(lam, theta)",
+        "gradient = gradient + 0",
+    ),
+    Mutant(
+        "the outputs' tangent at a wrong point",
+        DERIVATIVES,
+        "lambda t: inner.outputs(t, batch), (theta.detach(),), (v,)",
+        "lambda t: inner.outputs(t, batch), (theta.detach(),), (v + theta.detach(),)",
+    ),
+    Mutant(
+        "C by λ with θ moved too",
+        DERIVATIVES,
+        "return _jvp(gradient, (lam.detach(), theta.detach()), (u, s))",
+        "return _jvp(gradient, (lam.detach(), theta.detach()), (0 * u, s))",
+    ),
+    Mutant(
+        "the columns' direct drive lost",
+        DERIVATIVES,
+        "return _jvp(gradient, (lam, theta), (u_column, s_column))",
+        "return _jvp(gradient, (lam, theta), (0 * u_column, s_column))",
+    ),
+]

@@ -1,0 +1,88 @@
+"""The command line as a whole: quick to start, and one meaning for each exit status."""
+
+import subprocess
+import sys
+
+import click
+import pytest
+
+import refblo
+from refblo import cli
+from refblo.errors import ArgumentError, OracleError
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_help_is_shown_without_waiting_for_torch() -> None:
+    run = python(
+        "import sys; from refblo.cli import main; status = main(['--help']);"
+        "assert not {'torch', 'numpy', 'rich', 'matplotlib'} & set(sys.modules); sys.exit(status)"
+    )
+    assert run.returncode == 0, run.stderr
+    for name, entry in cli.COMMANDS.items():
+        assert name in run.stdout
+        assert entry.summary in run.stdout
+
+
+def test_the_package_is_a_program() -> None:
+    command = [sys.executable, "-m", "refblo", "--version"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert run.stdout.startswith("refblo, version ")
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_is_where_the_table_says(name: str) -> None:
+    assert cli.main([name, "--help"]) == 0
+    command = cli.commands.get_command(click.Context(cli.commands), name)
+    assert command is not None
+    assert command.name == name
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["--nonsense"]])
+def test_an_unknown_word_is_a_usage_error(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(arguments) == 2
+    assert "nonsense" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("raised", "status"),
+    [
+        (KeyboardInterrupt(), 130),
+        (ArgumentError("lam must be a vector"), 2),
+        (OracleError("no truth"), 1),
+        (click.UsageError("not so"), 2),
+        (click.exceptions.Exit(7), 7),
+        (None, 0),
+    ],
+)
+def test_exit_statuses(
+    raised: BaseException | None,
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    @click.command("probe")
+    def probe() -> None:
+        if raised is not None:
+            raise raised
+
+    monkeypatch.setattr(cli._Commands, "get_command", lambda *_: probe)
+    assert cli.main(["probe"]) == status
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    if isinstance(raised, ArgumentError | OracleError):
+        assert str(raised) in error
+
+
+def test_every_public_name_can_be_had() -> None:
+    for name in refblo.__all__:
+        assert getattr(refblo, name).__name__ == name
+    assert set(refblo.__all__) <= set(dir(refblo))
+    with pytest.raises(AttributeError, match="nonsense"):
+        refblo.nonsense  # type: ignore[attr-defined]  # that is the point  # noqa: B018
