@@ -1,0 +1,226 @@
+"""What the core promises about its cost, measured: each function answers one promise."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+import torch
+
+from refblo.chain import Chain, Langevin, Schedule
+from refblo.cost import LiveBytes
+from refblo.estimators import HPOSGLD, RMD, Estimator, RMDFirstOrder
+from refblo.noise import Draws
+
+from . import bare
+from .peers import available
+from .problems import Setting, network_with_weight_decay, quadratic, tiny
+from .timing import Ratio, interleaved, ratio
+
+
+@final
+@dataclass(frozen=True)
+class Measurement:
+    """One ratio and what it may be.
+
+    Attributes:
+        name: what takes the time.
+        against: what it is divided by.
+        ratio: processor time over processor time, or bytes over bytes.
+        limit: the most that the median may be; None for a figure that is given for comparison.
+        numerator: the median of the numerator, in seconds or bytes.
+        denominator: likewise.
+    """
+
+    name: str
+    against: str
+    ratio: Ratio
+    limit: float | None
+    numerator: float
+    denominator: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the median is within the limit."""
+        return self.limit is None or self.ratio.median <= self.limit
+
+
+def _compare(
+    name: str,
+    against: str,
+    functions: dict[str, Callable[[], object]],
+    rounds: int,
+    limit: float | None,
+) -> Measurement:
+    """The first function's time over the second's."""
+    ours, theirs = interleaved(functions, rounds).values()
+    return Measurement(name, against, ratio(ours, theirs), limit, _median(ours), _median(theirs))
+
+
+def _median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+STEP_LIMIT = 1.15
+
+
+def hpo_sgld_step(
+    batch_size: int = 256,
+    closed_form: bool = True,
+    noise_scale: float = 0.0,
+    limit: float | None = STEP_LIMIT,
+    rounds: int = 25,
+) -> Measurement:
+    """A step with 10⁶ parameters and a separable regulariser against its two gradients.
+
+    What the step adds are passes over vectors of 10⁶ entries, whose time does not depend on the batch:
+    some five with a regulariser in closed form, some ten where autograd differentiates it twice. With
+    noise it also draws 10⁶ normal numbers, which takes as long as a dozen more.
+    """
+    setting = network_with_weight_decay(batch_size, closed_form)
+    lam = setting.lam
+    method = HPOSGLD(Langevin(1e-3, 1.0, noise_scale), Schedule(0, 2**31))
+    chain = Chain(setting.problem, method.dynamics, Draws(0))
+    state, h = method.init(chain, lam), torch.zeros_like(lam)
+
+    def step() -> None:
+        after, direct = method.step(chain, lam, state, 1)
+        h.add_(after.g)
+        if direct is not None:
+            h.add_(direct)
+
+    products = "in closed form" if closed_form else "by autograd"
+    noise = ", with noise" if noise_scale > 0 else ""
+    return _compare(
+        f"HPO-SGLD step, 10⁶ parameters, batch {batch_size}, regulariser {products}{noise}",
+        "one inner and one outer gradient",
+        {"step": step, "gradients": lambda: bare.inner_and_outer_gradient(setting)},
+        rounds,
+        limit,
+    )
+
+
+def hpo_sgld_peak_bytes(steps: int) -> int:
+    """The most bytes alive at once during a run of `steps` steps on the quadratic."""
+    setting = quadratic()
+    method = HPOSGLD(Langevin(0.05), Schedule(steps // 2, steps - steps // 2))
+    method.estimate(setting.problem, setting.lam)  # the losses are looked at in a first run only
+    with LiveBytes() as memory:
+        method.estimate(setting.problem, setting.lam)
+    return int(memory.peak)
+
+
+def live_bytes(few: int = 10, many: int = 1000) -> Measurement:
+    """Peak live bytes after many steps over those after few."""
+    before, after = hpo_sgld_peak_bytes(few), hpo_sgld_peak_bytes(many)
+    share = after / before
+    return Measurement(
+        f"HPO-SGLD, peak live bytes at T = {many}",
+        f"the same at T = {few}",
+        Ratio(share, share, share),
+        1.0,
+        after,
+        before,
+    )
+
+
+def _per_step(
+    method: Estimator, setting: Setting, bare_calls: Callable[[], object], rounds: int
+) -> Measurement:
+    return _compare(
+        f"{method.name}, p = {setting.lam.numel()}, whole run",
+        "the bare autograd calls it needs",
+        {
+            "refblo": lambda: method.estimate(setting.problem, setting.lam),
+            "bare": bare_calls,
+        },
+        rounds,
+        limit=1.3,
+    )
+
+
+TINY_STEPS = 100
+
+
+def tiny_problems(rounds: int = 25) -> list[Measurement]:
+    """Whole runs of 100 steps at p = 3, n = 5, checks included, against the autograd calls alone."""
+    rule, schedule, setting, moving = (
+        Langevin(0.01),
+        Schedule.last(TINY_STEPS),
+        tiny(),
+        tiny(moving_start=True),
+    )
+    stored = RMD(rule, schedule, graph_bytes=0, name="RMD, a step at a time")
+    return [
+        _per_step(
+            HPOSGLD(rule, schedule), setting, lambda: bare.hpo_sgld(setting, TINY_STEPS), rounds
+        ),
+        _per_step(
+            HPOSGLD(rule, schedule, name="HPO-SGLD, θ⁰(λ)"),
+            moving,
+            lambda: bare.hpo_sgld_moving(moving, TINY_STEPS),
+            rounds,
+        ),
+        _per_step(
+            RMD(rule, schedule),
+            setting,
+            lambda: bare.reverse_unrolled(setting, TINY_STEPS, rule.step_size),
+            rounds,
+        ),
+        _per_step(stored, setting, lambda: bare.reverse_stored(setting, TINY_STEPS), rounds),
+        _per_step(
+            RMDFirstOrder(rule, schedule),
+            setting,
+            lambda: bare.first_order(setting, TINY_STEPS),
+            rounds,
+        ),
+    ]
+
+
+REVERSE_STEPS, REVERSE_STEP_SIZE = 100, 0.1
+
+
+def reverse_mode_of_refblo() -> dict[str, RMD]:
+    """The ways to run reverse mode, by name; the first is the default."""
+    rule, schedule = Langevin(REVERSE_STEP_SIZE), Schedule.last(REVERSE_STEPS)
+    return {
+        "refblo": RMD(rule, schedule),
+        "refblo, a step at a time": RMD(rule, schedule, graph_bytes=0),
+        "refblo, checkpointed": RMD(rule, schedule, checkpointed=True),
+    }
+
+
+def reverse_mode(rounds: int = 25) -> tuple[Measurement | None, dict[str, float]]:
+    """RMD on the quadratic (n = 100, p = 60, T = 100) against the fastest library that is installed.
+
+    Returns:
+        The comparison, or None where no library can be imported, and every contender's median
+        processor seconds.
+
+    Raises:
+        RuntimeError: if two contenders disagree, for then their times mean nothing.
+    """
+    setting = quadratic()
+    theirs = available(setting, REVERSE_STEPS, REVERSE_STEP_SIZE)
+    ours = {
+        name: lambda method=method: method.estimate(setting.problem, setting.lam).value
+        for name, method in reverse_mode_of_refblo().items()
+    }
+    reference = ours["refblo"]()
+    for name, hypergradient in theirs.items():
+        # 100 steps of rounding at n = 100: 10⁴ units in the last place, 2e-12, with room.
+        if not torch.allclose(hypergradient(), reference, rtol=1e-10, atol=1e-10):
+            raise RuntimeError(f"{name} and refblo disagree on the quadratic's hypergradient")
+    seconds = interleaved({**ours, **theirs}, rounds)
+    medians = {name: _median(values) for name, values in seconds.items()}
+    if not theirs:
+        return None, medians
+    fastest = min(theirs, key=lambda name: medians[name])
+    measurement = Measurement(
+        f"RMD, quadratic, n = 100, p = 60, T = {REVERSE_STEPS}",
+        f"the fastest library: {fastest}",
+        ratio(seconds["refblo"], seconds[fastest]),
+        1.0,
+        medians["refblo"],
+        medians[fastest],
+    )
+    return measurement, medians
