@@ -33,7 +33,9 @@ SEED_BITS = 20
 Optimiser = Callable[[list[Tensor]], torch.optim.Optimizer]
 """Builds the optimiser of [λ], e.g. `lambda ps: torch.optim.Adam(ps, lr=0.1)`."""
 Scheduler = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
+"""Builds the learning-rate schedule of that optimiser."""
 Projection = Callable[[Tensor], Tensor]
+"""Takes λ, shape (p,), to the nearest λ that is allowed."""
 
 
 @final

@@ -139,7 +139,7 @@ def ravel_module(module: nn.Module) -> tuple[Vector, Callable[..., Tensor]]:
         module: the module; it is neither changed nor referred to by the vector.
 
     Returns:
-        θ, shape (n,), and apply(theta, *inputs) ↦ the module's output. The function works under autograd
+        θ, shape (n,), and `apply(theta, *inputs)` ↦ the module's output. The function works under autograd
         and under torch.func's jvp, grad and vmap.
 
     Raises:

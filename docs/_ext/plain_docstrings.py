@@ -2,7 +2,8 @@
 
 In our docstrings an indented block of prose is a formula, shown as it stands, `|` is an absolute
 value, and a line may begin with an equation's number. reStructuredText reads the first as a quotation,
-and warns, the second as a substitution, and the third as an item of a list.
+and warns, the second as a substitution, and the third as an item of a list. Napoleon takes what comes
+before a colon in the docstring of a constant for its type; ours is a sentence.
 """
 
 import re
@@ -14,6 +15,7 @@ from sphinx.util.typing import ExtensionMetadata
 # argument is a "name: text" line, which is indented already.
 _SECTION = re.compile(r"^(Args|Attributes|Examples?|Notes?|Raises|References?|Returns|Yields):\s*$")
 _LITERAL = re.compile(r"(`+[^`]*`+)")
+_CONSTANTS = ("attribute", "data")
 _NUMBER = re.compile(r"^(\s*)\((\w+)\)(?=\s)")
 
 
@@ -56,14 +58,31 @@ def as_restructured_text(lines: list[str]) -> list[str]:
 
 
 def process(
-    _app: Sphinx, _what: str, _name: str, _object: object, _options: object, lines: list[str]
+    app: Sphinx, what: str, name: str, _object: object, _options: object, lines: list[str]
 ) -> None:
     """Rewrite a docstring in place, as autodoc asks of its listeners."""
     lines[:] = as_restructured_text(lines)
+    if what in _CONSTANTS:
+        _kept(app)[name] = lines.copy()
+
+
+def undo_napoleon(
+    app: Sphinx, what: str, name: str, _object: object, _options: object, lines: list[str]
+) -> None:
+    """Give a constant its sentence back."""
+    if what in _CONSTANTS:
+        lines[:] = [*_kept(app).pop(name), ""]
+
+
+def _kept(app: Sphinx) -> dict[str, list[str]]:
+    """The docstrings of the constants that are on their way through napoleon."""
+    kept: dict[str, list[str]] = app.__dict__.setdefault("_plain_docstrings", {})
+    return kept
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
-    """Run before napoleon, which listens at the default priority of 500."""
+    """Run before and after napoleon, which listens at the default priority of 500."""
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("autodoc-process-docstring", process, priority=400)
+    app.connect("autodoc-process-docstring", undo_napoleon, priority=600)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
