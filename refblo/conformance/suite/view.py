@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any, final
 
 import numpy as np
+from array_api_compat import array_namespace
 
 from refblo.chain import Schedule
 from refblo.conformance.catalogue.entry import Entry, losses_in
@@ -172,7 +173,9 @@ class Views:
     def __init__(self, entry: Entry, library: Framework, terms: int | None = None) -> None:
         self._entry, self._terms = entry, terms
         self._library = library
-        self._inner, self._outer = losses_in(entry, library.xp, library.convert)
+        # The losses keep to the array API standard, whatever else the library calls its functions.
+        standard = array_namespace(library.convert(np.zeros(1)))
+        self._inner, self._outer = losses_in(entry, standard, library.convert)
         self._initial = entry.initial(library.convert)
 
     def at(self, lam: np.ndarray, estimand: Estimand, seed: int, *, own_noise: bool) -> View:
