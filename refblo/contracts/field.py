@@ -5,6 +5,13 @@ from refblo.contracts.bounded import holds, meets
 from refblo.contracts.contract import Contract
 from refblo.contracts.covariance import gibbs
 from refblo.contracts.evolution import smoothed
+from refblo.contracts.meta import (
+    exact_on_moving_starts,
+    first_order_error,
+    geometric_in_products,
+    implicit_when_solved,
+    reptile_expansion,
+)
 from refblo.contracts.random_forward import random_tangents, uoro
 from refblo.contracts.running import discounted_limit, discounted_rate, running_solve
 from refblo.contracts.warm import (
@@ -18,9 +25,13 @@ from refblo.estimators.amigo import AmIGO
 from refblo.estimators.covariance import CovarianceIdentity
 from refblo.estimators.discounted import DiscountedHPOSGLD
 from refblo.estimators.evolution import EvolutionStrategies, Variant
+from refblo.estimators.fo_maml import FOMAML
 from refblo.estimators.fsla import FSLA
+from refblo.estimators.imaml import IMAML
+from refblo.estimators.maml import MAML
 from refblo.estimators.mrbo import MRBO
 from refblo.estimators.random_tangents import Law, RandomTangents
+from refblo.estimators.reptile import Reptile
 from refblo.estimators.running_solve import RunningSolve
 from refblo.estimators.saba import SABA
 from refblo.estimators.soba import SOBA
@@ -70,6 +81,11 @@ def field_contracts() -> tuple[Contract, ...]:
             "VRBO",
             lambda gamma, alpha, terms: VRBO(gamma, alpha, terms, steps=2, period=2, refresh=2),
         ),
+        exact_on_moving_starts("MAML", lambda rule, schedule: MAML(rule, schedule.steps)),
+        first_order_error("FO-MAML", FOMAML),
+        reptile_expansion("Reptile", Reptile),
+        implicit_when_solved("iMAML", IMAML),
+        geometric_in_products("iMAML", IMAML),
     )
 
 

@@ -9,11 +9,15 @@ from refblo.estimators.discounted import DiscountedHPOSGLD
 from refblo.estimators.error_bound import Constants
 from refblo.estimators.evolution import EvolutionStrategies, Variant
 from refblo.estimators.fmd import FMD, FMDDirectional
+from refblo.estimators.fo_maml import FOMAML
 from refblo.estimators.fsla import FSLA
 from refblo.estimators.hpo_sgld import HPOSGLD
 from refblo.estimators.ift import IFTConjugateGradient, IFTDense, IFTNeumann, NeumannScaling
+from refblo.estimators.imaml import IMAML, proximal
+from refblo.estimators.maml import MAML
 from refblo.estimators.mrbo import MRBO
 from refblo.estimators.random_tangents import Law, RandomTangents
+from refblo.estimators.reptile import Reptile
 from refblo.estimators.rmd import RMD, RMDFirstOrder
 from refblo.estimators.running_solve import RunningSolve
 from refblo.estimators.saba import SABA
@@ -25,8 +29,11 @@ from refblo.estimators.vrbo import VRBO
 
 __all__ = [
     "FMD",
+    "FOMAML",
     "FSLA",
     "HPOSGLD",
+    "IMAML",
+    "MAML",
     "MRBO",
     "RMD",
     "SABA",
@@ -51,8 +58,10 @@ __all__ = [
     "NeumannScaling",
     "RMDFirstOrder",
     "RandomTangents",
+    "Reptile",
     "RunningSolve",
     "StocBiO",
     "Variant",
     "WarmEstimator",
+    "proximal",
 ]
