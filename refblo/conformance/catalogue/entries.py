@@ -49,9 +49,12 @@ def _quadratic(
     constant: float | None = None,
     curved: bool = False,
     schedule: Schedule | None = None,
+    shapes: tuple[tuple[int, ...], ...] = (),
 ) -> Entry:
     draw = _generator(seed)
     n = len(eigenvalues)
+    if shapes:
+        traits = traits | {"several tensors coupled through the Hessian"}
     factor = draw.standard_normal((n, n))
     data = {
         "hessian": _hessian(np.array(eigenvalues), draw),
@@ -79,8 +82,33 @@ def _quadratic(
         schedule=schedule or Schedule(STEPS // 2, STEPS - STEPS // 2),
         estimands=estimands,
         traits=frozenset(traits),
-        shapes=((n,),),
+        shapes=shapes or ((n,),),
     )
+
+
+def _zero_gradient(entry: Entry) -> Entry:
+    """The entry with a first gradient whose entry 0 is exactly 0 and still depends on λ.
+
+    Everything that entry 0 is made of is a small multiple of a power of two, so that no array library
+    rounds it: h₀₀ θ₀ − (λ₀ + c₀) = 0.75 − (0.5 + 0.25).
+    """
+    data = {name: array.copy() for name, array in entry.statement.data.items()}
+    lam, theta = entry.lam.copy(), entry.theta0.copy()
+    data["hessian"][0, :] = data["hessian"][:, 0] = data["coupling"][0, :] = 0.0
+    data["hessian"][0, 0], data["coupling"][0, 0], data["shift"][0] = 1.0, 1.0, 0.25
+    lam[0], theta[0] = 0.5, 0.75
+    statement = Statement(entry.statement.factory, data)
+    traits = entry.traits | {"exactly zero gradient under Adam"}
+    return replace(entry, statement=statement, lam=lam, theta0=theta, traits=traits, _programs={})
+
+
+def _initial_only(entry: Entry) -> Entry:
+    """The entry with an inner loss that λ does not enter: all of λ's effect is through θ⁰."""
+    coupling = np.zeros_like(entry.statement.data["coupling"])
+    data = {**entry.statement.data, "coupling": coupling}
+    statement = Statement(entry.statement.factory, data)
+    traits = entry.traits | {"inner loss does not depend on lam"}
+    return replace(entry, statement=statement, traits=traits, _programs={})
 
 
 def _network(
@@ -265,8 +293,23 @@ def entries() -> tuple[Entry, ...]:
             direct=True,
             estimands=BOTH,
         ),
+        _quadratic(
+            "split-parameters",
+            31,
+            [0.4, 0.5, 0.8, 1.0, 1.3, 1.7, 2.0],
+            3,
+            plain,
+            set(),
+            direct=True,
+            curved=True,
+            estimands=BOTH,
+            shapes=((2, 2), (3,)),
+        ),
         _moving_start(
             _quadratic("moving-start", 9, SPREAD, 3, plain, set(), direct=True, curved=True), 90
+        ),
+        _moving_start(
+            _initial_only(_quadratic("initial-point-only", 32, SPREAD, 3, plain, set())), 97
         ),
         _network("network", 10, Rule(0.35), set()),
         _network("network-direct", 11, Rule(0.35), set(), direct=True),
@@ -289,7 +332,7 @@ def entries() -> tuple[Entry, ...]:
         _network(
             "network-decay", 19, Rule(0.3, weight_decay=0.2), {"weight decay in the optimiser"}
         ),
-        _quadratic("momentum", 20, SPREAD, 3, momentum, {"momentum"}, direct=True),
+        _quadratic("momentum", 20, SPREAD, 3, momentum, {"momentum"}, direct=True, estimands=BOTH),
         _network("network-momentum", 21, momentum, {"momentum"}, direct=True),
         _logistic(
             "momentum-and-decay",
@@ -300,6 +343,17 @@ def entries() -> tuple[Entry, ...]:
         _network("adam", 23, adam, {"Adam"}),
         _network(
             "adam-zero-gradient", 24, adam, {"Adam", "exactly zero gradient under Adam"}, unused=1
+        ),
+        _zero_gradient(
+            _quadratic(
+                "adam-crosses-zero",
+                33,
+                SPREAD,
+                3,
+                Rule(0.05, betas=(0.8, 0.9), adam_epsilon=1e-2),
+                {"Adam"},
+                direct=True,
+            )
         ),
         _noisy(
             _quadratic(
