@@ -11,12 +11,10 @@ from typing import final
 
 import numpy as np
 from jaxtyping import Float64
-from scipy import stats
 
 from refblo.chain import Langevin, Schedule
 from refblo.conformance.program import Program
 from refblo.errors import ArgumentError, OracleError, require
-from refblo.oracles.quadrature import GibbsDifference, GibbsQuadrature
 from refblo.problem import BilevelProblem, FixedInitial
 from refblo.problems.case import Case
 from refblo.types import Estimand, Truth
@@ -61,6 +59,8 @@ def judge_mean(
         truth: what their mean should be.
         slack: what each coordinate may be off by besides: the truth's error, a declared tolerance.
     """
+    from scipy import stats  # not needed elsewhere, and slow to import
+
     count, dimension = sample.shape
     require(count >= 2, "seeds", "be at least 2", count, "a spread cannot be seen in one estimate")
     mean = sample.mean(axis=0)
@@ -80,6 +80,8 @@ def gibbs_truth(program: Program, temperature: float) -> tuple[Truth, float]:
     Raises:
         OracleError: if there are more than two parameters, or the oracles disagree.
     """
+    from refblo.oracles.quadrature import GibbsDifference, GibbsQuadrature
+
     losses = program.losses
     if losses is None or losses.frozen.anything or program.size > 2:
         raise OracleError(

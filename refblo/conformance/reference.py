@@ -20,7 +20,6 @@ from refblo.conformance.stationary import implicit_objective, linearise, replica
 from refblo.conformance.tangent import directional
 from refblo.errors import OracleError
 from refblo.noise import Draws, Stream
-from refblo.oracles._differences import directional_derivatives
 from refblo.types import Estimand
 
 Array = np.ndarray
@@ -158,6 +157,9 @@ def _confirm(
     Raises:
         OracleError: if it exceeds the two errors, or the differences are too coarse to tell.
     """
+    # Here, because a target's process imports this file and not the oracles, which take a second.
+    from refblo.oracles._differences import directional_derivatives
+
     precision = float(torch.finfo(lam.dtype).eps)
     along = (columns @ torch.as_tensor(weights).to(columns)).cpu()
     differences = directional_derivatives(objective, lam.detach().cpu(), along, draws, precision)

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import numpy as np
-from scipy import optimize
 
 from refblo.conformance.diagnosis.setting import Candidate, Setting
 from refblo.conformance.diagnosis.trace import numpy_of
@@ -13,6 +12,8 @@ _SMALLEST, _LARGEST = -14.0, 3.0  # of log10 δ, relative to the largest eigenva
 
 def candidates(setting: Setting) -> Iterator[Candidate]:
     """The δ that fits best, of either form: H + δI and H + δ diag H."""
+    from scipy import optimize  # not needed where nothing is diagnosed, and slow to import
+
     subject = setting.subject
     root = subject.root
     if not subject.implicit or root is None:

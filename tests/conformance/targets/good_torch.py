@@ -131,7 +131,7 @@ def solution(problem):
     slope = torch.func.grad(problem.inner, argnums=1)
     theta, decay = problem.theta0.clone(), problem.weight_decay
     eye = torch.eye(theta.numel(), dtype=theta.dtype)
-    for _ in range(30):
+    for _ in range(10):
         hessian = torch.func.jacrev(slope, argnums=1)(problem.lam, theta, None) + decay * eye
         gradient = slope(problem.lam, theta, None) + decay * theta
         theta = theta - torch.linalg.solve(hessian, gradient)
