@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refblo.cost import count
+from refblo.cost import count, is_fake, uncounted
 from refblo.errors import MissingProductError
 from refblo.problem import Composed, FixedInitial, Initial, Separable
 from refblo.types import Batch, Lam, Loss, Scalar, Theta
@@ -243,13 +243,16 @@ def recorded_inner_gradient(inner: Inner, lam: Lam, theta: Theta, batch: Batch) 
     count("inner_gradients")
     count("hessian_products")
     count("mixed_products")
-    return _graded(inner(lam, theta, batch), theta, _one(theta.dtype, theta.device))
+    # A kept one must have a number: without numbers it is made for each call, and costs nothing.
+    make = _one.__wrapped__ if is_fake(theta) else _one
+    return _graded(inner(lam, theta, batch), theta, make(theta.dtype, theta.device))
 
 
 @cache
 def _one(dtype: torch.dtype, device: torch.device) -> Tensor:
     """The derivative of a scalar by itself: a call less for each gradient that is recorded."""
-    return torch.ones((), dtype=dtype, device=device)
+    with uncounted():
+        return torch.ones((), dtype=dtype, device=device)
 
 
 def recorded_outer(outer: Loss, lam: Lam, theta: Theta, batch: Batch) -> Scalar:
@@ -274,7 +277,8 @@ def recorded_bytes(inner: Inner, lam: Lam, theta: Theta, batch: Batch) -> int:
         lam, theta = leaf(lam), leaf(theta)
         _graded(inner(lam, theta, batch), theta)
     storages = {
-        storage.data_ptr(): storage.nbytes()
+        # The storage's address, which one without numbers has as well.
+        storage._cdata: storage.nbytes()
         for storage in (tensor.untyped_storage() for tensor in saved)
     }
     saved.clear()
@@ -395,7 +399,8 @@ def _jvp(
         _explain(error)
         raise
     value, tangent = result
-    return value.detach(), tangent.detach()
+    # Under vmap, torch's forward mode takes the tangent of a Python number times a 0-d float32 to float64.
+    return value.detach(), tangent.detach().to(value.dtype)
 
 
 # ---------------------------------------------------------------- many points at once

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from refblo.cost.fake import is_fake
 from refblo.errors import ArgumentError, require, require_integer
 
 
@@ -61,6 +62,8 @@ class Draws:
 
     def normal(self, stream: int, step: int, like: Tensor) -> Float[Tensor, "..."]:
         """Standard normal numbers with the shape, dtype and device of `like`."""
+        if is_fake(like):
+            return torch.empty_like(like)
         values = self._generator(stream, step).standard_normal(tuple(like.shape))
         return torch.as_tensor(values).to(like)
 

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from refblo.cost import decide, is_fake, uncounted
 from refblo.derivatives import gradients_if_any, leaf
 from refblo.errors import (
     ArgumentError,
@@ -75,8 +76,16 @@ def check_arguments(problem: BilevelProblem, lam: Lam, draws: Draws) -> None:
     _check_finite("initial(lam)", theta)
     signature = (lam.dtype, lam.device, lam.numel(), theta.numel())
     known = _checked.setdefault(problem, set())
-    if signature in known:
+    # Without numbers there is nothing to look at: only shapes and costs come out.
+    if signature in known or is_fake(lam):
         return
+    with uncounted():
+        _check_functions(problem, lam, theta, draws)
+    known.add(signature)
+
+
+def _check_functions(problem: BilevelProblem, lam: Lam, theta: Theta, draws: Draws) -> None:
+    """Check θ⁰, the batches, both losses and how λ reaches the outer one."""
     _check_initial(problem, lam, theta)
     inner_batch = _check_batches("inner_batches", problem.inner_batches, draws, Stream.INNER_BATCH)
     outer_batch = _check_batches("outer_batches", problem.outer_batches, draws, Stream.OUTER_BATCH)
@@ -85,7 +94,6 @@ def check_arguments(problem: BilevelProblem, lam: Lam, draws: Draws) -> None:
     if isinstance(problem.inner, Separable):
         _check_closed_form(problem.inner, lam, theta)
     _check_influence(problem, lam, theta, inner_batch, outer_batch)
-    known.add(signature)
 
 
 def check_loss(name: str, loss: Loss, lam: Lam, theta: Theta, batch: Batch) -> None:
@@ -170,7 +178,7 @@ def _check_form(name: str, vector: object) -> Tensor:
 
 def _check_finite(name: str, vector: Tensor) -> Tensor:
     finite = torch.isfinite(vector)
-    if not bool(finite.all()):
+    if not decide(finite.all(), without_numbers=True):
         position = int((~finite).nonzero()[0])
         raise ArgumentError(
             f"{name} must be finite, got {vector[position].item()} at position {position}; "

@@ -10,6 +10,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, fields
 from typing import final
 
+from refblo.cost.pause import paused
+
 
 @final
 @dataclass
@@ -56,5 +58,5 @@ def counting() -> Iterator[Evaluations]:
 def count(kind: str, number: int = 1) -> None:
     """Add to one kind of the active counter; for `refblo.derivatives` only."""
     active = _active.get()
-    if active is not None:
+    if active is not None and not paused():
         setattr(active, kind, getattr(active, kind) + number)

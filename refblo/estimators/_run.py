@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from refblo.chain import Chain
-from refblo.cost import Evaluations
+from refblo.cost import Evaluations, decide
 from refblo.derivatives import outer_gradients
 from refblo.noise import Draws
 from refblo.problem import BilevelProblem
@@ -41,8 +41,8 @@ class Estimator(Protocol):
 
 
 def is_finite(vector: Tensor) -> bool:
-    """Whether all entries are finite."""
-    return bool(torch.isfinite(vector).all())
+    """Whether all entries are finite; taken to be so where a tensor has no numbers."""
+    return decide(torch.isfinite(vector).all(), without_numbers=True)
 
 
 def conclude(

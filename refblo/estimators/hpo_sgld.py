@@ -96,6 +96,7 @@ class HPOSGLD:
         if isinstance(problem.initial, FixedInitial):
             gradient, mixed = inner_gradient_and_mixed(problem.inner, lam, old, batch)
             theta = chain.advance(old, gradient, m - 1)
+            del gradient  # n numbers less while the outer loss's graph is alive
             slope, direct = self._outer(chain, lam, theta, m)
             # (ε/2) B = −γ C.
             return State(theta, state.g.sub(mixed(slope), alpha=gamma)), direct

@@ -19,7 +19,7 @@ from typing import final
 import torch
 
 from refblo.chain import Chain, Langevin
-from refblo.cost import counting
+from refblo.cost import counting, decide
 from refblo.derivatives import (
     MixedProduct,
     hessian_product_function,
@@ -97,7 +97,7 @@ class IFTNeumann:
         # Rounding alone may let the terms of a singular H, which stay as they are, grow by this much.
         limit = sizes[0] * (1 + self.terms * torch.finfo(rhs.dtype).eps)
         grown = ~(sizes <= limit)  # a norm that is not a number counts as grown
-        if bool(grown[-1]):
+        if decide(grown[-1], without_numbers=False):
             # Finite or not, the sum is dominated by its last terms: the series has no limit.
             return Solve(total, Status.SERIES_DIVERGED, int(grown.nonzero()[0]))
         return Solve(total, Status.COMPLETED)
@@ -161,11 +161,11 @@ class IFTConjugateGradient:
         # Below this the residual is rounding noise, and another step would divide noise by noise.
         floor = max(self.tolerance, torch.finfo(rhs.dtype).eps) * torch.sqrt(square)
         for iteration in range(self.iterations):
-            if bool(torch.sqrt(square) <= floor):
+            if decide(torch.sqrt(square) <= floor, without_numbers=False):
                 return Solve(q, Status.COMPLETED)
             image = hessian(direction).add(direction, alpha=self.damping)
             curvature = torch.dot(direction, image)
-            if not bool(curvature > 0):
+            if not decide(curvature > 0, without_numbers=True):
                 return Solve(q, Status.SERIES_DIVERGED, iteration)
             length = square / curvature
             q = q + length * direction
@@ -174,7 +174,7 @@ class IFTConjugateGradient:
             direction = residual + (new_square / square) * direction
             square = new_square
         limit = self.tolerance * torch.linalg.vector_norm(rhs)
-        missed = self.tolerance > 0 and bool(torch.sqrt(square) > limit)
+        missed = self.tolerance > 0 and decide(torch.sqrt(square) > limit, without_numbers=False)
         return Solve(q, Status.NOT_CONVERGED if missed else Status.COMPLETED)
 
     def estimate(

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from refblo.chain import Chain, Langevin, Schedule
-from refblo.cost import counting
+from refblo.cost import counting, uncounted
 from refblo.derivatives import (
     initial_vjp,
     leaf,
@@ -191,7 +191,8 @@ def _bytes_of_a_step(chain: Chain, lam: Lam, theta: Theta) -> int:
     known = _step_bytes.setdefault(chain.problem, {})
     signature = (lam.dtype, lam.device, lam.numel(), theta.numel())
     if signature not in known:
-        known[signature] = recorded_bytes(chain.problem.inner, lam, theta, chain.inner_batch(0))
+        with uncounted():
+            known[signature] = recorded_bytes(chain.problem.inner, lam, theta, chain.inner_batch(0))
     return known[signature]
 
 

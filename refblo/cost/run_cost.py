@@ -1,0 +1,64 @@
+"""All the counts of one run together."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+from refblo.cost.evaluations import Evaluations, counting
+from refblo.cost.live_bytes import LiveBytes
+from refblo.cost.meter import Meter
+
+
+@final
+@dataclass(frozen=True)
+class Cost:
+    """What a run costs, counted.
+
+    Attributes:
+        flops: floating-point operations of products, solves, convolutions and attention.
+        elements: elements that all other kernels compute.
+        moved: bytes that the kernels read and write.
+        kernels: calls of kernels.
+        peak_bytes: the most bytes of tensor storages made in the run that were alive at once.
+        evaluations: of the problem's derivatives.
+        uncountable: kernels met whose operations no formula gives; then `flops` is a lower bound.
+    """
+
+    flops: int
+    elements: int
+    moved: int
+    kernels: int
+    peak_bytes: int
+    evaluations: Evaluations
+    uncountable: tuple[str, ...] = ()
+
+    @property
+    def operations(self) -> int:
+        """Operations of all kernels, an element of an elementwise one counting as one."""
+        return self.flops + self.elements
+
+
+def measure(run: Callable[[], object]) -> Cost:
+    """Run something and count what it costs.
+
+    What is done once for a problem (looking at its losses, sizing a step's graph) is not counted, so a
+    first run gives the same figures as any other.
+
+    Example:
+        >>> import torch
+        >>> matrix, vector = torch.ones(3, 4), torch.ones(4)
+        >>> cost = measure(lambda: matrix @ vector)
+        >>> cost.flops, cost.peak_bytes, cost.moved
+        (24, 12, 76)
+    """
+    with counting() as evaluations, LiveBytes() as memory, Meter() as meter:
+        run()
+    return Cost(
+        flops=meter.flops,
+        elements=meter.elements,
+        moved=meter.moved,
+        kernels=meter.kernels,
+        peak_bytes=memory.peak,
+        evaluations=evaluations,
+        uncountable=tuple(sorted(meter.uncountable)),
+    )
