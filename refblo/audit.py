@@ -112,8 +112,8 @@ class Audit:
 
     @property
     def complete(self) -> bool:
-        """Whether every planned row is there."""
-        return len(self.rows) == self.planned
+        """Whether every planned row is there; a budget that could not be made adds a row to them."""
+        return len(self.rows) >= self.planned
 
     @property
     def passed(self) -> bool:
@@ -233,7 +233,7 @@ def _work(job: _Job) -> Iterator[Row | ErrorBudget]:
     for name in job.contracts:
         yield _check(case, known[name], context)
     if job.budget:
-        yield error_budget(case, context.draws)
+        yield _budget(case, context.draws)
 
 
 def _case(builder: Builder, settings: Settings) -> Case:
@@ -288,6 +288,31 @@ def _wanted(settings: Settings, case: Case, contract: Contract) -> bool:
     return settings.full or contract.quick
 
 
+def _budget(case: Case, draws: Draws) -> Row | ErrorBudget:
+    """The case's budget, or a row that says why there is none."""
+    start = time.perf_counter()
+    try:
+        return error_budget(case, draws)
+    except Exception as error:  # one broken budget must not take the rows along
+        return Row(
+            contract="error budget",
+            estimator="HPO-SGLD",
+            relation="",
+            claim="the distance from the truth splits into named terms",
+            case=case.name,
+            outcome=Outcome.ERROR,
+            seconds=time.perf_counter() - start,
+            message=_told(error),
+        )
+
+
+def _told(error: Exception) -> str:
+    """What a person needs: the message of an error that is meant, the trace of one that is not."""
+    if isinstance(error, RefbloError):
+        return f"{type(error).__name__}: {error}"
+    return "".join(traceback.format_exception(error, limit=-3))
+
+
 def _check(case: Case, contract: Contract, context: _Context) -> Row:
     start = time.perf_counter()
     finding: Finding | None = None
@@ -295,10 +320,8 @@ def _check(case: Case, contract: Contract, context: _Context) -> Row:
     try:
         finding = contract.check(case, context)
         outcome = Outcome.HOLDS if finding.judgement.holds else Outcome.FAILS
-    except RefbloError as error:
-        outcome, message = Outcome.ERROR, f"{type(error).__name__}: {error}"
-    except Exception:  # one broken check must not take the others' results along
-        outcome, message = Outcome.ERROR, traceback.format_exc(limit=-3)
+    except Exception as error:  # one broken check must not take the others' results along
+        outcome, message = Outcome.ERROR, _told(error)
     return Row(
         contract=contract.name,
         estimator=contract.estimator,

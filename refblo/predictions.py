@@ -130,6 +130,8 @@ class HorizonLimit:
 RELATIVE_TOLERANCE = 1e-9
 ABSOLUTE_TOLERANCE = 1e-10
 """Of the integrator: well below what the sweeps that are compared with it can resolve."""
+FINEST_TOLERANCE = 100.0
+"""In units of roundoff: the least that the integrator is asked for, whatever the dtype."""
 
 
 def fixed_horizon_limit(problem: BilevelProblem, lam: Lam, horizon: float) -> HorizonLimit:
@@ -166,13 +168,16 @@ def fixed_horizon_limit(problem: BilevelProblem, lam: Lam, horizon: float) -> Ho
         return -np.concatenate([gradient.numpy(), change.numpy().ravel(), increment.numpy()])
 
     start = np.concatenate([theta.detach().numpy(), np.zeros(n * p + p)])
+    # An integrator that is asked for more than the field's own rounding allows creeps.
+    finest = FINEST_TOLERANCE * torch.finfo(lam.dtype).eps / 2
+    relative, absolute = max(RELATIVE_TOLERANCE, finest), max(ABSOLUTE_TOLERANCE, finest)
     run = integrate.solve_ivp(
         flow,
         (0.0, horizon),
         start,
         method="DOP853",
-        rtol=RELATIVE_TOLERANCE,
-        atol=ABSOLUTE_TOLERANCE,
+        rtol=relative,
+        atol=absolute,
         t_eval=[horizon],
     )
     end = run.y[:, -1]
@@ -182,5 +187,5 @@ def fixed_horizon_limit(problem: BilevelProblem, lam: Lam, horizon: float) -> Ho
     # Local errors add up over the steps taken (DOP853 needs 12 evaluations a step); a non-expansive
     # flow does not amplify them.
     taken = run.nfev / 12
-    local = RELATIVE_TOLERANCE * float(np.linalg.norm(end)) + ABSOLUTE_TOLERANCE
+    local = relative * float(np.linalg.norm(end)) + absolute
     return HorizonLimit(recursion, unrolled, taken * local * (1 + float(slope.norm())))

@@ -6,7 +6,7 @@ from jaxtyping import Float64
 from refblo.chain import Langevin, Schedule
 from refblo.contracts.contract import Context, Contract, Curve, Factory, Finding
 from refblo.contracts.relations import Biased, Order, Sweep
-from refblo.contracts.selection import array, full_batch, is_small
+from refblo.contracts.selection import array, full_batch, is_small, resolves_orders
 from refblo.estimators import RMD
 from refblo.noise import SEED_ZERO, Draws
 from refblo.predictions import (
@@ -73,7 +73,7 @@ def order_without_noise(name: str, factory: Factory) -> Contract:
         return _order_finding(factory, case, context, rules, at, relation, label)
 
     def applies(case: Case) -> bool:
-        return full_batch(case) and (
+        return (resolves_orders(case) and full_batch(case)) and (
             isinstance(case.problem.initial, FixedInitial) or "quadratic" in case.tags
         )
 
@@ -105,6 +105,8 @@ def order_with_noise(name: str, factory: Factory) -> Contract:
 
     def applies(case: Case) -> bool:
         if not (full_batch(case) and isinstance(case.problem.initial, FixedInitial)):
+            return False
+        if not resolves_orders(case):
             return False
         # A linear f has no term of this order.
         return bool(recursion_error_noise(case.problem, case.lam, SCHEDULE, SEED_ZERO).any())

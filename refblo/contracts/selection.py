@@ -25,6 +25,11 @@ def is_small(case: Case) -> bool:
     return max(sizes) <= SMALL and full_batch(case)
 
 
+def resolves_orders(case: Case) -> bool:
+    """Whether rounding leaves room for a sweep over decades: in float64, not in float32."""
+    return case.lam.dtype == torch.float64
+
+
 def array(vector: torch.Tensor) -> Float64[np.ndarray, " p"]:
     """A vector in NumPy, float64."""
     return vector.detach().cpu().to(torch.float64).numpy()
