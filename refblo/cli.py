@@ -45,8 +45,16 @@ COMMANDS = {
         "reproduce",
         "Compute a table or a figure of the papers again.",
     ),
+    "vectors": Entry(
+        "refblo.vectors.command",
+        "vectors",
+        "Write test vectors for other languages, or judge results for them.",
+    ),
     "compare": Entry(
         "refblo.compare_command", "compare", "Run all methods on a problem at equal cost."
+    ),
+    "cost": Entry(
+        "refblo.cost_command", "cost", "Count what a hypergradient costs, up to ViT-B/16."
     ),
 }
 """Every command of refblo. A new one adds its line here."""
