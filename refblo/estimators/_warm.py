@@ -51,7 +51,11 @@ class Carried:
 
 @runtime_checkable
 class WarmEstimator(Protocol):
-    """An estimator that can be continued; also an `Estimator`, by one cold call."""
+    """An estimator that can be continued; also an `Estimator`, by one cold call.
+
+    An implementation states `advance`; where it begins and a cold call are the same for all, unless it
+    keeps something that has to be filled first.
+    """
 
     @property
     def name(self) -> str:
@@ -63,19 +67,41 @@ class WarmEstimator(Protocol):
         """What it estimates."""
         ...
 
-    def begin(self, problem: BilevelProblem, lam: Lam, draws: Draws = ...) -> Carried:
-        """The state before the first call."""
-        ...
+    def begin(self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO) -> Carried:
+        """The state before the first call: θ⁰(λ) and q = 0.
+
+        Raises:
+            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
+        """
+        return at_rest(problem, lam, draws)
 
     def advance(
-        self, problem: BilevelProblem, lam: Lam, carried: Carried, draws: Draws = ...
+        self, problem: BilevelProblem, lam: Lam, carried: Carried, draws: Draws = SEED_ZERO
     ) -> tuple[Hypergradient, Carried]:
-        """The hypergradient at λ from where the last call ended, and where this one ends."""
+        """One outer step's estimate, shape (p,), and the state after it.
+
+        Args:
+            problem: the bilevel problem.
+            lam: λ, shape (p,).
+            carried: what the last call, or `begin`, returned.
+            draws: this outer step's randomness: other draws for each call, or batches repeat.
+
+        Raises:
+            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
+            MissingProductError: if a second-order product cannot be formed.
+        """
         ...
 
-    def estimate(self, problem: BilevelProblem, lam: Lam, draws: Draws = ...) -> Hypergradient:
-        """`begin`, then `advance`."""
-        ...
+    def estimate(
+        self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
+    ) -> Hypergradient:
+        """One cold call, `begin` and `advance`: the hypergradient at λ, shape (p,), from θ⁰(λ).
+
+        Raises:
+            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
+            MissingProductError: if a second-order product cannot be formed.
+        """
+        return self.advance(problem, lam, self.begin(problem, lam, draws), draws)[0]
 
 
 def at_rest(problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO) -> Carried:
@@ -87,8 +113,3 @@ def at_rest(problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO) -> Carr
     check_arguments(problem, lam, draws)
     theta = problem.initial(lam.detach()).detach()
     return Carried(theta, torch.zeros_like(theta))
-
-
-def cold(method: WarmEstimator, problem: BilevelProblem, lam: Lam, draws: Draws) -> Hypergradient:
-    """One call from the beginning."""
-    return method.advance(problem, lam, method.begin(problem, lam, draws), draws)[0]

@@ -21,7 +21,7 @@ from refblo.cost import counting
 from refblo.derivatives import hessian_product_function, mixed_product, outer_gradients
 from refblo.errors import require
 from refblo.estimators._run import conclude
-from refblo.estimators._warm import Carried, at_rest, cold
+from refblo.estimators._warm import Carried, WarmEstimator
 from refblo.estimators.ift import IFTConjugateGradient
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
@@ -31,7 +31,7 @@ from refblo.validation import check_arguments
 
 @final
 @dataclass(frozen=True)
-class AmIGO:
+class AmIGO(WarmEstimator):
     """AmIGO-SGD and AmIGO-CG.
 
     Args:
@@ -62,29 +62,10 @@ class AmIGO:
         """The name in tables."""
         return "AmIGO-CG" if self.solve_step is None else "AmIGO-SGD"
 
-    def begin(self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO) -> Carried:
-        """θ⁰(λ) and q = 0.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-        """
-        return at_rest(problem, lam, draws)
-
     def advance(
         self, problem: BilevelProblem, lam: Lam, carried: Carried, draws: Draws = SEED_ZERO
     ) -> tuple[Hypergradient, Carried]:
-        """One outer step's estimate, shape (p,), and the state after it.
-
-        Args:
-            problem: the bilevel problem.
-            lam: λ, shape (p,).
-            carried: what the last call, or `begin`, returned.
-            draws: the run's randomness.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-            MissingProductError: if a second-order product cannot be formed.
-        """
+        """One outer step: see `WarmEstimator.advance`."""
         check_arguments(problem, lam, draws)
         lam, problem = lam.detach(), problem.starting_at(carried.theta)
         chain = Chain(problem, self.dynamics, draws)
@@ -111,14 +92,3 @@ class AmIGO:
             value = direct - mixed_product(problem.inner, lam, theta, last, q)
         result = conclude(value, self.estimand, theta, chain, lam, self.steps, cost)
         return result, Carried(theta, q)
-
-    def estimate(
-        self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
-    ) -> Hypergradient:
-        """One cold call: the hypergradient at λ, shape (p,), from θ⁰(λ) and q = 0.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-            MissingProductError: if a second-order product cannot be formed.
-        """
-        return cold(self, problem, lam, draws)

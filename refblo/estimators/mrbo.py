@@ -22,7 +22,7 @@ from refblo.estimators._single_loop import (
     inner_batches,
     outer_batch,
 )
-from refblo.estimators._warm import Carried, at_rest, cold
+from refblo.estimators._warm import Carried, WarmEstimator
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam
@@ -31,7 +31,7 @@ from refblo.validation import check_arguments
 
 @final
 @dataclass(frozen=True)
-class MRBO:
+class MRBO(WarmEstimator):
     """Momentum-based recursive bilevel optimisation.
 
     Args:
@@ -57,29 +57,10 @@ class MRBO:
         check_count("terms", self.terms)
         check_rate("momentum", self.momentum, 1.0)
 
-    def begin(self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO) -> Carried:
-        """θ⁰(λ) and q = 0.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-        """
-        return at_rest(problem, lam, draws)
-
     def advance(
         self, problem: BilevelProblem, lam: Lam, carried: Carried, draws: Draws = SEED_ZERO
     ) -> tuple[Hypergradient, Carried]:
-        """One outer step's estimate, shape (p,), and the state after it.
-
-        Args:
-            problem: the bilevel problem.
-            lam: λ, shape (p,).
-            carried: what the last call, or `begin`, returned.
-            draws: this outer step's randomness: other draws for each call, or batches repeat.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-            MissingProductError: if a second-order product cannot be formed.
-        """
+        """One outer step: see `WarmEstimator.advance`."""
         check_arguments(problem, lam, draws)
         lam, theta = lam.detach(), carried.theta
         batches = inner_batches(problem, draws, 0, self.terms + 1)
@@ -101,14 +82,3 @@ class MRBO:
         }
         moved = theta.sub(average.theta, alpha=self.step_size)
         return concluded(average.lam, Carried(moved, carried.q, memory), 1, cost)
-
-    def estimate(
-        self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
-    ) -> Hypergradient:
-        """One cold call: the hypergradient at λ, shape (p,), from θ⁰(λ).
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-            MissingProductError: if a second-order product cannot be formed.
-        """
-        return cold(self, problem, lam, draws)

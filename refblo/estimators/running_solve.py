@@ -33,7 +33,7 @@ from refblo.derivatives import (
 )
 from refblo.errors import ArgumentError, require
 from refblo.estimators._run import conclude
-from refblo.estimators._warm import Carried, at_rest, cold
+from refblo.estimators._warm import Carried, WarmEstimator
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam
@@ -42,7 +42,7 @@ from refblo.validation import check_arguments
 
 @final
 @dataclass(frozen=True, eq=False)
-class RunningSolve:
+class RunningSolve(WarmEstimator):
     """Implicit differentiation by a running solve, with the Hessian or with a diagonal model of it.
 
     Args:
@@ -76,14 +76,6 @@ class RunningSolve:
         """α."""
         return self.dynamics.step_size if self.solve_step is None else self.solve_step
 
-    def begin(self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO) -> Carried:
-        """θ⁰(λ) and q = 0.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-        """
-        return at_rest(problem, lam, draws)
-
     def step(self, chain: Chain, lam: Lam, carried: Carried, m: int) -> tuple[Carried, Lam | None]:
         """From (θ^{m−1}, q_{m−1}) to (θ^m, q_m), with the hypergradient at the former when m > B."""
         problem, theta, q = chain.problem, carried.theta, carried.q
@@ -113,21 +105,7 @@ class RunningSolve:
     def advance(
         self, problem: BilevelProblem, lam: Lam, carried: Carried, draws: Draws = SEED_ZERO
     ) -> tuple[Hypergradient, Carried]:
-        """T steps at λ from where the last call ended.
-
-        Args:
-            problem: the bilevel problem.
-            lam: λ, shape (p,).
-            carried: what the last call, or `begin`, returned.
-            draws: the run's randomness.
-
-        Returns:
-            The estimate, of shape (p,), and the state after it.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-            MissingProductError: if a second-order product cannot be formed.
-        """
+        """T steps at λ from where the last call ended: see `WarmEstimator.advance`."""
         check_arguments(problem, lam, draws)
         if self.diagonal is not None and self.diagonal.shape != carried.theta.shape:
             raise ArgumentError(
@@ -145,14 +123,3 @@ class RunningSolve:
                     h.add_(value, alpha=1 / self.schedule.samples)
         steps = self.schedule.steps
         return conclude(h, self.estimand, carried.theta, chain, lam, steps, cost), carried
-
-    def estimate(
-        self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
-    ) -> Hypergradient:
-        """One cold call: the hypergradient at λ, shape (p,), from θ⁰(λ) and q = 0.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-            MissingProductError: if a second-order product cannot be formed.
-        """
-        return cold(self, problem, lam, draws)

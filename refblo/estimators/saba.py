@@ -20,7 +20,7 @@ from refblo.cost import counting
 from refblo.derivatives import inner_gradient_and_products, outer_gradients
 from refblo.errors import ArgumentError
 from refblo.estimators._single_loop import check_count, check_rate, concluded
-from refblo.estimators._warm import Carried, at_rest, cold
+from refblo.estimators._warm import Carried, WarmEstimator, at_rest
 from refblo.noise import SEED_ZERO, Draws, Stream
 from refblo.problem import BilevelProblem, FullBatch, Minibatches
 from refblo.types import Batch, Estimand, Hypergradient, Lam, Theta
@@ -29,7 +29,7 @@ from refblo.validation import check_arguments
 
 @final
 @dataclass(frozen=True)
-class SABA:
+class SABA(WarmEstimator):
     """The variance-reduced single-loop algorithm.
 
     Args:
@@ -73,18 +73,7 @@ class SABA:
     def advance(
         self, problem: BilevelProblem, lam: Lam, carried: Carried, draws: Draws = SEED_ZERO
     ) -> tuple[Hypergradient, Carried]:
-        """One outer step's estimate, shape (p,), and the state after it.
-
-        Args:
-            problem: the bilevel problem.
-            lam: λ, shape (p,).
-            carried: what the last call, or `begin`, returned.
-            draws: this outer step's randomness: other draws for each call, or batches repeat.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-            MissingProductError: if a second-order product cannot be formed.
-        """
+        """One outer step: see `WarmEstimator.advance`."""
         check_arguments(problem, lam, draws)
         lam, theta, q, value = lam.detach(), carried.theta, carried.q, lam
         # Tables are carried as values: what is written here is a copy.
@@ -133,14 +122,3 @@ class SABA:
         gradient, products = inner_gradient_and_products(problem.inner, lam, theta, batch)
         curved, mixed = products(q)
         return gradient, curved, mixed
-
-    def estimate(
-        self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
-    ) -> Hypergradient:
-        """One cold call: the hypergradient at λ, shape (p,), from θ⁰(λ).
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-            MissingProductError: if a second-order product cannot be formed.
-        """
-        return cold(self, problem, lam, draws)

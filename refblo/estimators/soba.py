@@ -20,7 +20,7 @@ from refblo.estimators._single_loop import (
     outer_batch,
     simultaneous,
 )
-from refblo.estimators._warm import Carried, at_rest, cold
+from refblo.estimators._warm import Carried, WarmEstimator
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam
@@ -29,7 +29,7 @@ from refblo.validation import check_arguments
 
 @final
 @dataclass(frozen=True)
-class SOBA:
+class SOBA(WarmEstimator):
     """The single-loop stochastic bilevel algorithm.
 
     Args:
@@ -52,29 +52,10 @@ class SOBA:
         check_rate("solve_step", self.solve_step)
         check_count("steps", self.steps)
 
-    def begin(self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO) -> Carried:
-        """θ⁰(λ) and q = 0.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-        """
-        return at_rest(problem, lam, draws)
-
     def advance(
         self, problem: BilevelProblem, lam: Lam, carried: Carried, draws: Draws = SEED_ZERO
     ) -> tuple[Hypergradient, Carried]:
-        """One outer step's estimate, shape (p,), and the state after it.
-
-        Args:
-            problem: the bilevel problem.
-            lam: λ, shape (p,).
-            carried: what the last call, or `begin`, returned.
-            draws: this outer step's randomness: other draws for each call, or batches repeat.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-            MissingProductError: if a second-order product cannot be formed.
-        """
+        """One outer step: see `WarmEstimator.advance`."""
         check_arguments(problem, lam, draws)
         lam, theta, q, value = lam.detach(), carried.theta, carried.q, lam
         with counting() as cost:
@@ -85,14 +66,3 @@ class SOBA:
                 theta = theta.sub(found.theta, alpha=self.step_size)
                 q = q.sub(found.q, alpha=self.solve_step)
         return concluded(value, Carried(theta, q), self.steps, cost)
-
-    def estimate(
-        self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
-    ) -> Hypergradient:
-        """One cold call: the hypergradient at λ, shape (p,), from θ⁰(λ).
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-            MissingProductError: if a second-order product cannot be formed.
-        """
-        return cold(self, problem, lam, draws)

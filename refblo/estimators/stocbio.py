@@ -22,7 +22,7 @@ from refblo.estimators._single_loop import (
     inner_batches,
     outer_batch,
 )
-from refblo.estimators._warm import Carried, at_rest, cold
+from refblo.estimators._warm import Carried, WarmEstimator
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam
@@ -31,7 +31,7 @@ from refblo.validation import check_arguments
 
 @final
 @dataclass(frozen=True)
-class StocBiO:
+class StocBiO(WarmEstimator):
     """The stochastic bilevel optimiser of Ji, Yang and Liang.
 
     Args:
@@ -57,29 +57,10 @@ class StocBiO:
         check_count("terms", self.terms)
         check_count("steps", self.steps, least=0)
 
-    def begin(self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO) -> Carried:
-        """θ⁰(λ) and q = 0.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-        """
-        return at_rest(problem, lam, draws)
-
     def advance(
         self, problem: BilevelProblem, lam: Lam, carried: Carried, draws: Draws = SEED_ZERO
     ) -> tuple[Hypergradient, Carried]:
-        """One outer step's estimate, shape (p,), and the state after it.
-
-        Args:
-            problem: the bilevel problem.
-            lam: λ, shape (p,).
-            carried: what the last call, or `begin`, returned.
-            draws: this outer step's randomness: other draws for each call, or batches repeat.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-            MissingProductError: if a second-order product cannot be formed.
-        """
+        """One outer step: see `WarmEstimator.advance`."""
         check_arguments(problem, lam, draws)
         lam, theta = lam.detach(), carried.theta
         with counting() as cost:
@@ -91,14 +72,3 @@ class StocBiO:
             outer = outer_batch(problem, draws, self.steps)
             value = by_series(problem, lam, theta, batches, outer, self.scale).lam
         return concluded(value, Carried(theta, carried.q), self.steps, cost)
-
-    def estimate(
-        self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
-    ) -> Hypergradient:
-        """One cold call: the hypergradient at λ, shape (p,), from θ⁰(λ).
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-            MissingProductError: if a second-order product cannot be formed.
-        """
-        return cold(self, problem, lam, draws)

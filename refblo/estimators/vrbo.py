@@ -27,7 +27,7 @@ from refblo.estimators._single_loop import (
     inner_batches,
     outer_batch,
 )
-from refblo.estimators._warm import Carried, at_rest, cold
+from refblo.estimators._warm import Carried, WarmEstimator
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam, Theta
@@ -36,7 +36,7 @@ from refblo.validation import check_arguments
 
 @final
 @dataclass(frozen=True)
-class VRBO:
+class VRBO(WarmEstimator):
     """Variance-reduced bilevel optimisation.
 
     Args:
@@ -66,29 +66,10 @@ class VRBO:
         for name in ("terms", "steps", "period", "refresh"):
             check_count(name, getattr(self, name))
 
-    def begin(self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO) -> Carried:
-        """θ⁰(λ) and q = 0.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-        """
-        return at_rest(problem, lam, draws)
-
     def advance(
         self, problem: BilevelProblem, lam: Lam, carried: Carried, draws: Draws = SEED_ZERO
     ) -> tuple[Hypergradient, Carried]:
-        """One outer step's estimate, shape (p,), and the state after it.
-
-        Args:
-            problem: the bilevel problem.
-            lam: λ, shape (p,).
-            carried: what the last call, or `begin`, returned.
-            draws: this outer step's randomness: other draws for each call, or batches repeat.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-            MissingProductError: if a second-order product cannot be formed.
-        """
+        """One outer step: see `WarmEstimator.advance`."""
         check_arguments(problem, lam, draws)
         lam, theta = lam.detach(), carried.theta
         calls = int(carried.memory["calls"]) if carried.memory else 0
@@ -140,14 +121,3 @@ class VRBO:
             self._series(problem, *old, draws, number), -1.0
         )
         return kept.plus(difference, 1.0)
-
-    def estimate(
-        self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
-    ) -> Hypergradient:
-        """One cold call: the hypergradient at λ, shape (p,), from θ⁰(λ).
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-            MissingProductError: if a second-order product cannot be formed.
-        """
-        return cold(self, problem, lam, draws)
