@@ -69,6 +69,16 @@ class Model:
         mixed = arb_mat(self.n, self.p, parts[self.n + size :])
         return parts[: self.n], symmetric(parts[self.n : self.n + size], self.n), mixed
 
+    def linear(self, theta: Balls, t: int) -> tuple[arb_mat, arb_mat]:
+        """(J, G) of transition t as if it were at this point."""
+        _, hessian, mixed = self.inner(theta, self.inner_batch(t))
+        return _identity(self.n) - hessian * self.gamma, mixed * -self.gamma
+
+    def inner_batch(self, t: int) -> list[int] | None:
+        """The examples that transition t sees."""
+        batches = self.posed.inner_batches
+        return None if batches is None else [int(i) for i in batches[t]]
+
     def outer(self, theta: Balls, batch: Sequence[int] | None) -> tuple[Row, Row]:
         """∂_λ f and ∂_θ f at a point."""
         weights = self._weights("held_features", batch, self.posed.outer_batches is not None)
@@ -152,6 +162,10 @@ class Sweep:
         return sum(self.terms, self.start)
 
 
+def _identity(n: int) -> arb_mat:
+    return arb_mat(n, n, [int(i == j) for i in range(n) for j in range(n)])
+
+
 def run(
     model: Model,
     *,
@@ -173,15 +187,9 @@ def run(
     count = settings.steps if steps is None else steps
     theta, moved = model.start()
     states, linear = [theta], []
-    identity = arb_mat(
-        model.n, model.n, [int(i == j) for i in range(model.n) for j in range(model.n)]
-    )
     for t in range(count):
-        batch = (
-            None if posed.inner_batches is None or not batched else posed.inner_batches[t].tolist()
-        )
-        gradient, hessian, mixed = model.inner(theta, batch)
-        linear.append((identity - hessian * model.gamma, mixed * -model.gamma))
+        gradient, hessian, mixed = model.inner(theta, model.inner_batch(t) if batched else None)
+        linear.append((_identity(model.n) - hessian * model.gamma, mixed * -model.gamma))
         theta = [at - model.gamma * slope for at, slope in zip(theta, gradient, strict=True)]
         if posed.noise is not None and noisy:
             kicks = [exact(float(entry)) for entry in posed.noise[t]]
