@@ -2,6 +2,7 @@
 
 from refblo.chain import Langevin, Schedule
 from refblo.contracts.bounded import holds, meets
+from refblo.contracts.closed_form_head import exact_in_one_step, refuses_the_rest
 from refblo.contracts.contract import Contract
 from refblo.contracts.covariance import gibbs
 from refblo.contracts.evolution import smoothed
@@ -22,6 +23,7 @@ from refblo.contracts.warm import (
 )
 from refblo.estimators.adaptive import AdaptiveImplicit, BoundedImplicit
 from refblo.estimators.amigo import AmIGO
+from refblo.estimators.closed_form_head import ClosedFormHead, Direction
 from refblo.estimators.covariance import CovarianceIdentity
 from refblo.estimators.discounted import DiscountedHPOSGLD
 from refblo.estimators.evolution import EvolutionStrategies, Variant
@@ -86,6 +88,9 @@ def field_contracts() -> tuple[Contract, ...]:
         reptile_expansion("Reptile", Reptile),
         implicit_when_solved("iMAML", IMAML),
         geometric_in_products("iMAML", IMAML),
+        exact_in_one_step("closed-form head", ClosedFormHead),
+        exact_in_one_step("closed-form head, forward", lambda: ClosedFormHead(Direction.FORWARD)),
+        refuses_the_rest("closed-form head", ClosedFormHead),
     )
 
 

@@ -4,6 +4,7 @@ from refblo.estimators._run import Estimator
 from refblo.estimators._warm import Carried, WarmEstimator
 from refblo.estimators.adaptive import AdaptiveImplicit, BoundedImplicit
 from refblo.estimators.amigo import AmIGO
+from refblo.estimators.closed_form_head import ClosedFormHead, Direction
 from refblo.estimators.covariance import CovarianceIdentity
 from refblo.estimators.discounted import DiscountedHPOSGLD
 from refblo.estimators.error_bound import Constants
@@ -45,8 +46,10 @@ __all__ = [
     "AmIGO",
     "BoundedImplicit",
     "Carried",
+    "ClosedFormHead",
     "Constants",
     "CovarianceIdentity",
+    "Direction",
     "DiscountedHPOSGLD",
     "Estimator",
     "EvolutionStrategies",

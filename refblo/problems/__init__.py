@@ -3,6 +3,7 @@
 Tags that a case may carry, for contracts to select by:
 
 - "quadratic": both losses are quadratic in θ;
+- "quadratic inner loss": the inner loss is, and the outer one is not;
 - "strongly convex": the inner loss is, in θ, at the case's λ and everywhere in θ;
 - "deterministic losses" or "stochastic losses": whether a loss samples batches;
 - "real data";

@@ -37,6 +37,9 @@ _MODULES = {
     "softmax_digits_minibatch": "softmax_regression",
     "mlp_digits_l1": "mlp",
     "taylor_loss_iris": "taylor_loss",
+    "hyper_ridge": "hyper_representation",
+    "hyper_logistic": "hyper_representation",
+    "prototypes_iris": "prototypes",
 }
 """Name → file; the builder has the problem's name. Nothing is imported before it is asked for."""
 

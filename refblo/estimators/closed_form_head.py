@@ -1,0 +1,110 @@
+"""A head in closed form: the inner loss is quadratic in θ, so one Newton step is its minimiser.
+
+Estimates the implicit hypergradient d/dλ f(λ, θ*(λ)) of such a problem exactly (Franceschi et al. 2018,
+Section 5.1, for ridge heads on a learnt representation; with class means for heads, Snell et al. 2017):
+
+    θ* = θ⁰ − H⁻¹ ∂_θ L_T(λ, θ⁰),
+
+    reverse   f_λ − q·C,   H q = f_θ,         one solve,
+    forward   f_λ + f_θ·Z, H Z = −C,          p solves,
+
+C at θ*. One factorisation of H (n² memory, n³ time) serves all of them; no inner run. No bias.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import final
+
+import torch
+
+from refblo.chain import Chain, Langevin
+from refblo.cost import counting
+from refblo.derivatives import (
+    gradient_and_tangents,
+    inner_gradient,
+    mixed_product,
+    outer_gradients,
+)
+from refblo.estimators._run import is_finite
+from refblo.noise import SEED_ZERO, Draws
+from refblo.problem import BilevelProblem
+from refblo.types import Estimand, Hypergradient, Lam, Status
+from refblo.validation import check_arguments
+
+
+class Direction(Enum):
+    """Which way the closed form is differentiated."""
+
+    REVERSE = "reverse"
+    FORWARD = "forward"
+
+
+@final
+@dataclass(frozen=True)
+class ClosedFormHead:
+    """The minimiser by one factorisation, and its derivative by the same.
+
+    Args:
+        direction: reverse takes one solve, forward one for each hyperparameter.
+    """
+
+    direction: Direction = Direction.REVERSE
+    name: str = field(default="closed-form head", kw_only=True)
+    estimand: Estimand = field(default=Estimand.IMPLICIT, init=False)
+
+    def estimate(
+        self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
+    ) -> Hypergradient:
+        """The hypergradient at λ, shape (p,).
+
+        Args:
+            problem: the bilevel problem; its inner loss must be quadratic and strictly convex in θ.
+            lam: λ, shape (p,).
+            draws: for the batches, the first of each loss.
+
+        Returns:
+            The estimate. Its status is a divergence where H is singular, and says that the iteration did not
+            converge where one Newton step leaves a gradient: then the inner loss is not quadratic.
+
+        Raises:
+            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
+            MissingProductError: if a second-order product cannot be formed.
+        """
+        check_arguments(problem, lam, draws)
+        lam = lam.detach()
+        # The step rule moves nothing: a chain is where batches come from.
+        chain = Chain(problem, Langevin(1.0), draws)
+        batch, start = chain.inner_batch(0), chain.initial(lam)
+        n, p = start.numel(), lam.numel()
+        eye = torch.eye(n + p, dtype=lam.dtype, device=lam.device)
+        with counting() as cost:
+            gradient, hessian = gradient_and_tangents(
+                problem.inner, lam, start, batch, eye[:p, p:], eye[p:, p:]
+            )
+            factor, failed = torch.linalg.cholesky_ex(hessian)
+            if bool(failed) or not is_finite(factor):
+                status = Status.SERIES_DIVERGED
+                return Hypergradient(None, self.estimand, start, status, 0, cost=cost)
+            theta = start - torch.cholesky_solve(gradient[:, None], factor)[:, 0]
+            left = inner_gradient(problem.inner, lam, theta, batch)
+            direct, slope = outer_gradients(problem.outer, lam, theta, chain.outer_batch(1))
+            if self.direction is Direction.REVERSE:
+                q = torch.cholesky_solve(slope[:, None], factor)[:, 0]
+                value = direct - mixed_product(problem.inner, lam, theta, batch, q)
+            else:
+                still = torch.zeros(n, p, dtype=lam.dtype, device=lam.device)
+                _, mixed = gradient_and_tangents(
+                    problem.inner, lam, theta, batch, eye[:p, :p], still
+                )
+                value = direct - slope @ torch.cholesky_solve(mixed, factor)
+        if not is_finite(value):
+            return Hypergradient(None, self.estimand, theta, Status.OUTER_NOT_FINITE, 1, cost=cost)
+        # Rounding leaves a part of the gradients that is far below the root of the precision, and a
+        # Newton step on anything that is not quadratic far above it, unless it started at the minimiser.
+        size = torch.linalg.vector_norm(gradient) + torch.linalg.matrix_norm(
+            hessian
+        ) * torch.linalg.vector_norm(theta)
+        allowed = torch.finfo(lam.dtype).eps ** 0.5 * size
+        solved = bool(torch.linalg.vector_norm(left) <= allowed)
+        status = Status.COMPLETED if solved else Status.NOT_CONVERGED
+        return Hypergradient(value, self.estimand, theta, status, cost=cost)
