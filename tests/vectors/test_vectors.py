@@ -63,7 +63,7 @@ def program(posed: Posed, estimand: Estimand) -> Program:
     def initial(lam: torch.Tensor) -> torch.Tensor:
         moved: torch.Tensor = theta0
         if jacobian is not None:
-            moved = theta0 + torch.as_tensor(jacobian) @ lam
+            moved = theta0 + torch.matmul(torch.as_tensor(jacobian), lam)
         return moved
 
     def rows(batches: np.ndarray | None) -> list[torch.Tensor] | None:
@@ -179,7 +179,8 @@ def test_the_gibbs_answer_is_that_of_quadrature_free_closed_form() -> None:
         value = 0.5 * mean @ a["outer_hessian"] @ mean + a["outer_slope"] @ mean
         value = value + 0.5 * lam @ a["direct"] @ lam + a["direct_slope"] @ lam
         value = value + mean @ a["outer_mixed"] @ lam
-        return value + 0.5 * posed.settings.temperature * spread
+        total: torch.Tensor = value + 0.5 * posed.settings.temperature * spread
+        return total
 
     truth = torch.func.grad(expected)(torch.as_tensor(posed.lam)).numpy()
     (vector,) = [v for v in by_problem()["curved"] if v.estimand == "gibbs"]

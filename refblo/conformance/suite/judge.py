@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float64
 
 from refblo.conformance.catalogue import Entry
-from refblo.conformance.diagnosis import Setting, Subject, diagnose
+from refblo.conformance.diagnosis import Diagnosis, Setting, Subject, diagnose
 from refblo.conformance.expectation import ERROR_RATE, POWER, judge_mean
 from refblo.conformance.reference import Reference, reference
 from refblo.conformance.report import Margin, margin
@@ -185,7 +185,7 @@ def _worst(
         program = entry.program(estimand).at(torch.as_tensor(lam))
         judged = margin(vector, found, floor, declared.tolerance)
         if first is None or not judged.right:
-            subject = Subject(program, estimand, found, declared.terms)
+            subject = Subject(program, estimand, found, declared.terms, entry.shapes)
             if not judged.right:
                 return position, subject, judged
             first = (position, subject, judged)
@@ -209,7 +209,7 @@ def _again(
 def _digits(relative: float) -> float:
     if not relative > 1e-16:
         return 16.0
-    return -math.log10(relative) if math.isfinite(relative) else 0.0
+    return max(0.0, -math.log10(relative)) if math.isfinite(relative) else 0.0
 
 
 def noticed_in(answer: Answer, size: int, dtype: str) -> tuple[list[Finding], Vector | None]:
@@ -277,6 +277,23 @@ def stochastic_row(
         floor=seen,
         digits=_digits(off),
         seconds=seconds,
+        diagnosis=None if judged.right else _of_mean(entry, estimand, np.stack(values), plan),
         findings=tuple(findings),
         statistics=Statistics(len(values), ERROR_RATE, seen, POWER),
     )
+
+
+def _of_mean(
+    entry: Entry, estimand: Estimand, sample: Float64[Array, "N p"], plan: Plan
+) -> Diagnosis | None:
+    """What is wrong with a mean, where the run itself is not random; within three standard errors."""
+    if entry.noise is not None:
+        return None
+    try:
+        found = truth(entry, estimand, "float64", plan)
+    except OracleError:
+        return None
+    subject = Subject(entry.program(estimand), estimand, found, None, entry.shapes)
+    spread = sample.std(axis=0, ddof=1) / math.sqrt(len(sample))
+    accuracy = 3 * float(np.linalg.norm(spread))
+    return diagnose(Setting(subject, sample.mean(axis=0), accuracy=accuracy))

@@ -10,7 +10,7 @@ from jinja2 import Environment, StrictUndefined
 from rich.table import Table
 from rich.text import Text
 
-from refblo.conformance.suite.rows import Outcome, Result, Row
+from refblo.conformance.suite.rows import NOTES, Outcome, Result, Row
 
 _COLOURS = {
     Outcome.RIGHT: "green",
@@ -25,7 +25,8 @@ SCHEMA_VERSION = 1
 def table(result: Result) -> Table:
     """The rows that were not skipped."""
     found = Table(title=f"refblo check {result.target} ({result.framework}, {result.profile})")
-    for heading in ("entry / estimand", "verdict", "digits", "error", "sees", "seconds"):
+    found.add_column("entry / estimand", no_wrap=True)
+    for heading in ("verdict", "digits", "error", "sees", "seconds"):
         found.add_column(heading)
     for row in result.rows:
         if row.outcome is Outcome.SKIPPED:
@@ -33,7 +34,7 @@ def table(result: Result) -> Table:
         expected = " (expected)" if row.name in result.expectations.met else ""
         found.add_row(
             row.name,
-            Text(row.outcome.value + expected, style=_COLOURS[row.outcome]),
+            Text(verdict(row) + expected, style="red" if row.bad else _COLOURS[row.outcome]),
             "" if row.digits is None else f"{row.digits:.1f}",
             "" if row.error is None else f"{row.error:.1e}",
             "" if row.floor is None else f"{row.floor:.0e}",
@@ -42,12 +43,22 @@ def table(result: Result) -> Table:
     return found
 
 
+def verdict(row: Row) -> str:
+    """A row's outcome in a word or two: its number may be right and the target at fault all the same."""
+    return "right, but" if row.bad and row.outcome is Outcome.RIGHT else row.outcome.value
+
+
 def lines(result: Result) -> Iterator[str]:
     """What is to be said besides the table."""
     for finding in result.findings:
         yield f"finding: {finding.describe}"
     for row in result.rows:
         yield from _told(row)
+    yield from summary(result)
+
+
+def summary(result: Result) -> Iterator[str]:
+    """What is to be said about the rows as a whole; the verdict last."""
     counts = ", ".join(
         f"{result.count(outcome)} {outcome.value}" for outcome in Outcome if result.count(outcome)
     )
@@ -58,7 +69,7 @@ def lines(result: Result) -> Iterator[str]:
         yield f"skipped, {number} rows: {reason}"
     agreed = result.consensus()
     wrong = result.count(Outcome.WRONG)
-    if wrong > 1 and agreed:
+    if wrong > 1 and agreed and agreed[0][1] > 1:
         best = [name for name, count in agreed if count == agreed[0][1]]
         yield f"explains most ({agreed[0][1]} of {wrong} wrong rows): {', '.join(best)}"
     expectations = result.expectations
@@ -174,4 +185,13 @@ def to_html(result: Result) -> str:
     source = resources.files("refblo.conformance.suite").joinpath("check.html.j2")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     template = environment.from_string(source.read_text(encoding="utf-8"))
-    return template.render(result=result, lines=list(lines(result)), skipped=Outcome.SKIPPED)
+    judged = [row for row in result.rows if row.outcome is not Outcome.SKIPPED]
+    return template.render(
+        result=result,
+        summary=list(summary(result)),
+        judged=judged,
+        skipped=[row for row in result.rows if row.outcome is Outcome.SKIPPED],
+        verdict=verdict,
+        notes=NOTES,
+        full_digits=16.0,
+    )
