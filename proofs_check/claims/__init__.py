@@ -25,6 +25,7 @@ _FAMILIES = (
     "implicit",
     "franceschi",
     "smoothing",
+    "beyond",
     "tables",
     "quadratics",
 )

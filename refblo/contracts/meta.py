@@ -13,7 +13,7 @@ from refblo.compare import compare
 from refblo.contracts.contract import Context, Contract, Curve, Factory, Finding
 from refblo.contracts.exact import exact, margin
 from refblo.contracts.relations import Exact, Geometric, Order, Sweep
-from refblo.contracts.selection import array, is_small
+from refblo.contracts.selection import array, is_small, resolves_orders
 from refblo.estimators import RMD, Estimator
 from refblo.estimators.imaml import proximal
 from refblo.oracles.implicit_dense import newton
@@ -79,7 +79,7 @@ def _expansion(
         estimator=name,
         relation="Order",
         claim=claim,
-        applies=lambda case: _learns_its_start(case) and is_small(case),
+        applies=lambda case: _learns_its_start(case) and is_small(case) and resolves_orders(case),
         check=check,
     )
 
