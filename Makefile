@@ -21,7 +21,7 @@ SOURCES = $(shell find $(wildcard refblo proofs_check tests asv_bench docs) -nam
 	-not -path '*/env/*' -not -path '*/_build/*' | sort)
 ASV := $(CURDIR)/$(BIN)/asv --config asv_bench/asv.conf.json
 
-.PHONY: help env test test-full lint format types audit audit-quick ledger docs asv asv-publish clean
+.PHONY: help env test test-full lint format types audit audit-quick ledger docs asv asv-full asv-history asv-publish gate clean
 
 help:  ## list the jobs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -71,12 +71,29 @@ docs: $(STAMP)  ## build the site into docs/_build/html; a warning is an error
 
 # The environment above is the one that is measured, at the commit that is checked out: building another
 # for every commit would cost a torch installation each.
-asv: $(STAMP)  ## run the benchmarks at this commit
-	$(ASV) machine --yes
-	$(ASV) run --environment existing:$(CURDIR)/$(BIN)/python --set-commit-hash "$$(git rev-parse HEAD)" $(ARGS)
+# Results are kept as they come: an interrupted run goes on from what is there.
+HERE := --environment existing:$(CURDIR)/$(BIN)/python
+QUICK := --bench 'estimators.Counts' --bench 'estimators.OnTheCPU.time' --bench 'estimators.OnAGPU' --quick
+asv asv-full asv-history: export OMP_NUM_THREADS := 1
 
-asv-publish: $(STAMP)  ## build the benchmark dashboards from the results at hand
+asv: $(STAMP)  ## run the quick benchmarks at this commit
+	$(ASV) machine --yes
+	$(ASV) run $(HERE) --set-commit-hash "$$(git rev-parse HEAD)" $(QUICK) $(ARGS)
+
+asv-full: $(STAMP)  ## run all benchmarks at this commit
+	$(ASV) machine --yes
+	$(ASV) run $(HERE) --set-commit-hash "$$(git rev-parse HEAD)" $(ARGS)
+
+N ?= 5
+asv-history: $(STAMP)  ## run today's deterministic benchmarks on the last N commits (N=5)
+	$(BIN)/python -m asv_bench.history --commits $(N) $(ARGS)
+
+asv-publish: $(STAMP)  ## build the benchmark dashboards; they need no network afterwards
 	$(ASV) publish
+	$(BIN)/python -m asv_bench.vendor asv_bench/html
+
+gate: $(STAMP)  ## compare the deterministic costs with the committed baseline
+	OMP_NUM_THREADS=1 $(BIN)/python -m asv_bench.gate $(ARGS)
 
 clean:  ## remove what the jobs made, except the environment
 	rm -rf docs/_build docs/_generated build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis audit-report.*

@@ -87,19 +87,19 @@ def tiny(moving_start: bool = False) -> Setting:
     return Setting(problem, torch.tensor([0.1, -0.2, 0.3], dtype=torch.float64))
 
 
-def quadratic(n: int = 100, p: int = 60) -> Setting:
+def quadratic(n: int = 100, p: int = 60, device: str = "cpu") -> Setting:
     """½ θ·Hθ − θ·Cλ from θ⁰ = 0, f = ½ ‖θ − t‖²; eigenvalues of H in [1, 5.3]."""
     generator = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(device)
 
     root, mixed, target = normal(n, n), normal(n, p) / n**0.5, normal(n)
-    hessian = root @ root.T / n + torch.eye(n, dtype=torch.float64)
+    hessian = root @ root.T / n + torch.eye(n, dtype=torch.float64, device=device)
     problem = BilevelProblem(
         inner=lambda lam, theta, _: 0.5 * theta @ (hessian @ theta) - theta @ (mixed @ lam),
         outer=lambda _, theta, __: 0.5 * (theta - target).square().sum(),
-        initial=FixedInitial(torch.zeros(n, dtype=torch.float64)),
+        initial=FixedInitial(torch.zeros(n, dtype=torch.float64, device=device)),
     )
     return Setting(problem, normal(p))
 

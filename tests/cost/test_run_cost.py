@@ -155,19 +155,6 @@ def test_the_thousand_steps_follow_from_three_counts() -> None:
     assert counts[2].flops - counts[1].flops == counts[1].flops - counts[0].flops
 
 
-def test_reverse_mode_stores_little_more_than_the_trajectory() -> None:
-    n, T = 10_000, 100
-    weights = torch.linspace(1, 2, n, dtype=torch.float64)
-    problem = BilevelProblem(
-        inner=lambda lam, theta, _: (weights * (theta - lam).square()).sum(),
-        outer=lambda _, theta, __: theta.sin().sum(),
-        initial=FixedInitial(torch.zeros(n, dtype=torch.float64)),
-    )
-    lam = torch.linspace(0, 1, n, dtype=torch.float64)
-    method = RMD(Langevin(0.01), Schedule.last(T), graph_bytes=0)
-    assert measure(lambda: method.estimate(problem, lam)).peak_bytes <= 1.3 * T * n * 8
-
-
 def test_a_dense_solve_needs_numbers_only_for_its_outcome() -> None:
     case = build("quadratic")
     cost = measure(lambda: IFTDense(RULE, 3).estimate(case.problem, case.lam))

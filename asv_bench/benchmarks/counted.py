@@ -1,0 +1,225 @@
+"""What does not depend on the machine, for every estimator on every problem: counts, and the error.
+
+A row is one estimator on one problem with one number of steps. Its error is measured against a closed form
+in NumPy that shares no code with the estimators; a row of an exact estimator that is not right has no
+figures, for the cost of a wrong answer means nothing.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from refblo.chain import Langevin, Schedule
+from refblo.cost import Cost, measure, shapes_only
+from refblo.estimators import (
+    FMD,
+    HPOSGLD,
+    RMD,
+    Estimator,
+    IFTConjugateGradient,
+    IFTDense,
+    IFTNeumann,
+    RMDFirstOrder,
+)
+from refblo.noise import Draws
+from refblo.problem import BilevelProblem
+from refblo.problems.quadratic import case_of, instance
+from refblo.problems.vit_b_16 import vit_problem
+from refblo.types import Estimand
+
+SIZES = {"quadratic 10 x 6": (10, 6), "quadratic 100 x 60": (100, 60)}
+"""Name → (n, p) of a dense quadratic of condition number 10."""
+
+PROBLEMS = (*SIZES, "vit-b-16")
+STEPS = (10, 100)
+
+Make = Callable[[Langevin, int], Estimator]
+
+ESTIMATORS: dict[str, Make] = {
+    "HPO-SGLD": lambda rule, T: HPOSGLD(rule, Schedule.last(T)),
+    "RMD": lambda rule, T: RMD(rule, Schedule.last(T)),
+    "RMD, a step at a time": lambda rule, T: RMD(rule, Schedule.last(T), graph_bytes=0),
+    "RMD, checkpointed": lambda rule, T: RMD(
+        rule, Schedule.last(T), checkpointed=True, graph_bytes=0
+    ),
+    "RMD-FO": lambda rule, T: RMDFirstOrder(rule, Schedule.last(T)),
+    "FMD": lambda rule, T: FMD(rule, Schedule.last(T)),
+    "IFT-Neumann": lambda rule, T: IFTNeumann(rule, T, rule.step_size, T),
+    "IFT-CG": lambda rule, T: IFTConjugateGradient(rule, T, 10),
+    "IFT-dense": IFTDense,
+}
+"""Name → γ's rule and T to the estimator that is measured."""
+
+EXACT = frozenset({"RMD", "RMD, a step at a time", "RMD, checkpointed", "FMD"})
+ROUNDING = 1e-9
+"""The most that rounding can change of a value here, relatively: 100 steps at n = 100 in float64 add up to
+10⁴ units in the last place times the condition number, 2e-11; between BLAS libraries, as much again."""
+
+
+class WrongAnswerError(ArithmeticError):
+    """A benchmark's estimator is not right, so its cost is not worth a figure."""
+
+
+@final
+@dataclass(frozen=True)
+class Row:
+    """The deterministic figures of one run.
+
+    Attributes:
+        flops: of matrix kernels.
+        elements: that other kernels compute.
+        moved: bytes that kernels read and write.
+        kernels: calls of kernels.
+        peak_bytes: most bytes of storages alive at once.
+        inner_gradients: counted.
+        outer_gradients: counted.
+        hessian_products: counted.
+        mixed_products: counted.
+        error: ‖value − truth‖/‖truth‖ against the closed form of its estimand; None on shapes alone.
+        value: three projections of value/‖truth‖, so that a change of the answer that leaves its error
+            as it was is seen as well; None on shapes alone.
+    """
+
+    flops: int
+    elements: int
+    moved: int
+    kernels: int
+    peak_bytes: int
+    inner_gradients: int
+    outer_gradients: int
+    hessian_products: int
+    mixed_products: int
+    error: float | None = None
+    value: tuple[float, float, float] | None = None
+
+    @property
+    def evaluations(self) -> int:
+        """Of derivatives, each counting as one."""
+        products = self.hessian_products + self.mixed_products
+        return self.inner_gradients + self.outer_gradients + products
+
+
+COUNTS = tuple(name for name in Row.__dataclass_fields__ if name not in {"error", "value"})
+"""The figures that are compared exactly."""
+
+
+def key(problem: str, estimator: str, steps: int) -> str:
+    """A row's name."""
+    return f"{problem} | {estimator} | T = {steps}"
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Posed:
+    """A quadratic with what is known about it in closed form."""
+
+    problem: BilevelProblem
+    lam: Tensor
+    rule: Langevin
+    truth: Callable[[Estimand, int], np.ndarray]
+
+
+@cache
+def posed(name: str) -> Posed:
+    """The quadratic of this name."""
+    n, p = SIZES[name]
+    draws = Draws(20)
+    numbers = instance(draws, n, p, 10.0)
+    case = case_of(name, numbers, draws, stated_in_sympy=False)
+    rule = Langevin(case.dynamics.step_size)
+    lam = case.lam.numpy()
+
+    def truth(estimand: Estimand, steps: int) -> np.ndarray:
+        forms = case.closed_forms
+        if forms is None:
+            raise WrongAnswerError(
+                f"{name} must have closed forms, got none; measure another problem"
+            )
+        if estimand is Estimand.IMPLICIT:
+            found = forms.implicit(lam)
+        else:
+            found = forms.unrolled(lam, rule, Schedule.last(steps), np.zeros((steps, n)))
+        if found is None:
+            raise WrongAnswerError(f"{name} must know {estimand.value}, got no answer; ask another")
+        return found
+
+    return Posed(case.problem, case.lam, rule, truth)
+
+
+def row(problem: str, method: Estimator, steps: int) -> Row:
+    """Measure one row on a quadratic."""
+    setting = posed(problem)
+    values: list[Tensor] = []
+    cost = measure(lambda: values.append(method.estimate(setting.problem, setting.lam).value))
+    truth = setting.truth(method.estimand, steps)
+    size = float(np.linalg.norm(truth))
+    value = values[0].numpy() / size
+    error = float(np.linalg.norm(value - truth / size))
+    index = np.arange(len(value))
+    first, second, third = (float(value @ np.cos(k * (index + 0.5))) for k in (1, 2, 3))
+    return _row(cost, error, (first, second, third))
+
+
+def row_on_shapes(estimator: str, steps: int, batch: int = 8) -> Row:
+    """Measure one row on ViT-B/16 without allocating."""
+    with shapes_only():
+        problem, lam = vit_problem(batch)
+        method = ESTIMATORS[estimator](Langevin(1e-3), steps)
+        return _row(measure(lambda: method.estimate(problem, lam)))
+
+
+def _row(
+    cost: Cost, error: float | None = None, value: tuple[float, float, float] | None = None
+) -> Row:
+    counted = cost.evaluations
+    return Row(
+        cost.flops,
+        cost.elements,
+        cost.moved,
+        cost.kernels,
+        cost.peak_bytes,
+        counted.inner_gradients,
+        counted.outer_gradients,
+        counted.hessian_products,
+        counted.mixed_products,
+        error,
+        value,
+    )
+
+
+def grid(steps: tuple[int, ...] = STEPS) -> Iterator[tuple[str, str, int]]:
+    """Every problem, estimator and T that is measured; ViT-B/16 by what needs no double backward."""
+    for name in SIZES:
+        for estimator in ESTIMATORS:
+            for T in steps:
+                yield name, estimator, T
+    yield from (("vit-b-16", estimator, 2) for estimator in ("HPO-SGLD", "RMD-FO"))
+
+
+def measured(problem: str, estimator: str, steps: int) -> Row:
+    """One row, validated.
+
+    Raises:
+        WrongAnswerError: if an exact estimator differs from the closed form by more than rounding.
+    """
+    if problem not in SIZES:
+        return row_on_shapes(estimator, steps)
+    method = ESTIMATORS[estimator](posed(problem).rule, steps)
+    found = row(problem, method, steps)
+    if estimator in EXACT and not (found.error is not None and found.error <= ROUNDING):
+        raise WrongAnswerError(
+            f"{key(problem, estimator, steps)} must agree with the closed form to {ROUNDING}, got a "
+            f"relative error of {found.error}; mend the estimator before measuring what it costs"
+        )
+    return found
+
+
+def rows() -> dict[str, dict[str, object]]:
+    """The whole grid as plain numbers, by row name."""
+    torch.set_num_threads(1)
+    return {key(*where): asdict(measured(*where)) for where in grid()}
