@@ -265,9 +265,9 @@ def page(found: list[Agreement]) -> str:
     rows += [
         "",
         "Two differences are of definition. MRBO's momenta start at zero there, at the first directions "
-        "here; the comparison starts both at the latter. VRBO there moves λ between its two recursive differences "
-        "without taking the difference over λ, so that its inner direction is stale by one outer step even "
-        "without noise; the comparison holds λ.",
+        "here; the comparison starts both at the latter. VRBO there moves λ between its two recursive "
+        "differences without taking the difference over λ, so that its inner direction is stale by one "
+        "outer step even without noise; the comparison holds λ.",
     ]
     return "\n".join(rows) + "\n"
 
