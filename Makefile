@@ -73,7 +73,7 @@ docs: $(STAMP)  ## build the site into docs/_build/html; a warning is an error
 # for every commit would cost a torch installation each.
 # Results are kept as they come: an interrupted run goes on from what is there.
 HERE := --environment existing:$(CURDIR)/$(BIN)/python
-QUICK := --bench 'estimators.Counts' --bench 'estimators.OnTheCPU.time' --bench 'estimators.OnAGPU' --quick
+QUICK := --quick --bench 'Counts.track_(flops|peak_bytes)' --bench CountsAtScale --bench OnAGPU
 asv asv-full asv-history: export OMP_NUM_THREADS := 1
 
 asv: $(STAMP)  ## run the quick benchmarks at this commit

@@ -60,7 +60,7 @@ def measure(console: Console) -> tuple[list[Measurement], dict[str, float]]:
 
 
 def show(console: Console, found: list[Measurement], medians: dict[str, float]) -> None:
-    """Two tables."""
+    """Two tables; the second only where there are contenders."""
     table = Table("what", "against", "ratio", "quartiles", "limit", "", title="Costs of the core")
     for one in found:
         table.add_row(
@@ -72,6 +72,8 @@ def show(console: Console, found: list[Measurement], medians: dict[str, float]) 
             "" if one.limit is None else ("holds" if one.holds else "MISSED"),
         )
     console.print(table)
+    if not medians:
+        return
     contenders = Table("reverse mode on the quadratic", "ms a hypergradient")
     for name, seconds in sorted(medians.items(), key=lambda item: item[1]):
         contenders.add_row(name, f"{seconds * 1e3:.1f}")

@@ -102,7 +102,7 @@ def table_1() -> list[Exponent]:
             "FMD", "time", "p, n ≫ p", (32, 48, 64, 96, 128), lambda p: _columns(2, 2**15, p), 1
         ),
         Exponent(
-            "FMD", "time", "p, p ≫ n", (512, 724, 1024, 1448, 2048), lambda p: _columns(1, 1, p), 2
+            "FMD", "time", "p, p ≫ n", (724, 1024, 1448, 1800, 2400), lambda p: _columns(1, 1, p), 2
         ),
         Exponent("FMD, whole tangent", "space", "n", _powers(13, 17), lambda n: _tangent(n, 20), 1),
         Exponent("RMD", "time", "T", _FEW, lambda T: _stored(T).operations, 1),
