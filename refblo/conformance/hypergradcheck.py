@@ -19,7 +19,7 @@ from refblo.conformance.expectation import (
     gibbs_truth,
     judge_mean,
 )
-from refblo.conformance.reference import Reference, reference
+from refblo.conformance.reference import LARGE, Reference, reference
 from refblo.conformance.report import (
     HypergradientMismatch,
     Margin,
@@ -42,7 +42,6 @@ _ALL_COORDINATES = 32
 """Up to how many hyperparameters every coordinate is checked unless directions are asked for."""
 
 _DIRECTIONS = 3
-_LARGE = 100_000  # hyperparameters above which nothing is computed twice that need not be
 
 
 @final
@@ -262,7 +261,7 @@ def _call(hypergradient: Subjected, problem: Given) -> tuple[Calls, list[str]]:
     here = problem.lam.double().cpu().numpy().copy()
     if not callable(hypergradient):
         return [(here, _vector(hypergradient, problem))], []
-    points = [here, _near(here), here] if here.size <= _LARGE else [here]
+    points = [here, _near(here), here] if here.size <= LARGE else [here]
     calls: Calls = []
     findings: list[str] = []
     for point in points:

@@ -6,7 +6,7 @@ z⁰ = start(λ), z^{t+1} = Φ_t(λ, z^t), and the outer objective is (1/M) Σ_{
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import final
+from typing import TypeVar, final
 
 import torch
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from torch import Tensor
 from refblo.chain import Schedule
 from refblo.conformance.rules import Rule
 
+T = TypeVar("T")
 Batches = Sequence[Tensor] | None
 Flat = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """A loss (lam, theta, batch) ↦ scalar on flat vectors."""
@@ -98,19 +99,38 @@ class Program:
         """The same program at another λ."""
         return replace(self, lam=lam)
 
+    def unrecorded(self, call: Callable[[], T]) -> T:
+        """Make a call that needs no graph around it, as the transitions of a known rule do not.
+
+        A caller's own transition, or a loss that calls autograd on its arguments, is given one.
+        """
+        if self.losses is None:
+            return call()
+        try:
+            with torch.no_grad():
+                return call()
+        except RuntimeError as error:
+            if "require grad" not in str(error):
+                raise
+            return call()
+
     def states(self, lam: Float[Tensor, " p"]) -> list[Float[Tensor, " N"]]:
         """z⁰ … z^T, detached."""
         found = [self.start(leaf(lam)).detach()]
         for step in range(self.schedule.steps):
-            found.append(self.transition(leaf(lam), leaf(found[-1]), step).detach())
+            found.append(self._moved(lam, found[-1], step))
         return found
+
+    def _moved(self, lam: Float[Tensor, " p"], state: Tensor, step: int) -> Tensor:
+        """The next state, detached."""
+        return self.unrecorded(lambda: self.transition(leaf(lam), leaf(state), step)).detach()
 
     def objective(self, lam: Float[Tensor, " p"]) -> float:
         """(1/M) Σ_{m>B} f_m(λ, z^m), a number."""
         state = self.start(leaf(lam)).detach()
         total = 0.0
         for step in range(self.schedule.steps):
-            state = self.transition(leaf(lam), leaf(state), step).detach()
+            state = self._moved(lam, state, step)
             if self.schedule.sampled(step + 1):
                 total += float(self.outer(leaf(lam), leaf(state), step + 1).detach())
         return total / self.schedule.samples

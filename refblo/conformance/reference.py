@@ -26,6 +26,12 @@ Array = np.ndarray
 SAFETY = 10.0
 """Root-mean-square deviations of the replicas that count as the bound on rounding."""
 
+LARGE = 100_000
+"""Hyperparameters above which nothing is computed twice that need not be."""
+
+_ENOUGH = 1e-4
+"""The relative error of the differences with which a large problem is content."""
+
 _RESOLUTION = 1e-3
 """The relative error of the differences above which they confirm nothing."""
 
@@ -158,12 +164,19 @@ def _confirm(
         OracleError: if it exceeds the two errors, or the differences are too coarse to tell.
     """
     # Here, because a target's process imports this file and not the oracles, which take a second.
-    from refblo.oracles._differences import directional_derivatives
+    from refblo.oracles._differences import Frugal, directional_derivatives
 
     precision = float(torch.finfo(lam.dtype).eps)
     along = (columns @ torch.as_tensor(weights).to(columns)).cpu()
-    differences = directional_derivatives(objective, lam.detach().cpu(), along, draws, precision)
     expected = found.value @ weights
+    differences = directional_derivatives(
+        objective,
+        lam.detach().cpu(),
+        along,
+        draws,
+        precision,
+        None if lam.numel() <= LARGE else Frugal(_ENOUGH, expected),
+    )
     gaps = np.abs(differences.values - expected)
     allowed = SAFETY * differences.errors + np.abs(weights.T) @ found.error
     scale = max(found.scale, float(np.finfo(np.float64).tiny))

@@ -100,37 +100,67 @@ def directional(
         ulp: their size, relative.
         replicas: how many perturbed runs.
     """
+    if (replicas + 1) * directions.numel() > _BATCHED_ENTRIES:
+        return _one_by_one(program, directions, draws, ulp, replicas)
     runs = replicas + 1
     rows = [(r, j) for r in range(runs) for j in range(directions.shape[1])]
     lams = torch.stack([program.lam for _ in rows])
     tangents = torch.stack([directions[:, j] for _, j in rows])
     spared = torch.tensor([r == 0 for r, _ in rows])
     arguments = (program, lams, tangents, draws, ulp, spared)
-    if len(rows) * program.lam.numel() > _BATCHED_ENTRIES:
-        # Memory stays that of one tangent: a row at a time, with draws of its own.
-        single = [
-            _run(
-                program,
-                lams[i : i + 1],
-                tangents[i : i + 1],
-                draws,
-                ulp,
-                spared[i : i + 1],
-                _loop,
-                i,
-            )
-            for i in range(len(rows))
-        ]
-        result = (torch.cat([d for d, _ in single]), torch.cat([s for _, s in single]))
-    else:
-        try:
-            result = _run(*arguments, _batched)
-        except Exception:
-            result = _run(*arguments, _loop)
+    try:
+        result = _run(*arguments, _batched)
+    except Exception:
+        result = _run(*arguments, _loop)
     direct, indirect = (part.reshape(runs, -1) for part in result)
     return Parts(direct, indirect)
 
 
+def _one_by_one(
+    program: Program,
+    directions: Float[Tensor, "p k"],
+    draws: Draws,
+    ulp: float,
+    replicas: int,
+) -> Parts:
+    """The same for a large λ: memory stays that of one tangent, and replicas are made of the first alone.
+
+    The directions are drawn alike, so what rounding does along one it does along the others.
+    """
+
+    def one(row: int, j: int, *, spare: bool) -> tuple[Tensor, Tensor]:
+        lams, tangents = program.lam[None], directions[:, j][None]
+        spared = torch.tensor([spare])
+        return _run(program, lams, tangents, draws, ulp, spared, _loop, row)
+
+    count = directions.shape[1]
+    base = [one(0, j, spare=True) for j in range(count)]
+    again = [one(row, 0, spare=False) for row in range(1, replicas + 1)]
+
+    def rows(part: int) -> Tensor:
+        first = torch.cat([found[part] for found in base])
+        moved = [first + (found[part] - first[:1]) for found in again]
+        return torch.stack([first, *moved])
+
+    return Parts(rows(0), rows(1))
+
+
+def _uniform(draws: Draws, counter: int, size: int, bound: float) -> Tensor:
+    """Uniform numbers on [−bound, bound); of a large vector, the same block with other signs again and again.
+
+    Drawing as many numbers as there are would take longer than the run. Two entries are still
+    uncorrelated, which is all that the size of a sum of roundings depends on.
+    """
+    if size <= _BLOCK:
+        return draws.uniform(Stream.ROUNDING, counter, (size,), -bound, bound)
+    block = draws.uniform(Stream.ROUNDING, counter, (_BLOCK,), -bound, bound)
+    tiles = -(-size // _BLOCK)
+    # The block's own numbers are as good a source of signs as any, and cost nothing.
+    signs = torch.where(block[:tiles].roll(1) < 0, -1.0, 1.0)
+    return (signs[:, None] * block).reshape(-1)[:size]
+
+
+_BLOCK = 2**15
 _BATCHED_ENTRIES = 2**18
 """Up to how many entries of λ, over all rows, the rows are pushed side by side."""
 
@@ -180,7 +210,7 @@ def _run(
         if not replicated:
             return tensors
         sizes = [tensor.numel() for tensor in tensors]
-        drawn = draws.uniform(Stream.ROUNDING, counter, (sum(sizes),), -ulp, ulp)
+        drawn = _uniform(draws, counter, sum(sizes), ulp)
         moved = []
         for tensor, part in zip(tensors, torch.split(drawn.to(tensors[0]), sizes), strict=True):
             factors = part.view(tensor.shape).clone()
@@ -199,7 +229,8 @@ def _run(
             return program.transition(x, z, now)
 
         at_lam, at_state, s = perturb(lams, states, tangents)
-        states, tangents = perturb(*pusher(advance, (at_lam, at_state), (us, s)))
+        pushed = program.unrecorded(lambda: pusher(advance, (at_lam, at_state), (us, s)))  # noqa: B023  (called at once)
+        states, tangents = perturb(*pushed)
         if program.schedule.sampled(step + 1):
 
             def measure(x: Tensor, z: Tensor, now: int = step + 1) -> Tensor:

@@ -64,12 +64,37 @@ class _Iterate(Protocol):
     error: Array
 
 
+@final
+@dataclass(frozen=True, eq=False)
+class Frugal:
+    """How to spend few evaluations: differences of order 2, from a step that rounding allows at once.
+
+    Attributes:
+        enough: the relative error from which on no more evaluations are spent.
+        expected: what the derivatives are thought to be, shape (k,): it chooses the step, and nothing else.
+    """
+
+    enough: float
+    expected: Float64[Array, " k"]
+
+    def step(self, noise: float) -> Float64[Array, " k"]:
+        """The first step, such that at half of it rounding is a tenth of what is enough."""
+        wanted = 0.1 * self.enough * np.abs(self.expected)
+        steps: Array = 2 * noise / np.maximum(wanted, np.finfo(np.float64).tiny)
+        return steps
+
+    def content(self, values: Float64[Array, " k"], errors: Float64[Array, " k"]) -> bool:
+        """Whether all estimates are good enough."""
+        return bool((errors <= self.enough * np.abs(values)).all())
+
+
 def directional_derivatives(
     function: ScalarFunction,
     point: Float64[Tensor, " p"],
     directions: Float64[Tensor, "p k"],
     draws: Draws,
     precision: float | None = None,
+    frugal: Frugal | None = None,
 ) -> Differences:
     """The derivatives of a function along the columns of `directions`, each with its error.
 
@@ -79,11 +104,12 @@ def directional_derivatives(
         directions: the directions, shape (p, k).
         draws: where the direction along which the noise is measured comes from.
         precision: relative spacing of the numbers that the function computes with; float64's if None.
+        frugal: for a function that takes long; some fifteen evaluations are then enough as a rule.
 
     Raises:
         OracleError: if no step size gives finite values.
     """
-    return batched_derivatives(one_by_one(function), point, directions, draws, precision)
+    return batched_derivatives(one_by_one(function), point, directions, draws, precision, frugal)
 
 
 def one_by_one(function: ScalarFunction) -> BatchFunction:
@@ -101,17 +127,21 @@ def batched_derivatives(
     directions: Float64[Tensor, "p k"],
     draws: Draws,
     precision: float | None = None,
+    frugal: Frugal | None = None,
 ) -> Differences:
     """`directional_derivatives` of a function that takes many points at once."""
     precision = precision or float(np.finfo(np.float64).eps)
     noise = function_noise(function, point, draws, precision)
-    # At a special point, such as 0, hardly anything is rounded: look at one beside it as well.
-    beside = point + _BESIDE * draws.normal(Stream.DIRECTIONS, 1, point) * point.abs().clamp(min=1)
-    with contextlib.suppress(OracleError):
-        noise = max(noise, function_noise(function, beside, draws, precision))
+    if frugal is None:
+        # At a special point, such as 0, hardly anything is rounded: look at one beside it as well.
+        moved = _BESIDE * draws.normal(Stream.DIRECTIONS, 1, point) * point.abs().clamp(min=1)
+        with contextlib.suppress(OracleError):
+            noise = max(noise, function_noise(function, point + moved, draws, precision))
     count = directions.shape[1]
     along = (directions.T @ point).abs().numpy() / directions.square().sum(dim=0).numpy()
     first = _FIRST_STEP * np.maximum(1.0, along)
+    if frugal is not None:
+        first = np.minimum(first, frugal.step(noise))
     # A step t moves λ by t·u only up to the spacing of the numbers around λ.
     slips = precision * along
     values, errors = np.full(count, np.nan), np.full(count, np.inf)
@@ -125,11 +155,12 @@ def batched_derivatives(
             noise,
             slips[pending],
             precision,
+            frugal,
         )
         better = accuracy < errors[pending]
         values[pending[better]], errors[pending[better]] = found[better], accuracy[better]
         scale = np.linalg.norm(values[np.isfinite(values)])
-        done = errors <= _SATISFIED * scale
+        done = errors <= (_SATISFIED if frugal is None else frugal.enough) * scale
         done[pending] |= exhausted
         pending = np.flatnonzero(~done)
         if pending.size == 0:
@@ -177,6 +208,7 @@ def _attempt(
     noise: float,
     slips: Float64[Array, " k"],
     precision: float,
+    frugal: Frugal | None,
 ) -> tuple[Float64[Array, " k"], Float64[Array, " k"], Bool[Array, " k"]]:
     """One sequence of steps.
 
@@ -185,7 +217,8 @@ def _attempt(
         the error, so that smaller steps would be worse.
     """
     count = directions.shape[1]
-    amplification = float(np.abs(_weights()).sum())
+    half_order = _HALF_ORDER if frugal is None else 1
+    amplification = float(np.abs(_weights(half_order)).sum())
     values, errors = np.full(count, np.nan), np.full(count, np.inf)
     exhausted = np.zeros(count, dtype=bool)
     largest = np.zeros(count)
@@ -209,7 +242,7 @@ def _attempt(
             better = total < errors
             values, errors = np.where(better, iterate.df, values), np.where(better, total, errors)
             exhausted = np.where(better, 2 * rounding > total, exhausted)
-            if (rounding > errors).all():
+            if (rounding > errors).all() or (frugal is not None and frugal.content(values, errors)):
                 raise StopIteration
         halvings += 1
 
@@ -221,18 +254,18 @@ def _attempt(
             # Never "converged": which estimate is best is decided above.
             tolerances={"atol": 0.0, "rtol": 0.0},
             maxiter=_HALVINGS,
-            order=2 * _HALF_ORDER,
+            order=2 * half_order,
             initial_step=first,
             callback=keep_best,
         )
     return values, errors, exhausted
 
 
-def _weights() -> Float64[Array, " m"]:
-    """The weights of f(±h 2^−i), i = 0 … 3, in the estimate of h·f′ (both signs: twice the half)."""
-    nodes = 0.5 ** np.arange(_HALF_ORDER)
-    powers = nodes[None, :] ** (2 * np.arange(_HALF_ORDER)[:, None] + 1)
-    target = np.zeros(_HALF_ORDER)
+def _weights(half_order: int) -> Float64[Array, " m"]:
+    """The weights of f(±h 2^−i), i < half_order, in the estimate of h·f′ (both signs: twice the half)."""
+    nodes = 0.5 ** np.arange(half_order)
+    powers = nodes[None, :] ** (2 * np.arange(half_order)[:, None] + 1)
+    target = np.zeros(half_order)
     target[0] = 0.5
     half: Array = np.linalg.solve(powers, target)
     return np.concatenate([half, -half])

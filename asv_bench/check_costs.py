@@ -1,0 +1,56 @@
+"""Measure what `hypergradcheck` costs on 10⁶ hyperparameters: `python -m asv_bench.check_costs`.
+
+Times are processor times of one thread, taken in turns in one process, and compared round by round. The
+result is printed, written to asv_bench/results/check_costs.json, and 1 is returned if a limit is missed.
+"""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import Progress
+
+from asv_bench.benchmarks.checking import check_memory, check_time
+from asv_bench.benchmarks.measures import Measurement
+from asv_bench.core_costs import show, versions
+
+OUTPUT = Path(__file__).parent / "results" / "check_costs.json"
+BATCHES = (32, 128)
+
+
+def measure(console: Console) -> list[Measurement]:
+    """All measurements."""
+    found: list[Measurement] = []
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("", total=len(BATCHES) + 1)
+        for batch_size in BATCHES:
+            progress.update(task, description=f"time of a check, batch {batch_size}")
+            found.append(check_time(batch_size))
+            progress.advance(task)
+        progress.update(task, description="memory of a check")
+        found += check_memory()
+    return found
+
+
+def main() -> int:
+    """Measure, print, write; the exit status."""
+    torch.set_num_threads(1)
+    console = Console()
+    found = measure(console)
+    show(console, found, {})
+    document = {
+        "versions": versions(),
+        "threads": torch.get_num_threads(),
+        "measurements": [{**asdict(one), "holds": one.holds} for one in found],
+    }
+    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
+    OUTPUT.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    console.print(f"written to {OUTPUT.relative_to(OUTPUT.parents[2])}")
+    return 0 if all(one.holds for one in found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
