@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from refblo.compare_methods import METHODS, MethodComparison, Point, compare_methods
+from refblo.compare_targets import target
+from refblo.errors import RefbloError
 from refblo.experiments.plotting import COLOURS, drawing
 from refblo.noise import Draws
 from refblo.problems import build
@@ -33,6 +35,13 @@ TRUTHS = {estimand.name.lower(): estimand for estimand in Estimand}
     type=click.Choice(list(TRUTHS)),
     help="What to compare with; by default the bilevel truth, or the unrolled one where θ⁰ depends on λ.",
 )
+@click.option(
+    "--target",
+    "named",
+    multiple=True,
+    metavar="TARGET",
+    help="An implementation to run beside, as `refblo check` takes it: file.py:function; repeatable.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="A picture to write.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path))
@@ -40,22 +49,30 @@ def compare(
     problem: str,
     budget: int,
     truth: str | None,
+    named: tuple[str, ...],
     seed: int,
     plot: Path | None,
     json_file: Path | None,
 ) -> None:
     """Run all methods on PROBLEM at equal cost and show how far each is from the truth.
 
-    PROBLEM is a case of the catalogue; `refblo list` shows them.
+    PROBLEM is a case of the catalogue; `refblo list` shows them. Targets run in this process, without the
+    guards of `refblo check`: name those that you trust.
     """
     known = list(catalogue())
     if problem not in known:
         raise click.UsageError(f"PROBLEM must be one of {', '.join(known)}, got {problem!r}")
     console = Console()
     estimand = None if truth is None else TRUTHS[truth]
+    try:
+        targets = tuple(target(text) for text in named)
+    except RefbloError as error:
+        raise click.UsageError(str(error)) from error
     comparison: MethodComparison | None = None
     with console.status("starting") as status:
-        for found in compare_methods(build(problem), budget, estimand, Draws(seed)):
+        for found in compare_methods(
+            build(problem), budget, estimand, Draws(seed), targets=targets
+        ):
             if isinstance(found, MethodComparison):
                 comparison = found
             else:
@@ -96,38 +113,38 @@ def table(comparison: MethodComparison, budget: int) -> Table:
     shown.add_column("of both", justify="center")
     cheap, small = comparison.front(_evaluations), comparison.front(_bytes)
     ran = {point.method for point in comparison.points}
-    for method in METHODS:
-        if method.name not in ran:
-            continue
+    settings = {method.name: method.setting for method in METHODS if method.name in ran}
+    settings |= dict.fromkeys(comparison.targets, "not refblo's")
+    for name, setting in settings.items():
         cells = []
         for share in shares:
-            best = comparison.best(method.name, share)
+            best = comparison.best(name, share)
             cells.append("–" if best is None else f"{best.error:.1e}")
-        best = comparison.best(method.name, budget)
+        best = comparison.best(name, budget)
         spent = ("–", "–") if best is None else (str(best.evaluations), str(best.bytes))
-        marks = ("e" if method.name in cheap else "") + ("b" if method.name in small else "")
-        shown.add_row(method.name, method.setting, *cells, *spent, marks and f"* {marks}")
+        marks = ("e" if name in cheap else "") + ("b" if name in small else "")
+        shown.add_row(name, setting, *cells, *spent, marks and f"* {marks}")
     return shown
 
 
 def draw(comparison: MethodComparison, path: Path) -> None:
     """Error against evaluations on the left, against bytes on the right, both logarithmic."""
     with drawing(path, columns=2, width=11, height=5) as (left, right):
-        for index, method in enumerate(METHODS):
-            runs = [p for p in comparison.points if p.method == method.name and p.error is not None]
+        for index, name in enumerate((*(method.name for method in METHODS), *comparison.targets)):
+            runs = [p for p in comparison.points if p.method == name and p.error is not None]
             if not runs:
                 continue
-            colour, line = COLOURS[index % len(COLOURS)], LINES[index // len(COLOURS)]
+            colour, line = COLOURS[index % len(COLOURS)], LINES[index // len(COLOURS) % len(LINES)]
             errors = [max(p.error or 0.0, 1e-17) for p in runs]
             for axes, cost in ((left, _evaluations), (right, _bytes)):
                 axes.plot(
                     [cost(run) for run in runs],
                     errors,
-                    label=method.name,
+                    label=name,
                     color=colour,
                     linestyle=line,
-                    marker="o",
-                    markersize=3,
+                    marker="x" if name in comparison.targets else "o",
+                    markersize=6 if name in comparison.targets else 3,
                 )
         for axes, label in ((left, "derivative evaluations"), (right, "peak live bytes")):
             axes.set_xscale("log")

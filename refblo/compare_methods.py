@@ -7,20 +7,23 @@ compared all the same, and the table says so: it is what a user who wants that t
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import final
 
 import torch
 
 from refblo.chain import Langevin, Schedule
+from refblo.compare_targets import Target
 from refblo.cost import LiveBytes
-from refblo.errors import RefbloError, require
+from refblo.errors import ArgumentError, OracleError, RefbloError, require
 from refblo.estimators import (
     FMD,
     HPOSGLD,
     RMD,
     T1T2,
     AmIGO,
+    ClosedFormHead,
     DiscountedHPOSGLD,
     Estimator,
     EvolutionStrategies,
@@ -116,6 +119,7 @@ METHODS = (
     Method("IFT-dense", lambda g, t: IFTDense(Langevin(g), t), "LU", dense=True),
     Method("AmIGO-SGD", lambda g, t: AmIGO(Langevin(g), t, _terms(t), g), "α = γ, T/2 steps, cold"),
     Method("stocBiO", lambda g, t: StocBiO(g, g, _terms(t), t), "α = γ, T/2 terms"),
+    Method("closed-form head", lambda _, __: ClosedFormHead(), "one Newton step", dense=True),
 )
 
 LARGEST_DENSE = 2**16
@@ -172,6 +176,12 @@ class MethodComparison:
         ]
         return min(within, key=_error, default=None)
 
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The names of what ran beside the methods of this package."""
+        ours = {method.name for method in METHODS}
+        return tuple(dict.fromkeys(p.method for p in self.points if p.method not in ours))
+
     def front(self, cost: Callable[[Point], int]) -> frozenset[str]:
         """The methods with a run that no other method's run beats in both cost and error."""
         runs = [point for point in self.points if point.error is not None]
@@ -194,12 +204,24 @@ def _beats(one: Point, other: Point, cost: Callable[[Point], int]) -> bool:
 def truth_of(case: Case, estimand: Estimand | None, draws: Draws) -> Truth:
     """The answer with the smallest error; the bilevel one unless asked otherwise or there is none.
 
+    The methods run without noise of their own, and so does a program that they are compared with.
+
     Raises:
         ArgumentError: if no oracle knows the answer.
     """
-    bilevel = isinstance(case.problem.initial, FixedInitial)
-    wanted = estimand or (Estimand.IMPLICIT if bilevel else Estimand.UNROLLED)
-    return min(truths(case, wanted, draws), key=lambda truth: truth.error)
+    quiet = replace(case, dynamics=Langevin(case.dynamics.step_size, case.dynamics.temperature))
+    if estimand is None and isinstance(case.problem.initial, FixedInitial):
+        try:
+            return _smallest(case, Estimand.IMPLICIT, draws)
+        except (ArgumentError, OracleError):
+            pass  # no minimiser, no batches to do without: the program is what is left to ask about
+    wanted = estimand or Estimand.UNROLLED
+    programs = (Estimand.UNROLLED, Estimand.PATHWISE)
+    return _smallest(quiet if wanted in programs else case, wanted, draws)
+
+
+def _smallest(case: Case, estimand: Estimand, draws: Draws) -> Truth:
+    return min(truths(case, estimand, draws), key=lambda truth: truth.error)
 
 
 def compare_methods(
@@ -208,6 +230,7 @@ def compare_methods(
     estimand: Estimand | None = None,
     draws: Draws = SEED_ZERO,
     methods: tuple[Method, ...] = METHODS,
+    targets: tuple[Target, ...] = (),
 ) -> Iterator[Point | MethodComparison]:
     """Run every method at doubling settings up to a budget.
 
@@ -217,6 +240,7 @@ def compare_methods(
         estimand: the truth to compare with; by default `truth_of` chooses.
         draws: of the methods that draw.
         methods: which.
+        targets: other implementations to run beside them.
 
     Yields:
         Each point as it is finished, and the comparison at the end.
@@ -228,20 +252,20 @@ def compare_methods(
     truth = truth_of(case, estimand, draws)
     size = float(truth.value.norm())
     points: list[Point] = []
-    for method in methods:
-        if not _fits(method, case):
-            continue
+    for run in _runs(case, truth, draws, methods, targets):
         steps = 1 if truth.estimand is not Estimand.UNROLLED else case.schedule.steps
+        spent = -1
         while True:
-            point = _run(method, case, steps, truth, draws)
-            if point.evaluations > budget:
+            point = run(steps)
+            # A method whose cost does not grow with T has no other setting to try.
+            if point.evaluations > budget or point.evaluations == spent:
                 break
             points.append(point)
             yield point
-            # The unrolled truth is one of T steps: there is no other setting to try.
+            # The unrolled truth is one of T steps: there is no other setting to try either.
             if point.error is None or truth.estimand is Estimand.UNROLLED:
                 break
-            steps *= 2
+            steps, spent = 2 * steps, point.evaluations
     floor = truth.error / size if size > 0 else truth.error
     yield MethodComparison(case.name, truth.estimand, truth.oracle, floor, tuple(points))
 
@@ -253,7 +277,23 @@ def _fits(method: Method, case: Case) -> bool:
     return method.any_start or isinstance(case.problem.initial, FixedInitial)
 
 
-def _run(method: Method, case: Case, steps: int, truth: Truth, draws: Draws) -> Point:
+def _runs(
+    case: Case,
+    truth: Truth,
+    draws: Draws,
+    methods: tuple[Method, ...],
+    targets: tuple[Target, ...],
+) -> Iterator[Callable[[int], Point]]:
+    """What makes a point from a number of inner steps, for each method and target that fits."""
+    for method in methods:
+        if _fits(method, case):
+            yield partial(_run, method, case, truth, draws)
+    for target in targets:
+        if target.applies(case):
+            yield partial(_run_target, target, case, truth)
+
+
+def _run(method: Method, case: Case, truth: Truth, draws: Draws, steps: int) -> Point:
     """One run, counted."""
     estimator = method.make(case.dynamics.step_size, steps)
     try:
@@ -263,8 +303,25 @@ def _run(method: Method, case: Case, steps: int, truth: Truth, draws: Draws) -> 
         return Point(method.name, steps, 0, 0, None, str(error))
     if result.status in DIVERGED or result.estimate is None:
         return Point(method.name, steps, result.cost.total, live.peak, None, result.status.value)
-    value = result.estimate.detach().cpu().to(torch.float64)
+    away = _distance(result.estimate, truth)
+    return Point(method.name, steps, result.cost.total, live.peak, away)
+
+
+def _run_target(target: Target, case: Case, truth: Truth, steps: int) -> Point:
+    """One run of somebody else's implementation, counted from outside."""
+    try:
+        with LiveBytes() as live:
+            value, cost = target.run(case, steps)
+    except Exception as error:  # whatever it raises, the others' points are not to be lost
+        return Point(target.name, steps, 0, 0, None, f"{type(error).__name__}: {error}")
+    if value.shape != truth.value.shape or not bool(torch.isfinite(value).all()):
+        return Point(target.name, steps, cost.total, live.peak, None, "not a finite vector")
+    return Point(target.name, steps, cost.total, live.peak, _distance(value, truth))
+
+
+def _distance(value: torch.Tensor, truth: Truth) -> float:
+    """From the truth, over its norm."""
+    value = value.detach().cpu().to(torch.float64)
     known = truth.value.detach().cpu().to(torch.float64)
     size = float(known.norm())
-    distance = float((value - known).norm()) / (size if size > 0 else 1.0)
-    return Point(method.name, steps, result.cost.total, live.peak, distance)
+    return float((value - known).norm()) / (size if size > 0 else 1.0)
