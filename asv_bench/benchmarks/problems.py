@@ -104,6 +104,29 @@ def quadratic(n: int = 100, p: int = 60, device: str = "cpu") -> Setting:
     return Setting(problem, normal(p))
 
 
+def separable_numbers(n: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights in [0.5, 1.5], a target and a λ, each of shape (n,), for `separable`."""
+    index = torch.linspace(0, 1, n, dtype=torch.float64)
+    return 0.5 + index, (7 * index).cos(), (5 * index).sin()
+
+
+def separable(n: int) -> Setting:
+    """½ Σ w (θ − λ)² + 0.1 Σ cos θ from θ⁰ = 0, f = ½ ‖θ − t‖²; p = n, curvature in [0.4, 1.6].
+
+    Every product costs a few passes over a vector, so that what is measured is calls at small n and
+    memory traffic at large.
+    """
+    weights, target, lam = separable_numbers(n)
+    problem = BilevelProblem(
+        inner=lambda lam, theta, _: (
+            0.5 * (weights * (theta - lam).square()).sum() + 0.1 * theta.cos().sum()
+        ),
+        outer=lambda _, theta, __: 0.5 * (theta - target).square().sum(),
+        initial=FixedInitial(torch.zeros(n, dtype=torch.float64)),
+    )
+    return Setting(problem, lam)
+
+
 PlainLoss = Callable[[Tensor, Tensor], Tensor]
 
 

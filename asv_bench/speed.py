@@ -1,0 +1,142 @@
+"""Reverse mode and implicit differentiation against the public libraries: `python -m asv_bench.speed`.
+
+One interleaved run for each method and size, on processor time of one thread; every contender's answer is
+compared with refblo's before it is timed. Run it with an interpreter that has the libraries: what cannot be
+imported is left out, and said. The result is written to asv_bench/results/speed.json.
+"""
+
+import importlib.util
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+)
+
+import click
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from asv_bench.benchmarks.peers import Hypergradient, available
+from asv_bench.benchmarks.peers_implicit import available_implicit
+from asv_bench.benchmarks.peers_jax import available_jax
+from asv_bench.benchmarks.problems import Setting, separable
+from asv_bench.benchmarks.timing import interleaved, ratio
+from refblo.chain import Langevin, Schedule
+from refblo.estimators import RMD, Estimator, IFTConjugateGradient, IFTNeumann
+
+OUTPUT = Path(__file__).parent / "results" / "speed.json"
+STEPS, STEP_SIZE, ITERATIONS, TERMS = 100, 0.5, 10, 20
+LIBRARIES = ("hypergrad", "torchopt", "higher", "betty", "boat_torch", "jax")
+SAME = 1e-8
+"""How far an answer may be off: a hundred steps of rounding, and that of ten iterations of CG."""
+
+SIZES = (100, 10_000, 1_000_000)
+
+
+def estimators() -> dict[str, Estimator]:
+    """What is compared, by name."""
+    rule = Langevin(STEP_SIZE)
+    return {
+        "RMD": RMD(rule, Schedule.last(STEPS)),
+        "IFT-CG": IFTConjugateGradient(rule, STEPS, ITERATIONS),
+        "IFT-Neumann": IFTNeumann(rule, STEPS, STEP_SIZE, TERMS),
+    }
+
+
+def contenders(method: str, setting: Setting) -> dict[str, Hypergradient]:
+    """The libraries' ways to the same answer, those in torch first."""
+    if method == "RMD":
+        return available(setting, STEPS, STEP_SIZE)
+    solve, terms = ("CG", ITERATIONS) if method == "IFT-CG" else ("Neumann", TERMS)
+    return available_implicit(solve, setting, STEPS, STEP_SIZE, terms)
+
+
+def compare(method: str, n: int, rounds: int) -> dict[str, object]:
+    """One method at one size; who gives another answer than refblo is named, and not timed."""
+    setting = separable(n)
+    estimator = estimators()[method]
+
+    def ours() -> torch.Tensor:
+        return estimator.estimate(setting.problem, setting.lam).value
+
+    theirs = contenders(method, setting)
+    jitted = available_jax(method, n, STEPS, STEP_SIZE, ITERATIONS, TERMS)
+    reference = ours()
+    wrong: dict[str, float] = {}
+    for name, run in {**theirs, **jitted}.items():
+        gap = float((run() - reference).norm() / reference.norm())
+        if not gap <= SAME:
+            wrong[name] = gap
+    theirs = {name: run for name, run in theirs.items() if name not in wrong}
+    jitted = {name: run for name, run in jitted.items() if name not in wrong}
+    seconds = interleaved({"refblo": ours, **theirs, **jitted}, rounds)
+    medians = {name: sorted(values)[len(values) // 2] for name, values in seconds.items()}
+    found: dict[str, object] = {"method": method, "n": n, "seconds": medians, "wrong": wrong}
+    if theirs:
+        fastest = min(theirs, key=medians.__getitem__)
+        shares = ratio(seconds[fastest], seconds["refblo"])
+        found |= {"fastest": fastest, "times_faster": shares.median}
+        found["quartiles"] = (shares.lower_quartile, shares.upper_quartile)
+    if jitted:
+        found["over_jax"] = ratio(seconds["refblo"], seconds["JAX, jitted"]).median
+    return found
+
+
+@click.command()
+@click.option("--rounds", type=click.IntRange(min=3), default=15, show_default=True)
+@click.option("--largest", type=click.IntRange(min=100), default=SIZES[-1], show_default=True)
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), default=OUTPUT)
+def speed(rounds: int, largest: int, output: Path) -> None:
+    """Compare the speeds, print them, write them; 1 if a library is faster."""
+    torch.set_num_threads(1)
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
+    if missing:
+        console.print(f"not installed, and left out: {', '.join(missing)}")
+    shown = Table(
+        "method", "n = p", "refblo", "fastest library", "its time", "times faster", "over JAX"
+    )
+    results = []
+    slower = False
+    for n in (size for size in SIZES if size <= largest):
+        for method in estimators():
+            with console.status(f"{method}, n = {n}"):
+                found = compare(method, n, rounds if n < SIZES[-1] else max(3, rounds // 3))
+            results.append(found)
+            output.parent.mkdir(parents=True, exist_ok=True)
+            document = {"machine": platform.machine(), "torch": torch.__version__}
+            text = json.dumps({**document, "steps": STEPS, "results": results}, indent=1)
+            output.write_text(text + "\n", encoding="utf-8")
+            seconds = found["seconds"]
+            assert isinstance(seconds, dict)
+            fastest = str(found.get("fastest", "—"))
+            faster, over = found.get("times_faster"), found.get("over_jax")
+            slower = slower or (isinstance(faster, float) and faster < 1)
+            shown.add_row(
+                method,
+                f"{n:,}",
+                f"{seconds['refblo'] * 1e3:.2f} ms",
+                fastest,
+                f"{seconds[fastest] * 1e3:.2f} ms" if fastest in seconds else "—",
+                f"{faster:.2f}" if isinstance(faster, float) else "—",
+                f"{over:.1f}" if isinstance(over, float) else "—",
+            )
+    console.print(shown)
+    for one in results:
+        wrong = one["wrong"]
+        assert isinstance(wrong, dict)
+        for name, gap in wrong.items():
+            console.print(
+                f"{name} was not timed on {one['method']} at n = {one['n']}: its answer differs from "
+                f"refblo's by {gap:.1e} (relative)"
+            )
+    sys.exit(1 if slower else 0)
+
+
+if __name__ == "__main__":
+    speed()
