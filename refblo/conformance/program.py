@@ -102,16 +102,11 @@ class Program:
     def unrecorded(self, call: Callable[[], T]) -> T:
         """Make a call that needs no graph around it, as the transitions of a known rule do not.
 
-        A caller's own transition, or a loss that calls autograd on its arguments, is given one.
+        A caller's own transition may call autograd on its arguments, and is given one.
         """
         if self.losses is None:
             return call()
-        try:
-            with torch.no_grad():
-                return call()
-        except RuntimeError as error:
-            if "require grad" not in str(error):
-                raise
+        with torch.no_grad():
             return call()
 
     def states(self, lam: Float[Tensor, " p"]) -> list[Float[Tensor, " N"]]:

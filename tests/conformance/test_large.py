@@ -1,0 +1,106 @@
+"""hypergradcheck where λ is large: few evaluations, the same verdicts."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from refblo.conformance import Verdict, hypergradient_report
+from refblo.conformance.reference import LARGE
+from refblo.conformance.tangent import _BLOCK, _uniform
+from refblo.errors import OracleError
+from refblo.noise import Draws
+from refblo.oracles._differences import Frugal, directional_derivatives
+
+P = LARGE + 1
+GAMMA, T = 0.25, 3
+LAM = torch.linspace(-1, 1, P, dtype=torch.float64)
+THETA = torch.linspace(1, 2, P, dtype=torch.float64)
+
+
+def inner(lam: Tensor, theta: Tensor) -> Tensor:
+    return 0.5 * (theta - lam).square().sum()
+
+
+def outer(lam: Tensor, theta: Tensor) -> Tensor:
+    return theta.sin().sum() + 0.5 * lam.square().sum()
+
+
+def right(lam: Tensor) -> Tensor:
+    """θ^T = λ + (1 − γ)^T (θ⁰ − λ), entry by entry."""
+    kept = (1 - GAMMA) ** T
+    theta = lam + kept * (THETA - lam)
+    return theta.cos() * (1 - kept) + lam
+
+
+def test_a_right_hypergradient_passes_with_few_evaluations() -> None:
+    evaluations = 0
+
+    def counted(lam: Tensor, theta: Tensor) -> Tensor:
+        nonlocal evaluations
+        evaluations += 1
+        return inner(lam, theta)
+
+    report = hypergradient_report(counted, outer, LAM, THETA, right, steps=T, step_size=GAMMA)
+    assert report.right
+    assert report.confirmed < 1e-3
+    # Five tangents, nine runs for the noise and four for the difference, and one step to try it out.
+    assert evaluations <= (5 + 9 + 8) * T + 1
+
+
+@pytest.mark.parametrize("size", [1e-2, 1e-4, 1e-6])
+def test_a_wrong_one_is_seen_along_random_directions(size: float) -> None:
+    report = hypergradient_report(
+        inner, outer, LAM, THETA, lambda lam: right(lam) * (1 + size), steps=T, step_size=GAMMA
+    )
+    assert report.verdict is Verdict.WRONG
+    assert report.relative_error == pytest.approx(size, rel=1e-3)
+
+
+def test_a_loss_that_hides_a_path_from_autograd_has_no_verdict() -> None:
+    def hiding(lam: Tensor, theta: Tensor) -> Tensor:
+        return theta.sin().sum() + 0.5 * lam.detach().square().sum()
+
+    with pytest.raises(OracleError, match=r"detach"):
+        hypergradient_report(inner, hiding, LAM, THETA, right, steps=T, step_size=GAMMA)
+
+
+def test_a_step_of_ones_own_that_calls_autograd_is_given_a_graph() -> None:
+    def step(lam: Tensor, theta: Tensor, _: int) -> Tensor:
+        (slope,) = torch.autograd.grad(inner(lam, theta), theta, create_graph=True)
+        return theta - GAMMA * slope
+
+    report = hypergradient_report(None, outer, LAM, THETA, right, steps=T, step=step)
+    assert report.right
+
+
+@pytest.mark.parametrize("expected", [1.0, 30.0, 1e-3, 0.0])
+def test_frugal_differences_are_as_good_as_they_say(expected: float) -> None:
+    """What the derivative is thought to be chooses the step; it must not choose the answer."""
+    evaluations = 0
+
+    def function(point: Tensor) -> float:
+        nonlocal evaluations
+        evaluations += 1
+        return float(point.exp().sum())
+
+    point, along = torch.zeros(3, dtype=torch.float64), torch.tensor([[1.0], [0.5], [-0.25]])
+    frugal = Frugal(1e-4, np.array([expected]))
+    found = directional_derivatives(function, point, along.double(), Draws(0), frugal=frugal)
+    assert abs(found.values[0] - 1.25) <= found.errors[0]
+    assert found.errors[0] <= 1e-4 * max(1.25, expected)
+    assert evaluations <= 40
+    assert evaluations <= 15 or expected != 1.0
+
+
+def test_a_large_perturbation_is_a_block_with_other_signs() -> None:
+    size = 3 * _BLOCK + 5
+    drawn = _uniform(Draws(1), 0, size, 0.5)
+    assert drawn.shape == (size,)
+    assert float(drawn.abs().max()) <= 0.5
+    # As uncorrelated draws: a sum of n of them is some √(n/12) in size, not n.
+    assert abs(float(drawn.sum())) < 5 * (size / 12) ** 0.5
+    blocks = drawn[: 3 * _BLOCK].reshape(3, _BLOCK)
+    assert torch.equal(blocks.abs(), blocks[:1].abs().expand(3, -1))
+    assert torch.equal(_uniform(Draws(1), 0, size, 0.5), drawn)
+    assert not torch.equal(_uniform(Draws(1), 1, size, 0.5), drawn)
