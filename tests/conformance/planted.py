@@ -299,6 +299,23 @@ def implicit(entry: Entry) -> Iterator[Planted]:
         q = basis @ (summed * (basis.T @ root.slope))
         yield wrong("series cut short", direct - q @ root.mixed)
         yield wrong("series not scaled", direct - (q / gamma) @ root.mixed)
+    sizes = [int(np.prod(shape)) for shape in entry.shapes]
+    if len(sizes) > 1:
+        owner = np.repeat(np.arange(len(sizes)), sizes)
+        between = np.not_equal.outer(owner, owner)
+        yield wrong(
+            "Hessian's blocks between tensors left out",
+            root.answer(np.where(between, -root.hessian, 0.0)),
+        )
+    x, r, d = np.zeros(n), root.slope, root.slope
+    for _ in range(3):
+        step = (r @ r) / (d @ root.hessian @ d)
+        x, new = x + step * d, r - step * (root.hessian @ d)
+        # The mistake: the old residual in the new direction.
+        r, d = new, r + (new @ new) / (r @ r) * d
+        yield wrong("CG direction from an old residual", direct - x @ root.mixed)
+        if new @ new < 1e-20 * (root.slope @ root.slope):
+            break
     for delta in (1e-1, 1e-2, 1e-4, 1e-6):
         yield wrong("damping left in", root.answer(delta * np.eye(n)))
     for count in range(1, n):

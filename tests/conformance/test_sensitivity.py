@@ -1,6 +1,6 @@
 """Planted bugs are rejected, and named.
 
-The bugs of `planted.py` on every entry of the catalogue; on the quadratic entries also with their
+The bugs of `planted.py` on every entry of the catalogue; on some quadratic entries also with their
 indirect or direct term scaled down by 10⁻², 10⁻⁴ and 10⁻⁶, so that a mistake in that term is an error of
 about that size. A bug counts as above the floor when it moves the hypergradient by more than twice what
 is allowed: then a right checker must reject it whatever rounding does.
@@ -22,6 +22,9 @@ from refblo.types import Estimand
 from tests.conformance.planted import Planted, implicit, scaled, unrolled
 
 SIZES = (1e-2, 1e-4, 1e-6)
+SCALED = ("quadratic-direct", "curved-hessian", "split-parameters", "momentum", "langevin")
+"""The entries whose terms are also scaled down."""
+
 NAMED = 0.95
 """The share of rejected bugs of the named kinds that must be diagnosed by name."""
 
@@ -48,7 +51,7 @@ class Judged:
 
 def variants(entry: Entry, sizes: tuple[float, ...]) -> Iterator[Entry]:
     yield entry
-    if "coupling" not in entry.statement.data:
+    if entry.name not in SCALED:
         return
     for size in sizes:
         yield scaled(entry, "indirect", size)
@@ -67,7 +70,7 @@ def judge_all(entry: Entry, estimand: Estimand) -> Iterator[Judged]:
         ulp=ULP,
         confirm=0,
     )
-    subject = Subject(program, estimand, truth)
+    subject = Subject(program, estimand, truth, None, entry.shapes)
     wrong = implicit(entry) if estimand is Estimand.IMPLICIT else unrolled(entry, estimand)
     for planted in wrong:
         found = margin(planted.vector, truth, 1e-9, 0.0)
@@ -96,8 +99,8 @@ def examine(chosen: list[Entry], sizes: tuple[float, ...]) -> list[Judged]:
 
 def test_planted_bugs_are_rejected_and_named() -> None:
     chosen = [entry for entry in entries() if entry.name in ("curved-hessian", "momentum")]
-    rejected = examine(chosen, (1e-6,))
-    assert len(rejected) >= 100
+    rejected = examine(chosen, ())
+    assert len(rejected) >= 80
 
 
 @pytest.mark.full

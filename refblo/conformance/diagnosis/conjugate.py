@@ -1,4 +1,4 @@
-"""Conjugate gradients that stop early, or throw the last iterate away."""
+"""Conjugate gradients that stop early, throw the last iterate away, or are put together wrongly."""
 
 from collections.abc import Iterator
 
@@ -17,6 +17,7 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
     if not subject.implicit or root is None:
         return
     hessian, slope = numpy_of(root.hessian), numpy_of(root.slope)
+    yield from _put_together_wrongly(subject)
     iterates = conjugate_gradients(hessian, slope)
     mixed, final = numpy_of(root.mixed), len(iterates) - 1
     for count, q in enumerate(iterates[:-1]):
@@ -51,3 +52,55 @@ def conjugate_gradients(
         square = fresh
         iterates.append(q)
     return iterates
+
+
+def _put_together_wrongly(subject: Subject) -> Iterator[Candidate]:
+    """Every iterate of a recursion with an old residual, or with a scale in one place alone."""
+    root = subject.root
+    if root is None:
+        return
+    hessian, mixed = numpy_of(root.hessian), numpy_of(root.mixed)
+    slope, direct = numpy_of(root.slope), subject.direct
+    scales = (1.0,) if subject.step_size is None else (1.0, subject.step_size)
+    decay = 0.0 if subject.program.losses is None else subject.program.losses.rule.weight_decay
+    matrices = [(hessian, "")]
+    if decay > 0:
+        lighter = hessian - decay * np.eye(len(hessian))
+        matrices.append((lighter, ", on the Hessian without the optimiser's weight decay"))
+        for count, q in enumerate(conjugate_gradients(lighter, slope)[1:-1], start=1):
+            yield Candidate(
+                "dropped last CG iterate",
+                direct - q @ mixed,
+                f"the solve ends with CG iterate {count}{matrices[1][1]}",
+            )
+    for matrix, where in matrices:
+        for scale in scales:
+            for count, q in enumerate(_old_residual(matrix, slope, scale), start=1):
+                text = (
+                    f"β multiplies the direction that is added to the residual before last{where}"
+                )
+                scaled = (
+                    f", and the scale {scale:.6g} divides the step but not the residual's update"
+                )
+                yield Candidate(
+                    "CG direction from an old residual",
+                    direct - q @ mixed,
+                    f"iterate {count}: {text}{scaled if scale != 1 else ''}",
+                )
+
+
+def _old_residual(
+    hessian: Float64[Array, "N N"], rhs: Float64[Array, " N"], scale: float
+) -> Iterator[Float64[Array, " N"]]:
+    """Iterates whose direction is r_k + β p_k for r_{k+1} + β p_k; the solve of αHx = b, times α."""
+    x, r, p = np.zeros_like(rhs), rhs, rhs
+    for _ in range(2 * rhs.size):
+        image = hessian @ p
+        square, curvature = float(r @ r), scale * float(image @ p)
+        if square == 0 or curvature == 0:
+            return
+        step = square / curvature
+        x, fresh = x + step * p, r - step * image
+        p = r + (float(fresh @ fresh) / square) * p
+        r = fresh
+        yield scale * x

@@ -7,11 +7,14 @@ from typing import final
 import numpy as np
 
 from refblo.conformance.diagnosis import (
+    blocks,
     conjugate,
     damping,
     drawn,
     estimands,
+    leftover,
     mixed,
+    moments,
     optimiser,
     parts,
     precision,
@@ -33,12 +36,17 @@ KEPT = (
     stale.theta_candidates,
     drawn.candidates,
     optimiser.candidates,
+    moments.candidates,
     estimands.candidates,
+    blocks.candidates,
     conjugate.candidates,
     series.candidates,
     unconverged.candidates,
 )
 """Families that follow from the program alone, in the order in which names are preferred."""
+
+LONG = (leftover.candidates,)
+"""Families that take many runs, asked only where no other explains what was observed."""
 
 FIRST = (parts.candidates, repeated.candidates, stale.candidates)
 LAST = (damping.candidates,)
@@ -112,18 +120,20 @@ def diagnose(setting: Setting, blocks: Mapping[str, slice] | None = None) -> Dia
     """
     seen, truth = setting.along(setting.observed), setting.subject.reference.value
     error = float(np.linalg.norm(seen - truth))
-    scored = _score(setting, seen, error)
     components = _components(setting, seen, error, blocks or {})
-    admissible = [s for s in scored if seen.size - s.candidate.fitted >= 1]
     limit = EXPLAINED if seen.size >= 2 else _EXPLAINED_ALONE
     resolution = setting.accuracy / error if error > 0 else 0.0
 
     def matches(s: _Scored) -> bool:
         freedom = seen.size - s.candidate.fitted
         allowed = limit if freedom >= 2 else min(limit, _EXPLAINED_ALONE)
-        return s.unexplained <= max(allowed, 3 * resolution)
+        return freedom >= 1 and s.unexplained <= max(allowed, 3 * resolution)
 
-    found = [s for s in admissible if matches(s)]
+    scored = _score(_candidates(setting), setting, seen, error)
+    found = [s for s in scored if matches(s)]
+    if not found:
+        scored += _score(_long_candidates(setting), setting, seen, error)
+        found = [s for s in scored if matches(s)]
     exact = [s for s in found if s.candidate.fitted == 0]
     chosen = exact or found
     single = None if chosen else precision.explains(setting, error)
@@ -172,10 +182,12 @@ def diagnose(setting: Setting, blocks: Mapping[str, slice] | None = None) -> Dia
     )
 
 
-def _score(setting: Setting, seen: np.ndarray, error: float) -> list[_Scored]:
+def _score(
+    candidates: Iterator[Candidate], setting: Setting, seen: np.ndarray, error: float
+) -> list[_Scored]:
     scored = []
     with np.errstate(all="ignore"):
-        for candidate in _candidates(setting):
+        for candidate in candidates:
             distance = float(np.linalg.norm(seen - setting.along(candidate.vector)))
             if np.isfinite(distance):
                 scored.append(_Scored(candidate, distance, distance / error if error else np.inf))
@@ -189,6 +201,11 @@ def _candidates(setting: Setting) -> Iterator[Candidate]:
         yield from setting.subject.kept(kept)
     for family in LAST:
         yield from family(setting)
+
+
+def _long_candidates(setting: Setting) -> Iterator[Candidate]:
+    for kept in LONG:
+        yield from setting.subject.kept(kept)
 
 
 def _components(

@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from refblo.conformance.diagnosis.setting import Candidate, Subject
 from refblo.conformance.diagnosis.trace import Trace, numpy_of, sweep
-from refblo.conformance.program import Program, rebuilt
+from refblo.conformance.program import Losses, Program, rebuilt
 from refblo.conformance.stationary import linearise
 from refblo.errors import OracleError
 
@@ -34,6 +36,8 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
     if losses is None:
         return
     rule = losses.rule
+    if rule.weight_decay > 0 and not subject.implicit:
+        yield _decayed_before(subject, losses)
     if rule.weight_decay > 0:
         bare = rebuilt(subject.program, rule=replace(rule, weight_decay=0.0))
         if bare is not None and not subject.implicit:
@@ -58,6 +62,22 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
             yield Candidate(
                 "momentum ignored", other.direct() + sweep(other).total, "the run without momentum"
             )
+
+
+def _decayed_before(subject: Subject, losses: Losses) -> Candidate:
+    """The run after one step with a zero gradient, as a careless way to fill the buffers makes it."""
+    program, size = subject.program, subject.program.size
+
+    def start(lam: Tensor) -> Tensor:
+        state = program.start(lam)
+        return losses.rule.advance(state, torch.zeros_like(state[:size]), 0, None)
+
+    other = Trace.of(replace(program, start=start, losses=None))
+    return Candidate(
+        "weight decay applied before the run",
+        other.direct() + sweep(other).total,
+        "one step with a zero gradient comes before the run: the weights decay once too often",
+    )
 
 
 def _implicit_without_decay(subject: Subject, bare: Program, decay: float) -> Iterator[Candidate]:

@@ -8,6 +8,7 @@ from refblo.conformance.diagnosis.setting import Candidate, Subject
 from refblo.conformance.diagnosis.trace import numpy_of
 
 _LONGEST = 400
+_LONGEST_WITHOUT_DECAY = 50
 
 
 def candidates(subject: Subject) -> Iterator[Candidate]:
@@ -17,6 +18,17 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
         return
     hessian, mixed = numpy_of(root.hessian), numpy_of(root.mixed)
     slope, direct = numpy_of(root.slope), subject.direct
+    decay = 0.0 if subject.program.losses is None else subject.program.losses.rule.weight_decay
+    if decay > 0 and subject.step_size is not None:
+        lighter, scale = hessian - decay * np.eye(len(hessian)), subject.step_size
+        term, total = slope, np.zeros_like(slope)
+        for count in range(1, _LONGEST_WITHOUT_DECAY + 1):
+            total, term = total + term, term - scale * (term @ lighter)
+            yield Candidate(
+                "weight decay not differentiated",
+                direct - scale * (total @ mixed),
+                f"the Neumann series with {count} terms, on the Hessian without weight decay",
+            )
     for scale, meaning in _scales(subject, hessian):
         term, total = slope, np.zeros_like(slope)
         for count in range(1, _LONGEST + 1):

@@ -46,12 +46,14 @@ class Subject:
         estimand: what is asked for.
         reference: the truth.
         terms: the number of terms or iterations that the implementation declares for its solve.
+        shapes: of the tensors that θ is made of, where they are known.
     """
 
     program: Program
     estimand: Estimand
     reference: Reference
     terms: int | None = None
+    shapes: tuple[tuple[int, ...], ...] = ()
     _kept: dict[Callable[["Subject"], Iterable[Candidate]], tuple[Candidate, ...]] = field(
         default_factory=dict
     )

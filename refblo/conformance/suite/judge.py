@@ -286,7 +286,7 @@ def stochastic_row(
 def _of_mean(
     entry: Entry, estimand: Estimand, sample: Float64[Array, "N p"], plan: Plan
 ) -> Diagnosis | None:
-    """What is wrong with a mean, where the run itself is not random; within three standard errors."""
+    """What is wrong with a mean, where the run itself is not random; to within its standard error."""
     if entry.noise is not None:
         return None
     try:
@@ -295,5 +295,5 @@ def _of_mean(
         return None
     subject = Subject(entry.program(estimand), estimand, found, None, entry.shapes)
     spread = sample.std(axis=0, ddof=1) / math.sqrt(len(sample))
-    accuracy = 3 * float(np.linalg.norm(spread))
+    accuracy = float(np.linalg.norm(spread))
     return diagnose(Setting(subject, sample.mean(axis=0), accuracy=accuracy))

@@ -1,0 +1,99 @@
+"""Adam put together wrongly: where ε goes, how its moments are corrected, and their derivative."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from refblo.conformance.diagnosis.setting import Candidate, Subject
+from refblo.conformance.diagnosis.trace import Trace, sweep
+from refblo.conformance.program import Losses, Program
+from refblo.conformance.rules import Rule, root
+
+Direction = Callable[[Tensor, Tensor, Rule, int], Tensor]
+"""(m, v, rule, step) ↦ what θ moves by, over −γ; step counts from 0."""
+
+
+def candidates(subject: Subject) -> Iterator[Candidate]:
+    """Runs of another Adam, and the run's own states with another derivative."""
+    program = subject.program
+    losses = program.losses
+    if losses is None or losses.rule.betas is None or subject.implicit:
+        return
+    for name, text, direction in (
+        ("Adam's epsilon before the bias correction", "√v + ε is divided by √(1 − β₂ᵗ)", _early),
+        ("float32 inside", "Adam's bias corrections 1 − βᵗ are rounded to float32", _single),
+        ("Adam's root left out", "v stands where √v belongs", _rootless),
+        ("off by one step", "Adam's bias corrections are those of the next step", _late),
+    ):
+        other = Trace.of(_with(program, losses, direction))
+        yield Candidate(name, other.direct() + sweep(other).total, text)
+    for text, direction in (
+        ("∂√v/∂v is taken as 1 / 2(√v + ε)", _smooth),
+        ("∂√v/∂v is taken as 1 / 2(√v + ε), and the derivative where m = 0 as zero", _masked),
+    ):
+        replayed = Trace(_with(program, losses, direction), subject.trace.states)
+        total = subject.direct + sweep(subject.trace, replayed.pull).total
+        yield Candidate("Adam's epsilon not differentiated", total, text)
+
+
+def _with(program: Program, losses: Losses, direction: Direction) -> Program:
+    """The program with another direction of Adam's."""
+    rule, frozen, size = losses.rule, losses.frozen, program.size
+    first, second = rule.betas or (0.0, 0.0)
+
+    def transition(at: Tensor, state: Tensor, step: int) -> Tensor:
+        theta, batch = state[:size], frozen.inner(step)
+        gradient: Tensor = torch.func.grad(lambda z: losses.inner(at, z, batch))(theta)
+        g = gradient + rule.weight_decay * theta
+        m = first * state[size : 2 * size] + (1 - first) * g
+        v = second * state[2 * size :] + (1 - second) * g * g
+        moved = theta - rule.step_size * direction(m, v, rule, step)
+        if frozen.noise is not None:
+            moved = moved + frozen.noise[step]
+        return torch.cat([moved, m, v])
+
+    return replace(program, transition=transition, losses=None)
+
+
+def _corrections(rule: Rule, power: int) -> tuple[float, float]:
+    first, second = rule.betas or (0.0, 0.0)
+    return 1 - first**power, 1 - second**power
+
+
+def _early(m: Tensor, v: Tensor, rule: Rule, step: int) -> Tensor:
+    one, two = _corrections(rule, step + 1)
+    found: Tensor = (m / one) * two**0.5 / (root(v) + rule.adam_epsilon)
+    return found
+
+
+def _single(m: Tensor, v: Tensor, rule: Rule, step: int) -> Tensor:
+    first, second = rule.betas or (0.0, 0.0)
+    power = torch.tensor(step + 1)
+    one, two = (float(1 - torch.pow(beta, power)) for beta in (first, second))
+    return (m / one) / (root(v / two) + rule.adam_epsilon)
+
+
+def _rootless(m: Tensor, v: Tensor, rule: Rule, step: int) -> Tensor:
+    one, two = _corrections(rule, step + 1)
+    found: Tensor = (m / one) / (v / two**0.5 + rule.adam_epsilon)
+    return found
+
+
+def _late(m: Tensor, v: Tensor, rule: Rule, step: int) -> Tensor:
+    one, two = _corrections(rule, step + 2)
+    return (m / one) / (root(v / two) + rule.adam_epsilon)
+
+
+def _smooth(m: Tensor, v: Tensor, rule: Rule, step: int) -> Tensor:
+    one, two = _corrections(rule, step + 1)
+    size = root(v / two).detach() + rule.adam_epsilon
+    moment = (m / one).detach()
+    # Linear in v with the slope that is asked for, whatever v is.
+    return (m / one) / size - moment * (v - v.detach()) / (2 * two * size**3)
+
+
+def _masked(m: Tensor, v: Tensor, rule: Rule, step: int) -> Tensor:
+    found = _smooth(m, v, rule, step)
+    return torch.where(m.detach() == 0, found.detach(), found)

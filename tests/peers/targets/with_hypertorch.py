@@ -1,0 +1,123 @@
+"""hypertorch, from a checkout whose path is in the environment variable HYPERTORCH."""
+
+import os
+import sys
+
+import torch
+from solving import solution, target
+
+sys.path.insert(0, os.environ.get("HYPERTORCH", "."))
+import hypergrad
+
+IMPLICIT = ("direct", "weight_decay", "momentum")
+RUN = ("direct", "initial", "minibatches", "weight_decay", "momentum")
+
+
+def parts_of(problem):
+    """A function of parameter lists: the outer loss."""
+
+    def outer(params, hparams):
+        theta = problem.join(tuple(params[: len(problem.shapes)]))
+        return problem.outer(hparams[0], theta, problem.outer_batch(problem.steps))
+
+    return outer
+
+
+def step_map(problem, t):
+    """The inner optimiser's step number t on (θ, v)."""
+    count = len(problem.shapes)
+
+    def advance(params, hparams):
+        parts = tuple(params[:count])
+        theta = problem.join(parts)
+        loss = problem.inner(hparams[0], theta, problem.inner_batch(t))
+        gradients = torch.autograd.grad(loss, parts, create_graph=True)
+        gradients = [g + problem.weight_decay * w for g, w in zip(gradients, parts, strict=True)]
+        velocity = [
+            problem.momentum * v + g for v, g in zip(params[count:], gradients, strict=True)
+        ]
+        moved = [w - problem.step_size * v for w, v in zip(parts, velocity, strict=True)]
+        return [*moved, *velocity]
+
+    return advance
+
+
+def history_of(problem, lam):
+    start = problem.initial(lam) if problem.moving_start else problem.theta0
+    start = start if start.requires_grad else start.clone().requires_grad_()
+    parts = list(problem.split(start))
+    states = [[*parts, *(torch.zeros_like(p).requires_grad_() for p in parts)]]
+    maps = []
+    for t in range(problem.steps):
+        maps.append(step_map(problem, t))
+        states.append(maps[-1](states[-1], [lam]))
+    return states, maps
+
+
+@target("unrolled", *RUN)
+def reverse_unroll(problem):
+    lam = problem.lam.clone().requires_grad_()
+    states, _ = history_of(problem, lam)
+    return hypergrad.reverse_unroll(states[-1], [lam], parts_of(problem), set_grad=False)[0]
+
+
+@target("unrolled", "direct", "minibatches", "weight_decay", "momentum")
+def reverse(problem):
+    lam = problem.lam.clone().requires_grad_()
+    states, maps = history_of(problem, lam)
+    return hypergrad.reverse(states, [lam], maps, parts_of(problem), set_grad=False)[0]
+
+
+def gradient_map(problem):
+    """One gradient step without momentum: a map with a symmetric Jacobian."""
+
+    def advance(params, hparams):
+        theta = problem.join(tuple(params))
+        gradient = torch.autograd.grad(
+            problem.inner(hparams[0], theta, None), params, create_graph=True
+        )
+        return [
+            w - problem.step_size * (g + problem.weight_decay * w)
+            for w, g in zip(params, gradient, strict=True)
+        ]
+
+    return advance
+
+
+def implicit_by(problem, method, **settings):
+    lam = problem.lam.clone().requires_grad_()
+    found = [part.clone() for part in problem.split(solution(problem))]
+    outer = parts_of(problem)
+    return method(
+        params=found,
+        hparams=[lam],
+        fp_map=gradient_map(problem),
+        outer_loss=outer,
+        set_grad=False,
+        **settings,
+    )
+
+
+@target("implicit", *IMPLICIT)
+def fixed_point(problem):
+    return implicit_by(problem, hypergrad.fixed_point, K=8000, tol=1e-14)[0]
+
+
+@target("implicit", *IMPLICIT, terms=6)
+def neumann(problem):
+    return implicit_by(problem, hypergrad.neumann, K=problem.terms, tol=0.0)[0]
+
+
+@target("implicit", *IMPLICIT)
+def cg(problem):
+    return implicit_by(problem, hypergrad.CG, K=2 * problem.theta0.numel(), tol=1e-12)[0]
+
+
+@target("implicit", *IMPLICIT)
+def cg_normaleq(problem):
+    return implicit_by(problem, hypergrad.CG_normaleq, K=2 * problem.theta0.numel(), tol=1e-12)[0]
+
+
+@target("implicit", *IMPLICIT)
+def stoch_aid(problem):
+    return implicit_by(problem, hypergrad.stoch_AID, K=4000, verbose=False)[0][0]
