@@ -8,11 +8,12 @@ At stationarity (ε → 0) it samples exp(−L_T/(τκ²)), not exp(−L_T/τ), 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
 import torch
+from torch import Tensor
 
 from refblo.derivatives import inner_gradient
 from refblo.errors import require_integer, require_real
@@ -110,15 +111,54 @@ class Schedule:
 
 @final
 @dataclass(frozen=True, eq=False)
+class Drawn:
+    """What some transitions draw, as tensors, for code in which draws must be inputs.
+
+    Attributes:
+        inner: inner batches by transition.
+        outer: outer batches by iterate.
+        noise: standard normal numbers by transition, each of shape (n,); empty without noise.
+    """
+
+    inner: Mapping[int, Batch]
+    outer: Mapping[int, Batch]
+    noise: Mapping[int, Tensor]
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All of them in a fixed order; a full batch has none."""
+        columns = (*self.inner.values(), *self.outer.values(), *self.noise.values())
+        return tuple(tensor for tensor in columns if tensor is not None)
+
+    def with_tensors(self, tensors: Sequence[Tensor]) -> "Drawn":
+        """The same draws with other tensors, in the order of `tensors()`."""
+        left = iter(tensors)
+        inner = {k: None if batch is None else next(left) for k, batch in self.inner.items()}
+        outer = {k: None if batch is None else next(left) for k, batch in self.outer.items()}
+        return Drawn(inner, outer, {k: next(left) for k in self.noise})
+
+
+@final
+@dataclass(frozen=True, eq=False)
 class Chain:
     """A problem, a step rule and the draws: everything that fixes θ¹, θ², … for a given λ.
 
     Transition number t (from 0) leads from θ^t to θ^{t+1} and uses the batch and the noise of step t.
+    What is in `drawn` is not drawn again.
     """
 
     problem: BilevelProblem
     dynamics: Langevin
     draws: Draws
+    drawn: Drawn | None = None
+
+    def draw(self, run: range, outer: Iterable[int], like: Theta) -> Drawn:
+        """What the transitions of a run draw, and the outer batches at some iterates."""
+        noisy = self.dynamics.noise > 0
+        return Drawn(
+            inner={t: self.inner_batch(t) for t in run},
+            outer={t: self.outer_batch(t) for t in outer},
+            noise={t: self._normal(t, like) for t in run} if noisy else {},
+        )
 
     def initial(self, lam: Lam) -> Theta:
         """θ⁰, detached, shape (n,)."""
@@ -126,10 +166,14 @@ class Chain:
 
     def inner_batch(self, step: int) -> Batch:
         """The batch that transition `step` sees."""
+        if self.drawn is not None:
+            return self.drawn.inner[step]
         return self.problem.inner_batches(self.draws, Stream.INNER_BATCH, step)
 
     def outer_batch(self, step: int) -> Batch:
         """The batch that the outer loss sees at iterate θ^step."""
+        if self.drawn is not None:
+            return self.drawn.outer[step]
         return self.problem.outer_batches(self.draws, Stream.OUTER_BATCH, step)
 
     def advance(self, theta: Theta, gradient: Theta, step: int) -> Theta:
@@ -137,8 +181,13 @@ class Chain:
         moved = torch.add(theta, gradient, alpha=-self.dynamics.step_size)
         noise = self.dynamics.noise
         if noise > 0:
-            moved.add_(self.draws.normal(Stream.LANGEVIN, step, theta), alpha=noise)
+            moved.add_(self._normal(step, theta), alpha=noise)
         return moved
+
+    def _normal(self, step: int, like: Theta) -> Theta:
+        if self.drawn is not None:
+            return self.drawn.noise[step]
+        return self.draws.normal(Stream.LANGEVIN, step, like)
 
     def step(self, lam: Lam, theta: Theta, step: int) -> Theta:
         """One transition, from θ^step to θ^{step+1}."""

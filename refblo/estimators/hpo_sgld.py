@@ -110,6 +110,16 @@ class HPOSGLD:
         g = state.g.sub(slope_mixed, alpha=gamma)
         return State(theta, g.add(initial_vjp(problem.initial, lam, through_initial))), direct
 
+    def run(self, chain: Chain, lam: Lam, state: State, h: Lam, transitions: range) -> State:
+        """The state after some transitions; what is averaged, g_m + ∂_λ f(θ^m), is added to h."""
+        for m in range(transitions.start + 1, transitions.stop + 1):
+            state, direct = self.step(chain, lam, state, m)
+            if self.schedule.sampled(m):
+                h.add_(state.g)
+            if direct is not None:
+                h.add_(direct)
+        return state
+
     def _outer(self, chain: Chain, lam: Lam, theta: Theta, m: int) -> tuple[Theta, Lam | None]:
         """f_θ(θ^m), and f_λ(θ^m) where there is one and it is averaged."""
         outer, batch = chain.problem.outer, chain.outer_batch(m)
@@ -139,13 +149,7 @@ class HPOSGLD:
         lam = lam.detach()
         chain = Chain(problem, self.dynamics, draws)
         with counting() as cost:
-            state = self.init(chain, lam)
             h = torch.zeros_like(lam)
-            for m in range(1, self.schedule.steps + 1):
-                state, direct = self.step(chain, lam, state, m)
-                if self.schedule.sampled(m):
-                    h.add_(state.g)
-                if direct is not None:
-                    h.add_(direct)
+            state = self.run(chain, lam, self.init(chain, lam), h, range(self.schedule.steps))
             h.div_(self.schedule.samples)
         return conclude(h, self.estimand, state.theta, chain, lam, self.schedule.steps, cost)

@@ -12,6 +12,7 @@ Estimates the implicit hypergradient d/dλ f(λ, θ*(λ)) = f_λ − f_θ·H⁻�
 Bias: θ^T ≠ θ*, which adds O(‖θ^T − θ*‖).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import final
@@ -30,7 +31,7 @@ from refblo.errors import require_integer, require_real
 from refblo.estimators._run import conclude, is_finite
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
-from refblo.types import Estimand, Hypergradient, Lam, Status, Theta
+from refblo.types import Batch, Estimand, Hypergradient, Lam, Loss, Status, Theta
 from refblo.validation import check_arguments
 
 
@@ -119,7 +120,7 @@ class IFTNeumann:
             ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
             MissingProductError: if a second-order product cannot be formed.
         """
-        return _implicit(self, problem, lam, draws)
+        return implicit(self, problem, lam, draws)
 
 
 @final
@@ -195,7 +196,7 @@ class IFTConjugateGradient:
             ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
             MissingProductError: if a second-order product cannot be formed.
         """
-        return _implicit(self, problem, lam, draws)
+        return implicit(self, problem, lam, draws)
 
 
 @final
@@ -245,26 +246,47 @@ class IFTDense:
             ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
             MissingProductError: if a second-order product cannot be formed.
         """
-        return _implicit(self, problem, lam, draws)
+        return implicit(self, problem, lam, draws)
 
 
-def _implicit(
+InnerRun = Callable[[Chain, Lam, int], Theta]
+"""(chain, λ, T) ↦ θ^T."""
+Products = Callable[[Loss, Lam, Theta, Batch], MixedProduct]
+"""(inner, λ, θ, batch) ↦ (v ↦ H v)."""
+
+
+def implicit(
     method: IFTNeumann | IFTConjugateGradient | IFTDense,
     problem: BilevelProblem,
     lam: Lam,
     draws: Draws,
+    inner_run: InnerRun = Chain.last,
+    products: Products = hessian_product_function,
 ) -> Hypergradient:
-    """f_λ − q·C at θ^T, with q ≈ H⁻¹ f_θ from the method's solve."""
+    """f_λ − q·C at θ^T, with q ≈ H⁻¹ f_θ from the method's solve.
+
+    Args:
+        method: the solve.
+        problem: the bilevel problem.
+        lam: λ, shape (p,).
+        draws: the run's randomness.
+        inner_run: how θ^T is computed.
+        products: how Hessian products are.
+
+    Raises:
+        ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
+        MissingProductError: if a second-order product cannot be formed.
+    """
     check_arguments(problem, lam, draws)
     lam = lam.detach()
     chain = Chain(problem, method.dynamics, draws)
     with counting() as cost:
-        theta = chain.last(lam, method.steps)
+        theta = inner_run(chain, lam, method.steps)
         direct, slope = outer_gradients(problem.outer, lam, theta, chain.outer_batch(method.steps))
         if not (is_finite(theta) and is_finite(direct) and is_finite(slope)):
             return conclude(lam * torch.nan, method.estimand, theta, chain, lam, method.steps, cost)
         batch = chain.inner_batch(method.steps)
-        solve = method.solve(hessian_product_function(problem.inner, lam, theta, batch), slope)
+        solve = method.solve(products(problem.inner, lam, theta, batch), slope)
         if not is_finite(solve.q):
             status, at = Status.SERIES_DIVERGED, solve.diverged_at or 0
             return Hypergradient(None, method.estimand, theta, status, at, cost=cost)

@@ -152,7 +152,7 @@ class RMD:
             θ where the run ends, and α where it starts.
         """
         if not segments or len(run) <= segments[-1]:
-            return self._pull_through_graph(chain, lam, theta, run, alpha, h)
+            return self.pull_through_graph(chain, lam, theta, run, alpha, h)
         parts = [run[i : i + segments[0]] for i in range(0, len(run), segments[0])]
         starts = [theta]
         for part in parts[:-1]:
@@ -164,10 +164,14 @@ class RMD:
             _, alpha = self._pull(chain, lam, starts.pop(), parts.pop(), segments[1:], alpha, h)
         return end, alpha
 
-    def _pull_through_graph(
+    def pull_through_graph(
         self, chain: Chain, lam: Lam, theta: Theta, run: range, alpha: Theta, h: Lam
     ) -> tuple[Theta, Theta]:
-        """`_pull` for a whole segment at once: record its transitions and samples, then differentiate."""
+        """Pull α back through a whole segment: record its transitions and samples, then differentiate.
+
+        Returns:
+            θ where the run ends, and α where it starts; h has been added to.
+        """
         problem = chain.problem
         weight = torch.full((), 1 / self.schedule.samples, dtype=lam.dtype, device=lam.device)
         lam, start = leaf(lam), leaf(theta)

@@ -1,0 +1,97 @@
+"""Pure functions of tensors, traced to a list of operations once and compiled.
+
+What most small problems spend their time on is Python and dispatch: building a graph that is the same at
+every step. A kernel records the operations of a function, its backward passes included, on tensors without
+numbers, and runs the list from then on.
+"""
+
+from collections.abc import Callable
+from contextvars import Context
+from dataclasses import dataclass, fields
+from typing import Any, Literal, final
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import DataDependentOutputException
+from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from refblo.cost import Evaluations, count, counting
+from refblo.errors import ArgumentError, RefbloError
+
+Tensors = tuple[Tensor, ...]
+Function = Callable[..., Tensors]
+Backend = Literal["inductor", "eager"]
+
+
+class CompilerError(RefbloError, RuntimeError):
+    """A kernel could not be compiled on this machine."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """A traced function; calling it runs the recorded operations on tensors of the traced shapes.
+
+    Attributes:
+        operations: how many operations were recorded.
+    """
+
+    operations: int
+    _run: Callable[..., Any]
+    _evaluations: Evaluations
+
+    def __call__(self, *tensors: Tensor) -> Tensors:
+        """The function's values; its derivative evaluations are counted as if it had run itself."""
+        for kind in fields(Evaluations):
+            number = getattr(self._evaluations, kind.name)
+            if number:
+                count(kind.name, number)
+        return tuple(self._run(*tensors))
+
+
+def _traced(function: Function, examples: Tensors) -> tuple[GraphModule, Evaluations]:
+    with counting() as evaluations:
+        tracer = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)
+        return tracer(*examples), evaluations
+
+
+def trace(function: Function, examples: Tensors, backend: Backend) -> Kernel:
+    """Trace a function and compile it.
+
+    Args:
+        function: pure; it may use tensors that are no argument (data), whose numbers are read at each call.
+        examples: arguments with the shapes, dtypes and devices of all later calls.
+        backend: "inductor" for machine code (torch's compiler, which needs a C++ compiler on a CPU), or
+            "eager" for the recorded operations one by one.
+
+    Raises:
+        ArgumentError: if the function's operations depend on the numbers it is given.
+        CompilerError: if the compiler is missing or fails.
+    """
+    try:
+        # In a context of its own: tracing is no part of what the run that asks for it costs.
+        graph, evaluations = Context().run(_traced, function, examples)
+    except (RuntimeError, DataDependentOutputException) as error:
+        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        dependent = isinstance(error, DataDependentOutputException)
+        if not dependent and "data-dependent" not in told and "value out of" not in told:
+            raise
+        raise ArgumentError(
+            "problem must be made of operations that do not depend on the numbers in its tensors (no `if` on "
+            f"a tensor, no `.item()`), got {told}; use the estimator without Compiled"
+        ) from error
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    operations = sum(node.op == "call_function" for node in graph.graph.nodes)
+    if backend == "eager":
+        return Kernel(operations, graph, evaluations)
+    try:
+        run = torch._inductor.compile(graph, list(examples))
+    except Exception as error:  # torch raises its own kinds, some of them private
+        raise CompilerError(
+            f"backend must be one that works on this machine, got 'inductor' ({type(error).__name__}: "
+            f"{str(error).splitlines()[0] if str(error) else 'no message'}); install a C++ compiler, or use "
+            "backend='eager'"
+        ) from error
+    return Kernel(operations, run, evaluations)

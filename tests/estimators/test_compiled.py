@@ -1,0 +1,111 @@
+"""Compiled estimators give the numbers of the ones they are compiled from."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from refblo.chain import Chain, Langevin, Schedule
+from refblo.errors import ArgumentError
+from refblo.estimators import HPOSGLD, RMD, IFTConjugateGradient, IFTNeumann
+from refblo.estimators.compiled import Compiled, Method
+from refblo.noise import Draws
+from refblo.problem import BilevelProblem, FixedInitial
+from refblo.problems import build
+from refblo.problems.case import Case
+from refblo.rounding import rounding_error
+from refblo.types import Status
+
+RULE = Langevin(0.05, temperature=0.5, noise_scale=0.3)
+METHODS: tuple[Method, ...] = (
+    RMD(RULE, Schedule(2, 3)),
+    RMD(RULE, Schedule.last(5)),
+    HPOSGLD(RULE, Schedule(2, 3)),
+    IFTNeumann(RULE, 7, 0.05, 6),
+    IFTConjugateGradient(RULE, 7, 4),
+)
+
+
+def agree(method: Method, case: Case, fast: Compiled, seed: int = 1) -> None:
+    draws = Draws(seed)
+    plain = method.estimate(case.problem, case.lam, draws)
+    for _ in range(2):  # the second call runs what the first one made
+        compiled = fast.estimate(case.problem, case.lam, draws)
+        assert compiled.status is plain.status
+        assert compiled.estimand is plain.estimand
+        allowed = rounding_error(method, case.problem, case.lam, draws, plain.value, 20)
+        assert float((compiled.value - plain.value).norm()) <= allowed
+        assert float((compiled.theta - plain.theta).norm()) <= 1e-12 * float(plain.theta.norm())
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+@pytest.mark.parametrize("name", ["quadratic", "maml_quadratic", "softmax_digits_minibatch"])
+def test_the_numbers_are_the_estimators_own(method: Method, name: str) -> None:
+    agree(method, build(name), Compiled(method, fused=2, backend="eager"))
+
+
+@pytest.mark.full
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_the_compiler_gives_them_too(method: Method) -> None:
+    agree(method, build("quadratic"), Compiled(method, fused=4))
+
+
+def test_other_draws_are_inputs_and_not_constants() -> None:
+    case, method = build("softmax_digits_minibatch"), METHODS[0]
+    fast = Compiled(method, fused=4, backend="eager")
+    for seed in (1, 2):
+        agree(method, case, fast, seed)
+
+
+def test_the_counts_are_those_of_what_runs() -> None:
+    case, rule = build("quadratic"), Langevin(0.05)
+    method = HPOSGLD(rule, Schedule(1, 2))
+    plain = method.estimate(case.problem, case.lam).cost
+    fast = Compiled(method, fused=5, backend="eager")
+    assert fast.estimate(case.problem, case.lam).cost == plain
+    assert fast.estimate(case.problem, case.lam).cost == plain
+
+
+def test_a_divergence_is_reported_with_its_step() -> None:
+    case, method = build("quadratic"), RMD(Langevin(1e100), Schedule.last(12))
+    plain = method.estimate(case.problem, case.lam)
+    fast = Compiled(method, fused=5, backend="eager").estimate(case.problem, case.lam)
+    assert fast.status is plain.status is Status.CHAIN_DIVERGED
+    assert fast.diverged_at == plain.diverged_at
+
+
+def test_a_loss_that_looks_at_numbers_is_refused() -> None:
+    def inner(lam: Tensor, theta: Tensor, _: Tensor | None) -> Tensor:
+        sign = 1.0 if float(theta.detach().sum()) > 0 else -1.0
+        return sign * (theta * lam).sum()
+
+    start = torch.ones(2, dtype=torch.float64)
+    problem = BilevelProblem(inner, lambda _, theta, __: theta.sum(), FixedInitial(start))
+    fast = Compiled(RMD(Langevin(0.1), Schedule.last(3)), backend="eager")
+    with pytest.raises(ArgumentError, match="do not depend on the numbers"):
+        fast.estimate(problem, start)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Compiled(METHODS[0], fused=0), "fused must be at least 1"),
+        (lambda: Compiled(RMD(RULE, Schedule.last(3), checkpointed=True)), "neither truncated"),
+    ],
+)
+def test_bad_arguments(make: Callable[[], Compiled], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        make()
+
+
+def test_draws_go_through_unchanged() -> None:
+    case = build("softmax_digits_minibatch")
+    chain = Chain(case.problem, RULE, Draws(3))
+    drawn = chain.draw(range(2, 4), [3], chain.initial(case.lam))
+    again = drawn.with_tensors(drawn.tensors())
+    assert all(torch.equal(a, b) for a, b in zip(drawn.tensors(), again.tensors(), strict=True))
+    given = Chain(case.problem, RULE, Draws(4), again)
+    theta = chain.initial(case.lam)
+    assert torch.equal(given.step(case.lam, theta, 2), chain.step(case.lam, theta, 2))
