@@ -5,6 +5,7 @@ from refblo.estimators._warm import Carried, WarmEstimator
 from refblo.estimators.adaptive import AdaptiveImplicit, BoundedImplicit
 from refblo.estimators.amigo import AmIGO
 from refblo.estimators.closed_form_head import ClosedFormHead, Direction
+from refblo.estimators.compiled import Compiled
 from refblo.estimators.covariance import CovarianceIdentity
 from refblo.estimators.discounted import DiscountedHPOSGLD
 from refblo.estimators.error_bound import Constants
@@ -47,6 +48,7 @@ __all__ = [
     "BoundedImplicit",
     "Carried",
     "ClosedFormHead",
+    "Compiled",
     "Constants",
     "CovarianceIdentity",
     "Direction",
