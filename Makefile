@@ -21,7 +21,7 @@ SOURCES = $(shell find $(wildcard refblo proofs_check tests asv_bench docs) -nam
 	-not -path '*/env/*' -not -path '*/_build/*' | sort)
 ASV := $(CURDIR)/$(BIN)/asv --config asv_bench/asv.conf.json
 
-.PHONY: help env test test-full lint format types audit audit-quick ledger docs asv asv-full asv-history asv-publish gate clean
+.PHONY: help env test test-full lint format types audit audit-quick ledger docs peers detection asv asv-full asv-history asv-publish gate clean
 
 help:  ## list the jobs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -94,6 +94,27 @@ asv-publish: $(STAMP)  ## build the benchmark dashboards; they need no network a
 
 gate: $(STAMP)  ## compare the deterministic costs with the committed baseline
 	OMP_NUM_THREADS=1 $(BIN)/python -m asv_bench.gate $(ARGS)
+
+# Other people's libraries, in an environment of their own: their requirements would disturb ours. A library
+# that is only in its repository is run where an environment variable points to a checkout: HYPERTORCH.
+PEERS := .venv-peers
+PEERS_STAMP := $(PEERS)/.installed
+
+$(PEERS_STAMP): pyproject.toml constraints.txt tests/peers/requirements.txt tests/peers/requirements-no-deps.txt
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e . -r tests/peers/requirements.txt
+	$(PEERS)/bin/python -m pip install --disable-pip-version-check --no-deps --ignore-requires-python -r tests/peers/requirements-no-deps.txt
+	@touch $@
+
+peers: export OMP_NUM_THREADS := 1
+
+peers: $(PEERS_STAMP)  ## the conformance suite on other libraries; writes docs/peers.md
+	$(PEERS)/bin/python -m tests.peers.run --jobs $(JOBS) $(ARGS)
+
+detection: export OMP_NUM_THREADS := 1
+
+detection: $(STAMP)  ## count planted bugs found and right code accused; writes docs/how-well-it-detects.md
+	$(BIN)/python -m tests.conformance.detection --jobs $(JOBS) $(ARGS)
 
 clean:  ## remove what the jobs made, except the environment
 	rm -rf docs/_build docs/_generated build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis audit-report.*

@@ -10,7 +10,7 @@ HEAD = """# Other libraries
 <!-- Written by `make peers`. Do not edit: change tests/peers and run it again. -->
 
 `make peers` installs public libraries for bilevel optimisation, in pinned versions and in an environment
-of their own, and runs the [conformance suite](howto/index.md) on each of their methods through a small
+of their own, and runs the [conformance suite](check.md) on each of their methods through a small
 adapter. Each method is judged for the estimand that it is meant for, on small problems whose truth is
 known. The suite knows nothing of the libraries: it is told what a method can do, and calls it.
 

@@ -391,9 +391,9 @@ BOAT = (
         Cause(
             Whose.THEIRS,
             ("boat_torch.gm_ol.ngd:NGD",),
-            "the first K steps call `loss_f.backward()`, which adds ∂_λ of the inner loss to the "
-            "hypergradient's buffer at every one of them; then the parameters are set back to θ⁰ with "
-            "the model that was to start from θ^K, so that the run is T − K steps from θ⁰",
+            "the first K steps evaluate the loss on the patched copy, which the optimiser does not move: "
+            "all K take the gradient at θ⁰, so that the run begins at θ⁰ − Kγ ∂_θ L_T(θ⁰); and each "
+            "`loss_f.backward()` adds ∂_λ L_T to the buffer that the hypergradient is then added to",
             ("inner loss's gradient left in the buffer",),
             ("quadratic", "quadratic-direct", "split-parameters"),
         ),
