@@ -20,7 +20,12 @@ def test_what_is_measured_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(module, "commits", lambda _: ["a" * 40, "b" * 40])
     monkeypatch.setattr(module, "_git", lambda *words: words[-1][:3])
     asked: list[str] = []
-    monkeypatch.setattr(module, "measure", lambda commit: asked.append(commit) or 1)
+
+    def failing(commit: str) -> int:
+        asked.append(commit)
+        return 1
+
+    monkeypatch.setattr(module, "measure", failing)
     result = CliRunner().invoke(module.history, [])
     assert asked == ["b" * 40]
     assert "aaa: measured already" in result.output

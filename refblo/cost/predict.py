@@ -118,4 +118,4 @@ def in_words(count: float, unit: str = "B", step: int = 1024) -> str:
     infix = "i" if step == 1024 and index > 0 else ""
     digits = 0 if index == 0 or abs(count) >= 100 else 1 if abs(count) >= 10 else 2
     prefix = "Ki" if infix and index == 1 else prefixes[index] + infix
-    return f"{count:.{digits}f} {prefix}{unit}"
+    return f"{count:.{digits}f} {prefix}{unit}".strip()
