@@ -7,6 +7,7 @@ from importlib import resources
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -24,7 +25,9 @@ SCHEMA_VERSION = 1
 
 def table(result: Result) -> Table:
     """The rows that were not skipped."""
-    found = Table(title=f"refblo check {result.target} ({result.framework}, {result.profile})")
+    title = f"refblo check {result.target} ({result.framework}, {result.profile})"
+    # Narrow enough for the longest name on a terminal of 80 columns.
+    found = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
     found.add_column("entry / estimand", no_wrap=True)
     for heading in ("verdict", "digits", "error", "sees", "seconds"):
         found.add_column(heading)
