@@ -5,16 +5,19 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from jaxtyping import Float64
+from torch import Tensor
 
 from refblo.chain import Chain, Langevin, Schedule
-from refblo.contracts.contract import Context, Contract, Finding
+from refblo.contracts.contract import Context, Contract, Curve, Finding
 from refblo.contracts.random_forward import MOST_ENTRIES, SCHEDULE, Sampler, as_rows, moments
-from refblo.contracts.selection import array
+from refblo.contracts.relations import Order, Sweep
+from refblo.contracts.selection import array, is_small, resolves_orders
 from refblo.estimators import RMD
 from refblo.estimators.evolution import Variant
-from refblo.noise import Draws
+from refblo.noise import Draws, Stream
 from refblo.problems.case import Case
 from refblo.problems.quadratic_forms import QuadraticForms
+from refblo.rounding import ROUNDINGS_A_STEP, unit_roundoff
 
 Array = np.ndarray
 
@@ -88,4 +91,80 @@ def smoothed(name: str, factory: Strategies, variant: Variant) -> Contract:
         + variant.value,
         applies=applies,
         check=check,
+    )
+
+
+DRAWS_OF_Z = 4
+"""Of the sweep over σ: the same few z at every σ, so that nothing is left to chance."""
+
+
+def _third_derivative(case: Case, draws: Draws, z: Tensor) -> float:
+    """d³F(λ + sz)/ds³ at s = 0, by forward mode through forward mode through forward mode."""
+    problem, gamma = case.problem, case.dynamics.step_size
+
+    def along(s: Tensor) -> Tensor:
+        lam = case.lam + s * z
+        theta = problem.initial(lam)
+        for step in range(SCHEDULE.steps):
+            slope = torch.func.grad(problem.inner, argnums=1)(lam, theta, None)
+            noise = case.dynamics.noise * draws.normal(Stream.LANGEVIN, step, theta)
+            theta = theta - gamma * slope + noise
+        return problem.outer(lam, theta, None)
+
+    def derivative(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        def differentiated(s: Tensor) -> Tensor:
+            slope: Tensor = torch.func.jvp(function, (s,), (torch.ones_like(s),))[1]
+            return slope
+
+        return differentiated
+
+    return float(derivative(derivative(derivative(along)))(torch.zeros_like(case.lam[0])))
+
+
+def order_in_sigma(name: str, factory: Strategies) -> Contract:
+    """Pairs, z held: off (1/N) Σ z⟨F', z⟩ by (σ²/6N) Σ z D³F[z, z, z] + O(σ⁴), for any smooth program."""
+
+    def check(case: Case, context: Context) -> Finding:
+        at = SIGMA / 8 * 0.5 ** np.arange(6 if context.full else 5)
+        zs = context.draws.normal(
+            Stream.DIRECTIONS, 0, case.lam.new_empty(DRAWS_OF_Z, case.lam.numel())
+        )
+        exact = RMD(case.dynamics, SCHEDULE)
+        gradient = exact.estimate(case.problem, case.lam, context.draws).value
+        without = array((zs * (zs @ gradient)[:, None]).mean(dim=0))
+        third = case.lam.new_tensor([_third_derivative(case, context.draws, z) for z in zs])
+        leading = array((zs * third[:, None]).mean(dim=0)) / 6
+        theta = Chain(case.problem, case.dynamics, context.draws).last(case.lam, SCHEDULE.steps)
+        value = abs(float(case.problem.outer(case.lam, theta, None)))
+        u, size = unit_roundoff(case.lam.dtype), float(torch.linalg.vector_norm(zs))
+        rows, noise = [], []
+        for sigma in at:
+            method = factory(case.dynamics, SCHEDULE, float(sigma), DRAWS_OF_Z, Variant.ANTITHETIC)
+            found = method.samples(case.problem, case.lam, context.draws).mean(dim=0)
+            rows.append(array(found) - without)
+            # Two values are subtracted and divided by 2σ; each is the end of a run of a few steps.
+            lost = ROUNDINGS_A_STEP * (SCHEDULE.steps + len(theta)) * u * size
+            noise.append(lost * (value / float(sigma) + float(np.linalg.norm(without))))
+        sweep = Sweep("σ", at, np.stack(rows), np.array(noise))
+        judgement = Order(2.0, leading, 2.0).judge(sweep)
+        errors = np.linalg.norm(sweep.values, axis=1) / np.linalg.norm(without)
+        predicted = np.linalg.norm(leading) * at**2 / np.linalg.norm(without)
+        return Finding(judgement, curves=(Curve.of("σ", case.name, at, errors, predicted),))
+
+    def applies(case: Case) -> bool:
+        # Values must be sampled off the kinks, and a quadratic program has no third derivative.
+        rough = "non-smooth" in case.tags or not is_small(case) or not resolves_orders(case)
+        forms = case.closed_forms
+        quadratic = isinstance(forms, QuadraticForms) and forms.numbers.diagonal is None
+        return not rough and not quadratic
+
+    return Contract(
+        name=f"{name}: order in σ",
+        estimator=name,
+        relation="Order",
+        claim="for given z it is off (1/N) Σ z⟨F', z⟩ by (σ²/6N) Σ z D³F[z, z, z] + O(σ⁴)",
+        applies=applies,
+        check=check,
+        # Third derivatives through a whole run: seconds, where the quick audit has milliseconds.
+        quick=False,
     )

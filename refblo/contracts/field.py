@@ -5,7 +5,7 @@ from refblo.contracts.bounded import holds, meets
 from refblo.contracts.closed_form_head import exact_in_one_step, refuses_the_rest
 from refblo.contracts.contract import Contract
 from refblo.contracts.covariance import gibbs
-from refblo.contracts.evolution import smoothed
+from refblo.contracts.evolution import order_in_sigma, smoothed
 from refblo.contracts.meta import (
     exact_on_moving_starts,
     first_order_error,
@@ -64,6 +64,7 @@ def field_contracts() -> tuple[Contract, ...]:
         uoro("UORO", UORO, balanced=True),
         uoro("UORO, unbalanced", UORO, balanced=False),
         *(smoothed(name, EvolutionStrategies, variant) for name, variant in STRATEGIES.items()),
+        order_in_sigma("ES, antithetic", EvolutionStrategies),
         gibbs("covariance identity", CovarianceIdentity),
         holds("IFT-CG, bounded", BoundedImplicit),
         meets("implicit, adaptive", AdaptiveImplicit),

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from refblo.chain import Langevin, Schedule
-from refblo.contracts.evolution import Strategies, smoothed, variance
+from refblo.chain import Chain, Langevin, Schedule
+from refblo.contracts.evolution import Strategies, order_in_sigma, smoothed, variance
 from refblo.errors import ArgumentError
 from refblo.estimators import RMD
 from refblo.estimators.evolution import EvolutionStrategies, Variant
 from refblo.noise import Draws
+from refblo.outer import OuterLoop
 from refblo.problem import BilevelProblem
 from refblo.problems import build
 from refblo.types import Lam
@@ -93,3 +94,35 @@ def test_bad_arguments_say_what_to_do() -> None:
         EvolutionStrategies(Langevin(0.1), Schedule.last(1), 0.0, 1)
     with pytest.raises(ArgumentError, match="draws_of_z must be at least 1"):
         EvolutionStrategies(Langevin(0.1), Schedule.last(1), 0.1, 0)
+
+
+@pytest.mark.parametrize(
+    "name", ["synth_1d", pytest.param("taylor_loss_iris", marks=pytest.mark.full)]
+)
+def test_the_order_in_sigma_holds_and_rejects_planted_bugs(name: str) -> None:
+    case = build(name)
+    contract = order_in_sigma("ES", EvolutionStrategies)
+    assert contract.applies(case)
+    assert contract.check(case, Context()).judgement.holds
+    for factory in (
+        lambda r, s, sigma, n, v: EvolutionStrategies(r, s, 2 * sigma, n, v),
+        lambda r, s, sigma, n, _: EvolutionStrategies(r, s, sigma, n, Variant.BASELINE),
+        lambda r, s, sigma, n, v: EvolutionStrategies(r, Schedule.last(s.steps + 1), sigma, n, v),
+    ):
+        bent = order_in_sigma("bent", factory)
+        assert not bent.check(case, Context()).judgement.holds
+
+
+def test_a_loss_is_searched_for_by_values_alone() -> None:
+    """The eight coefficients of a learnt loss, by evolution strategies through a short training run."""
+    case = build("taylor_loss_iris")
+    quiet, schedule = Langevin(case.dynamics.step_size), Schedule.last(5)
+    method = EvolutionStrategies(quiet, schedule, sigma=0.05, draws_of_z=16)
+    loop = OuterLoop(case.problem, method, lambda lams: torch.optim.SGD(lams, lr=0.1), steps=10)
+    ended = loop.run(case.lam)
+
+    def after_training(lam: Tensor) -> float:
+        theta = Chain(case.problem, quiet, Draws(0)).last(lam, schedule.steps)
+        return float(case.problem.outer(lam, theta, None))
+
+    assert after_training(ended.lam) < after_training(case.lam)
