@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import sys
+import time
 from pathlib import Path
 
 os.environ.setdefault(
@@ -27,7 +28,7 @@ from asv_bench.benchmarks.peers_jax import available_jax
 from asv_bench.benchmarks.problems import Setting, separable
 from asv_bench.benchmarks.timing import interleaved, ratio
 from refblo.chain import Langevin, Schedule
-from refblo.estimators import RMD, Estimator, IFTConjugateGradient, IFTNeumann
+from refblo.estimators import RMD, Compiled, Estimator, IFTConjugateGradient, IFTNeumann
 
 OUTPUT = Path(__file__).parent / "results" / "speed.json"
 STEPS, STEP_SIZE, ITERATIONS, TERMS = 100, 0.5, 10, 20
@@ -56,42 +57,58 @@ def contenders(method: str, setting: Setting) -> dict[str, Hypergradient]:
     return available_implicit(solve, setting, STEPS, STEP_SIZE, terms)
 
 
-def compare(method: str, n: int, rounds: int) -> dict[str, object]:
-    """One method at one size; who gives another answer than refblo is named, and not timed."""
+def compare(method: str, n: int, rounds: int, compiled: bool = True) -> dict[str, object]:
+    """One method at one size; who gives another answer than refblo is named, and not timed.
+
+    Returns:
+        Medians by contender; refblo's faster way, how many times as fast as the fastest library it is, and
+        how many times as long as jitted JAX it takes; what compiling took.
+    """
     setting = separable(n)
     estimator = estimators()[method]
 
-    def ours() -> torch.Tensor:
+    def plain() -> torch.Tensor:
         return estimator.estimate(setting.problem, setting.lam).value
 
-    theirs = contenders(method, setting)
+    reference = plain()
+    mine: dict[str, Hypergradient] = {"refblo": plain}
+    found: dict[str, object] = {"method": method, "n": n}
+    if compiled and isinstance(estimator, RMD | IFTConjugateGradient | IFTNeumann):
+        fast = Compiled(estimator)
+        started = time.perf_counter()
+        fast.estimate(setting.problem, setting.lam)
+        found["compile_seconds"] = time.perf_counter() - started
+        mine["refblo, compiled"] = lambda: fast.estimate(setting.problem, setting.lam).value
+    others = contenders(method, setting)
     jitted = available_jax(method, n, STEPS, STEP_SIZE, ITERATIONS, TERMS)
-    reference = ours()
-    wrong: dict[str, float] = {}
-    for name, run in {**theirs, **jitted}.items():
-        gap = float((run() - reference).norm() / reference.norm())
-        if not gap <= SAME:
-            wrong[name] = gap
-    theirs = {name: run for name, run in theirs.items() if name not in wrong}
-    jitted = {name: run for name, run in jitted.items() if name not in wrong}
-    seconds = interleaved({"refblo": ours, **theirs, **jitted}, rounds)
+    everybody = {**mine, **others, **jitted}
+    gaps = {
+        name: float((run() - reference).norm() / reference.norm())
+        for name, run in everybody.items()
+    }
+    found["wrong"] = {name: gap for name, gap in gaps.items() if not gap <= SAME}
+    seconds = interleaved({k: run for k, run in everybody.items() if gaps[k] <= SAME}, rounds)
     medians = {name: sorted(values)[len(values) // 2] for name, values in seconds.items()}
-    found: dict[str, object] = {"method": method, "n": n, "seconds": medians, "wrong": wrong}
-    if theirs:
-        fastest = min(theirs, key=medians.__getitem__)
-        shares = ratio(seconds[fastest], seconds["refblo"])
+    ours = min((name for name in mine if name in medians), key=medians.__getitem__)
+    found |= {"seconds": medians, "ours": ours}
+    libraries = [name for name in others if name in medians]
+    if libraries:
+        fastest = min(libraries, key=medians.__getitem__)
+        shares = ratio(seconds[fastest], seconds[ours])
         found |= {"fastest": fastest, "times_faster": shares.median}
         found["quartiles"] = (shares.lower_quartile, shares.upper_quartile)
-    if jitted:
-        found["over_jax"] = ratio(seconds["refblo"], seconds["JAX, jitted"]).median
+    for name in jitted:
+        if name in seconds:
+            found["over_jax"] = ratio(seconds[ours], seconds[name]).median
     return found
 
 
 @click.command()
 @click.option("--rounds", type=click.IntRange(min=3), default=15, show_default=True)
 @click.option("--largest", type=click.IntRange(min=100), default=SIZES[-1], show_default=True)
+@click.option("--compiled/--eager", default=True, help="Run the compiled estimators as well.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), default=OUTPUT)
-def speed(rounds: int, largest: int, output: Path) -> None:
+def speed(rounds: int, largest: int, compiled: bool, output: Path) -> None:
     """Compare the speeds, print them, write them; 1 if a library is faster."""
     torch.set_num_threads(1)
     console = Console(width=None if sys.stdout.isatty() else 140)
@@ -99,14 +116,16 @@ def speed(rounds: int, largest: int, output: Path) -> None:
     if missing:
         console.print(f"not installed, and left out: {', '.join(missing)}")
     shown = Table(
-        "method", "n = p", "refblo", "fastest library", "its time", "times faster", "over JAX"
+        *("method", "n = p", "refblo", "compiled", "fastest library", "its time"),
+        *("times faster", "over JAX"),
     )
     results = []
     slower = False
     for n in (size for size in SIZES if size <= largest):
         for method in estimators():
             with console.status(f"{method}, n = {n}"):
-                found = compare(method, n, rounds if n < SIZES[-1] else max(3, rounds // 3))
+                fewer = rounds if n < SIZES[-1] else max(3, rounds // 3)
+                found = compare(method, n, fewer, compiled)
             results.append(found)
             output.parent.mkdir(parents=True, exist_ok=True)
             document = {"machine": platform.machine(), "torch": torch.__version__}
@@ -121,6 +140,9 @@ def speed(rounds: int, largest: int, output: Path) -> None:
                 method,
                 f"{n:,}",
                 f"{seconds['refblo'] * 1e3:.2f} ms",
+                f"{seconds['refblo, compiled'] * 1e3:.2f} ms"
+                if "refblo, compiled" in seconds
+                else "—",
                 fastest,
                 f"{seconds[fastest] * 1e3:.2f} ms" if fastest in seconds else "—",
                 f"{faster:.2f}" if isinstance(faster, float) else "—",
