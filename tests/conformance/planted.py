@@ -273,6 +273,16 @@ class Solved:
         return result
 
 
+def right(entry: Entry, estimand: Estimand) -> Array:
+    """The right answer from the same matrices, apart from the checker's oracles."""
+    program = entry.program(estimand)
+    if estimand is Estimand.IMPLICIT:
+        return Solved(program).answer()
+    run = Matrices(program)
+    answer: Array = run.direct() + run.indirect()
+    return answer
+
+
 def implicit(entry: Entry) -> Iterator[Planted]:
     """Mistakes in implicit differentiation."""
     program = entry.program(Estimand.IMPLICIT)

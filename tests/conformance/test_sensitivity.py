@@ -19,7 +19,7 @@ from refblo.conformance.reference import reference
 from refblo.conformance.report import Margin, margin
 from refblo.noise import Draws
 from refblo.types import Estimand
-from tests.conformance.planted import Planted, implicit, scaled, unrolled
+from tests.conformance.planted import Planted, implicit, right, scaled, unrolled
 
 SIZES = (1e-2, 1e-4, 1e-6)
 SCALED = ("quadratic-direct", "curved-hessian", "split-parameters", "momentum", "langevin")
@@ -36,6 +36,7 @@ class Judged:
     entry: str
     planted: Planted
     margin: Margin
+    error: float  # relative, from the right answer of `planted`
     diagnosis: Diagnosis | None
 
     @property
@@ -72,12 +73,14 @@ def judge_all(entry: Entry, estimand: Estimand) -> Iterator[Judged]:
     )
     subject = Subject(program, estimand, truth, None, entry.shapes)
     wrong = implicit(entry) if estimand is Estimand.IMPLICIT else unrolled(entry, estimand)
+    answer = right(entry, estimand)
     for planted in wrong:
+        error = float(np.linalg.norm(planted.vector - answer)) / truth.scale
         found = margin(planted.vector, truth, 1e-9, 0.0)
         diagnosis = None
         if not found.right:
             diagnosis = diagnose(Setting(subject, planted.vector, accuracy=found.noise))
-        yield Judged(entry.name, planted, found, diagnosis)
+        yield Judged(entry.name, planted, found, error, diagnosis)
 
 
 def examine(chosen: list[Entry], sizes: tuple[float, ...]) -> list[Judged]:
@@ -89,18 +92,18 @@ def examine(chosen: list[Entry], sizes: tuple[float, ...]) -> list[Judged]:
         for judged in judge_all(variant, estimand)
     ]
     rejected = [judged for judged in found if not judged.margin.right]
-    below = [judged for judged in found if judged.margin.right]
-    # What was not rejected moves the hypergradient by no more than is allowed.
-    assert all(judged.margin.distance <= judged.margin.allowed for judged in below)
+    passed = [judged for judged in found if judged.margin.right]
+    # What is above the floor by its distance from another right answer is rejected.
+    assert all(judged.error <= 2 * judged.margin.floor for judged in passed)
     missed = [str(judged) for judged in rejected if not judged.named]
     assert len(missed) <= (1 - NAMED) * len(rejected), "\n".join(missed)
     return rejected
 
 
 def test_planted_bugs_are_rejected_and_named() -> None:
-    chosen = [entry for entry in entries() if entry.name in ("curved-hessian", "momentum")]
+    chosen = [entry for entry in entries() if entry.name == "curved-hessian"]
     rejected = examine(chosen, ())
-    assert len(rejected) >= 80
+    assert len(rejected) >= 40
 
 
 @pytest.mark.full

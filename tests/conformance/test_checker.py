@@ -1,0 +1,53 @@
+"""The checker itself is checked: one that always passes, or always fails, does not get through."""
+
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from refblo.conformance import hypergradient_report
+from refblo.conformance.catalogue import Entry, entries
+from refblo.conformance.reference import Reference
+from refblo.conformance.report import Margin
+from tests.conformance import test_mutated_estimators, test_sensitivity, test_specificity
+
+CHECK = sys.modules[
+    hypergradient_report.__module__
+]  # the package has a function of the module's name
+Judge = Callable[[np.ndarray, Reference, float, float], Margin]
+
+
+def always(verdict: bool) -> Judge:
+    """A checker with one answer."""
+
+    def judged(
+        observed: np.ndarray, reference: Reference, floor: float, tolerance: float
+    ) -> Margin:
+        return Margin(0.0 if verdict else np.inf, 0.0, 1e-12, 1.0)
+
+    return judged
+
+
+@pytest.fixture
+def plain() -> list[Entry]:
+    return [entry for entry in entries() if entry.name == "quadratic-direct"]
+
+
+def test_a_checker_that_always_passes_is_caught(
+    monkeypatch: pytest.MonkeyPatch, plain: list[Entry]
+) -> None:
+    monkeypatch.setattr(test_sensitivity, "margin", always(True))
+    with pytest.raises(AssertionError):
+        test_sensitivity.examine(plain, ())
+    monkeypatch.setattr(test_mutated_estimators, "margin", always(True))
+    monkeypatch.setattr(CHECK, "margin", always(True))
+    pairs = [
+        pair for pair in test_mutated_estimators.subjects() if pair[0].name == "RMD mean, separable"
+    ]
+    assert test_mutated_estimators.judge(pairs).missed
+
+
+def test_a_checker_that_always_fails_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CHECK, "margin", always(False))
+    assert len(test_specificity.accused(range(2))) == 2
