@@ -155,6 +155,8 @@ def framework(name: str, dtype: str) -> Framework:
                 'framework must be installed, got "jax" without it; pip install "refblo[jax]"'
             ) from error
         jax.config.update("jax_enable_x64", True)
+        # Small problems, each compiled for a handful of calls: compiling is where the time goes.
+        jax.config.update("jax_disable_most_optimizations", True)
         xp = import_module("jax.numpy")
         return Framework(name, xp, lambda x: xp.asarray(_as(x, dtype)))
     raise ArgumentError(
