@@ -6,6 +6,8 @@ from refblo.contracts.closed_form_head import exact_in_one_step, refuses_the_res
 from refblo.contracts.contract import Contract
 from refblo.contracts.covariance import gibbs
 from refblo.contracts.evolution import order_in_sigma, smoothed
+from refblo.contracts.joint_objective import envelope, geometric_in_steps
+from refblo.contracts.laplace_evidence import gaussian_evidence
 from refblo.contracts.meta import (
     exact_on_moving_starts,
     first_order_error,
@@ -30,6 +32,8 @@ from refblo.estimators.evolution import EvolutionStrategies, Variant
 from refblo.estimators.fo_maml import FOMAML
 from refblo.estimators.fsla import FSLA
 from refblo.estimators.imaml import IMAML
+from refblo.estimators.joint_objective import JointObjective
+from refblo.estimators.laplace_evidence import LaplaceEvidence
 from refblo.estimators.maml import MAML
 from refblo.estimators.mrbo import MRBO
 from refblo.estimators.random_tangents import Law, RandomTangents
@@ -92,6 +96,9 @@ def field_contracts() -> tuple[Contract, ...]:
         exact_in_one_step("closed-form head", ClosedFormHead),
         exact_in_one_step("closed-form head, forward", lambda: ClosedFormHead(Direction.FORWARD)),
         refuses_the_rest("closed-form head", ClosedFormHead),
+        envelope("joint objective", JointObjective),
+        geometric_in_steps("joint objective", JointObjective),
+        gaussian_evidence("Laplace evidence", LaplaceEvidence),
     )
 
 

@@ -16,6 +16,8 @@ from refblo.estimators.fsla import FSLA
 from refblo.estimators.hpo_sgld import HPOSGLD
 from refblo.estimators.ift import IFTConjugateGradient, IFTDense, IFTNeumann, NeumannScaling
 from refblo.estimators.imaml import IMAML, proximal
+from refblo.estimators.joint_objective import JointObjective, joint
+from refblo.estimators.laplace_evidence import LaplaceEvidence, laplace
 from refblo.estimators.maml import MAML
 from refblo.estimators.mrbo import MRBO
 from refblo.estimators.random_tangents import Law, RandomTangents
@@ -59,6 +61,8 @@ __all__ = [
     "IFTConjugateGradient",
     "IFTDense",
     "IFTNeumann",
+    "JointObjective",
+    "LaplaceEvidence",
     "Law",
     "NeumannScaling",
     "RMDFirstOrder",
@@ -68,5 +72,7 @@ __all__ = [
     "StocBiO",
     "Variant",
     "WarmEstimator",
+    "joint",
+    "laplace",
     "proximal",
 ]

@@ -40,6 +40,7 @@ _MODULES = {
     "hyper_ridge": "hyper_representation",
     "hyper_logistic": "hyper_representation",
     "prototypes_iris": "prototypes",
+    "invariance": "invariance",
 }
 """Name → file; the builder has the problem's name. Nothing is imported before it is asked for."""
 
