@@ -154,6 +154,67 @@ def test_a_target_that_cannot_be_used_is_a_finding(name: str, kind: Kind, text: 
     check_document(result)
 
 
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("code", "kind", "text"),
+    [
+        ("import time; time.sleep(3600)", Kind.HANGS, "while it is imported: no answer within 6 s"),
+        ("import os; os._exit(5)", Kind.DIES, "while it is imported: exit status 5"),
+        ("raise SystemExit(4)", Kind.EXITS, "while it is imported: status 4"),
+        ("x = bytearray(2**40)", Kind.MEMORY, "while it is imported: MemoryError"),
+        ("import nothing_of_that_name", Kind.IMPORT, "nothing_of_that_name"),
+        ("def f(problem: return", Kind.IMPORT, "SyntaxError"),
+    ],
+)
+def test_what_happens_while_a_target_is_imported_is_a_finding(
+    tmp_path: Path, code: str, kind: Kind, text: str
+) -> None:
+    (tmp_path / "mine.py").write_text(code + "\n", encoding="utf-8")
+    limits = Limits(start_seconds=6 if kind is Kind.HANGS else 60)
+    result = run(Settings(f"{tmp_path}/mine.py:f", limits=limits))
+    (finding,) = result.findings
+    assert (finding.kind, text in finding.text) == (kind, True), finding
+    assert not result.passed
+    check_document(result)
+
+
+@pytest.mark.full
+def test_odd_answers_are_findings_and_printing_at_import_is_noted(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        """
+import torch
+
+print("at your service")
+
+
+def f(problem):
+    match problem.name:
+        case "quadratic":
+            return problem.lam.to_sparse()
+        case "network":
+            return problem.lam.bfloat16()
+        case "example-weights":
+            return problem.lam.long()
+        case "network-mean":
+            problem.theta0.zero_()
+            return problem.lam[None]
+""",
+        encoding="utf-8",
+    )
+    names = ("quadratic", "network", "example-weights", "network-mean")
+    result = run(Settings(f"{tmp_path}/mine.py:f", estimand="unrolled", entries=names))
+    kinds = {r.name.split("/")[0]: [f.kind for f in r.findings] for r in result.rows}
+    assert kinds == {
+        "quadratic": [Kind.TYPE],
+        "network": [Kind.TYPE],
+        "example-weights": [Kind.TYPE],
+        "network-mean": [Kind.MUTATES, Kind.SHAPE],
+    }
+    (noted,) = result.findings
+    assert noted.kind is Kind.PRINTS
+    assert "at your service" in noted.text
+
+
 def test_silence_three_times_in_a_row_is_enough() -> None:
     names = ("quadratic", "network", "example-weights", "network-moving-start", "network-mean")
     settings = Settings(target("bad.py:always_hangs"), estimand="unrolled", entries=names)

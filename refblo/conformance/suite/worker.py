@@ -138,7 +138,11 @@ def _described(result: object, library: Framework) -> Message:
     expected = {"torch": "torch.", "jax": "jax", "numpy": "numpy."}[library.name]
     if not kind.startswith(expected) or not hasattr(result, "shape"):
         return {"status": "type", "message": kind}
-    array = as_numpy(result)
+    try:
+        array = as_numpy(result)
+    except (TypeError, RuntimeError, ValueError) as error:
+        # A sparse tensor, one without data, one of a dtype that NumPy has not.
+        return {"status": "type", "message": f"{kind} that is no dense array: {error}"[:_TEXT]}
     if not np.issubdtype(array.dtype, np.floating):
         return {"status": "type", "message": f"{kind} of dtype {array.dtype}"}
     return {
