@@ -48,7 +48,7 @@ COMMANDS = {
     "vectors": Entry(
         "refblo.vectors.command",
         "vectors",
-        "Write test vectors for other languages, or judge results for them.",
+        "Write test vectors, or judge results for them.",
     ),
     "compare": Entry(
         "refblo.compare_command", "compare", "Run all methods on a problem at equal cost."
