@@ -71,18 +71,25 @@ docs: $(STAMP)  ## build the site into docs/_build/html; a warning is an error
 
 # The environment above is the one that is measured, at the commit that is checked out: building another
 # for every commit would cost a torch installation each.
-# Results are kept as they come: an interrupted run goes on from what is there.
+# asv writes when it ends, so it is run for one benchmark at a time: an interrupted run keeps the others.
 HERE := --environment existing:$(CURDIR)/$(BIN)/python
-QUICK := --quick --bench 'Counts.track_(flops|peak_bytes)' --bench CountsAtScale --bench OnAGPU
+QUICK := 'Counts.track_flops' 'Counts.track_peak_bytes' CountsAtScale OnAGPU
+FULL := $(QUICK) 'Counts.track_(bytes_moved|evaluations|error)' OnTheCPU.time OnTheCPU.peakmem 'core\.'
 asv asv-full asv-history: export OMP_NUM_THREADS := 1
 
-asv: $(STAMP)  ## run the quick benchmarks at this commit
+define run_asv
 	$(ASV) machine --yes
-	$(ASV) run $(HERE) --set-commit-hash "$$(git rev-parse HEAD)" $(QUICK) $(ARGS)
+	for bench in $(1); do \
+		$(ASV) run $(HERE) --set-commit-hash "$$(git rev-parse HEAD)" --bench "$$bench" $(2) $(ARGS); \
+		$(BIN)/python -m asv_bench.tidy; \
+	done
+endef
+
+asv: $(STAMP)  ## run the quick benchmarks at this commit
+	$(call run_asv,$(QUICK),--quick)
 
 asv-full: $(STAMP)  ## run all benchmarks at this commit
-	$(ASV) machine --yes
-	$(ASV) run $(HERE) --set-commit-hash "$$(git rev-parse HEAD)" $(ARGS)
+	$(call run_asv,$(FULL),)
 
 N ?= 5
 asv-history: $(STAMP)  ## run today's deterministic benchmarks on the last N commits (N=5)

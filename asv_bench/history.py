@@ -13,6 +13,8 @@ from pathlib import Path
 
 import click
 
+from asv_bench.tidy import tidy
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "asv_bench" / "results" / "asv"
 BENCHMARKS = r"Counts.track_(flops|peak_bytes)|CountsAtScale"
@@ -54,7 +56,9 @@ def measure(commit: str) -> int:
         _git("worktree", "add", "--detach", str(tree), commit)
         try:
             environment = {**os.environ, "ASV_PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
-            return subprocess.run(asv_command(commit), env=environment, check=False).returncode
+            status = subprocess.run(asv_command(commit), env=environment, check=False).returncode
+            tidy(RESULTS)
+            return status
         finally:
             _git("worktree", "remove", "--force", str(tree))
 
