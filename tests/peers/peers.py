@@ -44,7 +44,7 @@ class Peer:
     """One method.
 
     Attributes:
-        library: as it is imported.
+        library: its name.
         distribution: as it is installed; empty for one that is only in its repository.
         target: file:function in the folder of adapters.
         method: it in words.
@@ -92,7 +92,8 @@ _CORRECTION = Cause(
     ("torchopt.transform.scale_by_adam:_bias_correction",),
     "`pow(decay, c)` of a float and an int64 tensor is a float32 tensor, so that the bias corrections are "
     "single precision in a double precision run; and with the default `eps_root=0` the derivative of "
-    "`sqrt_` at 0 is infinite, so that an exactly zero gradient gives NaN",
+    "`sqrt_` at 0 is infinite, so that an exactly zero gradient gives NaN (the documentation advises "
+    "an `eps_root`, which makes it another Adam)",
     ("float32 inside",),
     ADAM,
 )
@@ -537,7 +538,7 @@ OPTIMISTIX = (
 
 def _hypertorch(function: str, method: str, entries: tuple[str, ...], cause: Cause | None) -> Peer:
     target = f"with_hypertorch.py:{function}"
-    return Peer("hypergrad", "", target, method, entries, cause=cause, path="HYPERTORCH")
+    return Peer("hypertorch", "", target, method, entries, cause=cause, path="HYPERTORCH")
 
 
 _SYMMETRIC = Cause(
@@ -555,7 +556,19 @@ HYPERTORCH = (
     _hypertorch("neumann", "neumann", IMPLICIT, None),
     _hypertorch("cg", "CG", IMPLICIT, _SYMMETRIC),
     _hypertorch("cg_normaleq", "CG_normaleq", IMPLICIT, _SYMMETRIC),
-    _hypertorch("stoch_aid", "stoch_AID", IMPLICIT, None),
+    _hypertorch(
+        "stoch_aid",
+        "stoch_AID",
+        IMPLICIT,
+        Cause(
+            Whose.THEIRS,
+            ("hypergrad.hypergradients:stoch_AID", "hypergrad.hypergradients:get_outer_gradients"),
+            "`get_outer_gradients` is called with `retain_graph=False` and differentiates the outer loss "
+            "twice: where it depends on λ directly, it raises; where it does not, the answer is right",
+            (),
+            ("quadratic-direct",),
+        ),
+    ),
 )
 
 PEERS = (*TORCHOPT, *HIGHER, *BETTY, *BOAT, *JAXOPT, *OPTIMISTIX, *HYPERTORCH)

@@ -44,6 +44,15 @@ def version(peer: Peer) -> str:
     return importlib.metadata.version(peer.distribution) if peer.distribution else "a checkout"
 
 
+def told(peer: Peer) -> Record:
+    """What `peers.py` says of a method, which may be put better without running it again."""
+    cause = peer.cause
+    if cause is None:
+        return {"library": peer.library, "method": peer.method, "cause": None}
+    said = {"whose": cause.whose.value, "where": list(cause.where), "text": cause.text}
+    return {"library": peer.library, "method": peer.method, "cause": said}
+
+
 def judge(peer: Peer) -> Record:
     """One method: what was found, and what is wrong with what is said about it."""
     settings = Settings(
@@ -61,11 +70,9 @@ def judge(peer: Peer) -> Record:
         for name in row.diagnosis.names if row.diagnosis else ():
             names[name] = names.get(name, 0) + 1
     declared = result.declared
-    return {
-        "library": peer.library,
+    return told(peer) | {
         "version": version(peer),
         "target": peer.target,
-        "method": peer.method,
         "framework": peer.framework,
         "estimands": list(declared.estimands) if declared else [],
         "stochastic": bool(declared and declared.stochastic),
@@ -81,13 +88,6 @@ def judge(peer: Peer) -> Record:
         "findings": sorted({f.describe for row in bad for f in row.findings})[:3],
         "conventions": sorted({row.convention for row in rows if row.convention}),
         "milliseconds": 1e3 * sorted(row.seconds for row in rows)[len(rows) // 2] if rows else None,
-        "cause": None
-        if peer.cause is None
-        else {
-            "whose": peer.cause.whose.value,
-            "where": list(peer.cause.where),
-            "text": peer.cause.text,
-        },
         "complaints": complaints(peer, result, rows, names),
     }
 
@@ -147,17 +147,24 @@ def _defined(path: Path) -> set[str]:
     }
 
 
+def write(known: dict[str, Record]) -> None:
+    """The results and the page."""
+    records = [known[peer.target] | told(peer) for peer in PEERS if peer.target in known]
+    RESULTS.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+    PAGE.write_text(render(records), encoding="utf-8")
+
+
 def main(arguments: list[str]) -> int:
     """Run, write, report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", help="only this library, by the name it is imported by")
+    parser.add_argument("--only", help="only this library")
     parser.add_argument("--jobs", type=int, default=2, help="methods that run at the same time")
     parser.add_argument("--target", help="only targets whose name contains this")
     options = parser.parse_args(arguments)
     chosen = [p for p in wanted(options.only) if (options.target or "") in p.target]
     kept = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else []
     known = {record["target"]: record for record in kept}
-    order = [peer.target for peer in PEERS]
+    write(known)
     with ThreadPoolExecutor(options.jobs) as pool:
         for number, record in enumerate(pool.map(judge, chosen), start=1):
             known[record["target"]] = record
@@ -166,9 +173,7 @@ def main(arguments: list[str]) -> int:
             for complaint in record["complaints"]:
                 print(f"    {complaint}", flush=True)
             # Written as it goes, so that an interrupted run is not lost.
-            records = [known[target] for target in order if target in known]
-            RESULTS.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
-            PAGE.write_text(render(records), encoding="utf-8")
+            write(known)
     return int(any(known[peer.target]["complaints"] for peer in chosen))
 
 

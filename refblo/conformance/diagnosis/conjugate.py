@@ -18,6 +18,13 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
         return
     hessian, slope = numpy_of(root.hessian), numpy_of(root.slope)
     yield from _put_together_wrongly(subject)
+    normal = conjugate_gradients(hessian.T @ hessian, hessian.T @ slope)
+    for count, q in enumerate(normal[1:-1], start=1):
+        yield Candidate(
+            "dropped last CG iterate" if count == len(normal) - 2 else "CG stopped early",
+            subject.direct - q @ numpy_of(root.mixed),
+            f"the solve ends with CG iterate {count} on the normal equations",
+        )
     iterates = conjugate_gradients(hessian, slope)
     mixed, final = numpy_of(root.mixed), len(iterates) - 1
     for count, q in enumerate(iterates[:-1]):
