@@ -1,5 +1,6 @@
 """All the counts of one run together."""
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
@@ -51,8 +52,16 @@ def measure(run: Callable[[], object]) -> Cost:
         >>> cost.flops, cost.peak_bytes, cost.moved
         (24, 12, 76)
     """
-    with counting() as evaluations, LiveBytes() as memory, Meter() as meter:
-        run()
+    # A collection in the middle of a run would free what a cycle holds, sooner or later by chance.
+    gc.collect()
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        with counting() as evaluations, LiveBytes() as memory, Meter() as meter:
+            run()
+    finally:
+        if collecting:
+            gc.enable()
     return Cost(
         flops=meter.flops,
         elements=meter.elements,
