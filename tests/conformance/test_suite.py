@@ -3,9 +3,9 @@
 import importlib.util
 import json
 import sys
-from dataclasses import replace
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -38,9 +38,9 @@ def row(result: Result, name: str) -> Row:
     return found
 
 
-def schema() -> object:
+def schema() -> dict[str, Any]:
     home = resources.files("refblo.conformance.suite")
-    found: object = json.loads(home.joinpath("check.schema.json").read_text("utf-8"))
+    found: dict[str, Any] = json.loads(home.joinpath("check.schema.json").read_text("utf-8"))
     return found
 
 
@@ -136,7 +136,6 @@ def test_what_is_no_target_is_refused(name: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "text"),
     [
-        ("bad_import.py:anything", Kind.IMPORT, "broken on purpose"),
         ("bad.py:two_arguments", Kind.REFUSED, "must take one argument"),
         *(
             pytest.param(name, Kind.REFUSED, text, marks=pytest.mark.full)
@@ -247,12 +246,13 @@ def test_a_target_that_always_hangs_is_not_waited_for_forever() -> None:
     assert not result.passed
 
 
-def test_a_target_that_declares_nothing_is_never_passed_on_what_it_lacks(tmp_path: Path) -> None:
-    (tmp_path / "plain.py").write_text(
-        "def f(problem):\n    raise RuntimeError('must not be called')\n\n\nf.estimands = 'gibbs'\n",
-        encoding="utf-8",
-    )
-    result = run(Settings(f"{tmp_path}/plain.py:f"))
+def test_what_a_target_lacks_is_never_passed() -> None:
+    settings, declares = Settings("none.py:at_all"), Declared(estimands=("gibbs",))
+    planned = running._planned(settings, declares)
+    # Nothing is asked of it, so there need be no such target.
+    with Process(settings.target, "torch", settings.limits) as process:
+        rows = tuple(running._rows(settings, declares, planned, process))
+    result = running._result(settings, declares, rows, (), 0.0)
     assert {row.outcome for row in result.rows} == {Outcome.SKIPPED}
     assert not result.passed
     assert "nothing is known" in list(lines(result))[-1]
@@ -287,23 +287,28 @@ def test_single_precision_is_judged_as_such() -> None:
     assert all(row.floor is None or 1e-5 < row.floor < 1e-3 for row in result.rows)
 
 
-def test_a_stochastic_target_is_judged_by_its_mean() -> None:
-    settings = Settings(
-        target("good_torch.py:with_own_noise"), entries=("langevin",), estimand="unrolled"
+@pytest.mark.parametrize(
+    ("name", "outcome"),
+    [
+        ("biased_with_own_noise", Outcome.WRONG),
+        pytest.param("with_own_noise", Outcome.RIGHT, marks=pytest.mark.full),
+    ],
+)
+def test_a_stochastic_target_is_judged_by_its_mean(name: str, outcome: Outcome) -> None:
+    result = run(
+        Settings(target(f"good_torch.py:{name}"), entries=("langevin",), estimand="unrolled")
     )
-    right = run(settings)
-    assert right.passed
-    statistics = right.rows[0].statistics
-    assert statistics is not None
-    assert statistics.seeds == 200
-    assert statistics.error_rate == 1e-6
-    assert statistics.power == 0.99
-    wrong = run(replace(settings, target=target("good_torch.py:biased_with_own_noise")))
-    assert wrong.rows[0].outcome is Outcome.WRONG
-    assert wrong.rows[0].error is not None
-    assert wrong.rows[0].error > statistics.detectable
+    (found,) = result.rows
+    assert found.outcome is outcome
+    assert found.statistics is not None
+    assert found.statistics.seeds == 200
+    assert found.statistics.error_rate == 1e-6
+    assert found.statistics.power == 0.99
+    assert found.error is not None
+    assert (found.error > found.statistics.detectable) == (outcome is Outcome.WRONG)
 
 
+@pytest.mark.full
 def test_numpy_with_a_declared_tolerance() -> None:
     result = run(
         Settings(
@@ -414,13 +419,23 @@ class TestTheCommand:
         }
         assert all(row["digits"] > 12 for row in told["rows"] if row["digits"] is not None)
 
-    def test_exit_status_one_unless_it_was_expected(
+    def test_exit_status_one_for_what_speaks_against_it(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = tmp_path / "a.json"
+        assert main(["check", target("bad_import.py:anything"), "--json", str(path)]) == 1
+        assert "verdict: it could not be run" in capsys.readouterr().out
+        told = json.loads(path.read_text("utf-8"))
+        jsonschema.validate(told, schema())
+        (finding,) = told["findings"]
+        assert finding["kind"] == "import"
+        assert "broken on purpose" in finding["text"]
+
+    def test_an_expected_failure_is_none(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         words = ["check", target("bad.py:misbehaves"), "--estimand", "unrolled"]
         words += ["--entry", "scaled-identity"]
-        assert main(words) == 1
-        assert "returns the wrong shape" in capsys.readouterr().out
         path = tmp_path / "expected.toml"
         path.write_text(
             '"scaled-identity/unrolled" = "drops an entry"\n"nothing" = "?"\n', encoding="utf-8"
@@ -428,6 +443,7 @@ class TestTheCommand:
         words += ["--entry", "quadratic-direct", "--expected-failures", str(path)]
         assert main(words) == 0
         told = capsys.readouterr().out
+        assert "returns the wrong shape" in told
         assert "expected to fail, and does: scaled-identity/unrolled (drops an entry)" in told
         assert "no row has the expected failure's name: nothing" in told
 
