@@ -103,7 +103,7 @@ gate: $(STAMP)  ## compare the deterministic costs with the committed baseline
 	OMP_NUM_THREADS=1 $(BIN)/python -m asv_bench.gate $(ARGS)
 
 # Other people's libraries, in an environment of their own: their requirements would disturb ours. A library
-# that is only in its repository is run where an environment variable points to a checkout: HYPERTORCH.
+# that is only in its repository is run where an environment variable points to a checkout: HYPERTORCH, HYPERGRAD.
 PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
 

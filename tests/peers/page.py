@@ -18,6 +18,11 @@ A method that disagrees has a cause below, found by reading its source. The caus
 is held to: the function named must exist in the installed version, the method must disagree on the
 problems named, and one of the mistakes named must be what the diagnosis says. A method that has no cause
 must be right on every problem.
+
+hypertorch and hypergrad (moskomule's, which shares its import name with hypertorch's package) are only in
+their repositories: they are run where the environment variables HYPERTORCH and HYPERGRAD point to a
+checkout. The `hypertorch` that the registry has is another package. learn2learn is not run: what it
+publishes does not compile on Python 3.11.
 """
 
 

@@ -571,4 +571,39 @@ HYPERTORCH = (
     ),
 )
 
-PEERS = (*TORCHOPT, *HIGHER, *BETTY, *BOAT, *JAXOPT, *OPTIMISTIX, *HYPERTORCH)
+
+def _hypergrad(function: str, method: str, entries: tuple[str, ...], cause: Cause | None) -> Peer:
+    target = f"with_hypergrad.py:{function}"
+    return Peer("hypergrad", "", target, method, entries, cause=cause, path="HYPERGRAD")
+
+
+HYPERGRAD = (
+    _hypergrad(
+        "cg",
+        "conjugate_gradient",
+        IMPLICIT,
+        Cause(
+            Whose.THEIRS,
+            ("hypergrad.approx_hypergrad:conjugate_gradient",),
+            "`_ps = rs + beta * ps` takes the residual of before the step for the new one",
+            ("CG direction from an old residual",),
+            ("quadratic", "quadratic-direct", "split-parameters"),
+        ),
+    ),
+    _hypergrad("series", "neumann", IMPLICIT, None),
+    _hypergrad(
+        "sgd",
+        "diff_sgd",
+        UNROLLED,
+        Cause(
+            Whose.THEIRS,
+            ("hypergrad.optimizers:diff_sgd",),
+            "with momentum, the first gradient enters the buffer as `grad.clone().detach()`: its "
+            "derivative is lost",
+            (),
+            ("momentum", "momentum-and-decay"),
+        ),
+    ),
+)
+
+PEERS = (*TORCHOPT, *HIGHER, *BETTY, *BOAT, *JAXOPT, *OPTIMISTIX, *HYPERTORCH, *HYPERGRAD)
