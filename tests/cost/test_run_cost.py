@@ -160,3 +160,16 @@ def test_a_dense_solve_needs_numbers_only_for_its_outcome() -> None:
     cost = measure(lambda: IFTDense(RULE, 3).estimate(case.problem, case.lam))
     assert cost.flops > 0
     assert cost.uncountable == ()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU to compare with")
+def test_bytes_are_those_that_a_gpu_allocates() -> None:
+    size = Size(image=64, patch=8, layers=2, width=192, heads=3, hidden=768, classes=10)
+    problem, lam = vit_problem(16, size, device="cuda")
+    method = HPOSGLD(RULE, Schedule(1, 2))
+    method.estimate(problem, lam)
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    cost = measure(lambda: method.estimate(problem, lam))
+    allocated = torch.cuda.max_memory_allocated() - before
+    assert cost.peak_bytes == pytest.approx(allocated, rel=0.05)
