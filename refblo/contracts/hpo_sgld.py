@@ -23,6 +23,12 @@ Array = np.ndarray
 SCHEDULE = Schedule(4, 3)
 """The fixed number of steps of the order contracts: the exponents do not depend on it."""
 
+RESOLVED = 0.01
+"""The share of a predicted error that rounding may have: two digits of each point are left."""
+
+FEWEST = 4
+"""Points of a sweep: three are extrapolated, and one more shows the error of that."""
+
 
 def _difference(
     factory: Factory, case: Case, dynamics: Langevin, schedule: Schedule, draws: Draws
@@ -49,6 +55,11 @@ def _order_finding(
         *(_difference(factory, case, rule, SCHEDULE, context.draws) for rule in rules),
         strict=True,
     )
+    # Finer steps than rounding resolves would only drown the extrapolation; how fine that is follows from
+    # the prediction and the bound on the rounding, not from what was measured.
+    expected = np.linalg.norm(relation.constant) * at**relation.slope
+    count = max(FEWEST, int(np.sum(np.array(noise) <= RESOLVED * expected)))
+    at, differences, truths, noise = at[:count], differences[:count], truths[:count], noise[:count]
     sweep = Sweep("ε", at, np.stack(differences), np.array(noise))
     norms = np.linalg.norm(np.stack(truths), axis=1)
     errors = np.linalg.norm(sweep.values, axis=1) / norms
