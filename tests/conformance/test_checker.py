@@ -1,5 +1,6 @@
 """The checker itself is checked: one that always passes, or always fails, does not get through."""
 
+import json
 import sys
 from collections.abc import Callable
 
@@ -10,7 +11,7 @@ from refblo.conformance import hypergradient_report
 from refblo.conformance.catalogue import Entry, entries
 from refblo.conformance.reference import Reference
 from refblo.conformance.report import Margin
-from tests.conformance import test_mutated_estimators, test_sensitivity, test_specificity
+from tests.conformance import detection, test_mutated_estimators, test_sensitivity, test_specificity
 
 CHECK = sys.modules[
     hypergradient_report.__module__
@@ -51,3 +52,12 @@ def test_a_checker_that_always_passes_is_caught(
 def test_a_checker_that_always_fails_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CHECK, "margin", always(False))
     assert len(test_specificity.accused(range(2))) == 2
+
+
+def test_the_page_of_figures_is_what_was_counted() -> None:
+    found = json.loads(detection.RESULTS.read_text(encoding="utf-8"))
+    assert detection.PAGE.read_text(encoding="utf-8") == detection.render(found)
+    assert found["above"] == found["above_rejected"] >= 300
+    assert found["named"] >= test_sensitivity.NAMED * found["rejected"]
+    assert found["right_runs"] >= 1000
+    assert found["accused"] == found["mutants_missed"] == []
