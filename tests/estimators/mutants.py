@@ -257,8 +257,8 @@ SHARED_MUTANTS = [
     Mutant(
         "the noise of the next step",
         CHAIN,
-        "normal(Stream.LANGEVIN, step, theta)",
-        "normal(Stream.LANGEVIN, step + 1, theta)",
+        "normal(Stream.LANGEVIN, step, like)",
+        "normal(Stream.LANGEVIN, step + 1, like)",
     ),
     Mutant("ascent", CHAIN, "alpha=-self.dynamics.step_size", "alpha=self.dynamics.step_size"),
     Mutant(
