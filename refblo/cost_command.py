@@ -221,9 +221,9 @@ def sentence(axis: str, fit: Fit, memory: int) -> str:
     if fit.slope is not None and fit.slope <= 0:
         if fit.fits:
             return f"any number of {axis} fits in {room}: bytes do not grow ({counted})"
-        return f"nothing fits in {room}, whatever {axis}: {in_words(fit.bytes[0])} are needed ({counted})"
+        return f"nothing fits in {room}, whatever {axis}: {in_words(fit.peaks[0])} are needed ({counted})"
     if not fit.largest:
-        return f"nothing fits in {room}: {in_words(fit.bytes[0])} are needed at {axis} = {fit.sizes[0]}"
+        return f"nothing fits in {room}: {in_words(fit.peaks[0])} are needed at {axis} = {fit.sizes[0]}"
     if fit.slope is None:
         return f"largest {axis} found to fit in {room}: {fit.largest:,} (searched by counting)"
     growth = f"{in_words(fit.slope)} for each more"

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from refblo.conformance import Report
+    from refblo.conformance import Report as CheckReport
 
 
 @pytest.fixture
 def hypergradcheck(
     request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
-) -> "Callable[..., Report]":
+) -> "Callable[..., CheckReport]":
     """`refblo.hypergradcheck` with a test's own seed; its figures go into the test's record."""
 
-    def check(*arguments: Any, **options: Any) -> "Report":
+    def check(*arguments: Any, **options: Any) -> "CheckReport":
         # Not before a test asks for it: this module is imported at the start of every run of pytest.
         from refblo.conformance.hypergradcheck import hypergradient_report
         from refblo.conformance.report import Verdict

@@ -22,7 +22,7 @@ class Fit:
 
     Attributes:
         sizes: the first three at which they were counted.
-        bytes: counted there, with what the problem itself holds.
+        peaks: bytes counted there, with what the problem itself holds.
         slope: bytes for each unit of the size; None if the three counts do not lie on a line.
         largest: the largest size that fits, 0 if none does, None if every size does. Extrapolated along
             the line; where there is none, searched by counting, and the largest that was found to fit.
@@ -30,7 +30,7 @@ class Fit:
     """
 
     sizes: tuple[int, int, int]
-    bytes: tuple[int, int, int]
+    peaks: tuple[int, int, int]
     slope: float | None
     largest: int | None
     fits: bool

@@ -37,8 +37,8 @@ HPO_SGLD_MUTANTS = [
     Mutant(
         "one sample too many",
         HPO,
-        "if self.schedule.sampled(m):\n                    h.add_(state.g)",
-        "if self.schedule.sampled(m + 1):\n                    h.add_(state.g)",
+        "if self.schedule.sampled(m):\n                h.add_(state.g)",
+        "if self.schedule.sampled(m + 1):\n                h.add_(state.g)",
     ),
     Mutant(
         "the batch of the next step",
