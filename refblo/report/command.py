@@ -47,7 +47,11 @@ class _Run:
         """Take note of a result. They come in any order, and stand in that of the plan."""
         if isinstance(result, Row):
             order = {(it.name, case.name): n for n, (case, it) in enumerate(self.plan.tasks)}
-            rows = sorted((*self.audit.rows, result), key=lambda row: order[row.contract, row.case])
+            last = len(order)  # a budget that could not be made is no planned row
+            rows = sorted(
+                (*self.audit.rows, result),
+                key=lambda row: order.get((row.contract, row.case), last),
+            )
             self.audit = replace(self.audit, rows=tuple(rows))
         else:
             places = {case.name: n for n, case in enumerate(self.plan.budget_cases)}

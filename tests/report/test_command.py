@@ -136,15 +136,36 @@ def test_the_file_is_whole_after_every_row(planned: Callable[..., None], tmp_pat
     assert seen == [0, 1, 2]
 
 
+def test_a_budget_that_breaks_is_a_row_of_its_own(
+    planned: Callable[..., None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    planned(holding, case="quadratic")
+
+    def broken(case: Case, draws: object) -> None:
+        raise ZeroDivisionError("in the budget")
+
+    monkeypatch.setattr("refblo.audit.error_budget", broken)
+    file, page = tmp_path / "a.json", tmp_path / "a.html"
+    assert main(["audit", "--json", str(file), "--html", str(page)]) == 1
+    assert outcomes(file) == ["holds", "error"]
+    assert document(file)["complete"] is True
+    assert document(file)["passed"] is False
+    assert "in the budget" in page.read_text(encoding="utf-8")
+    assert "error budget" in capsys.readouterr().out
+
+
 def test_a_crash_outside_the_checks_leaves_the_finished_part(
     planned: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planned(holding, case="quadratic")
 
     def crash(case: Case, draws: object) -> None:
-        raise ZeroDivisionError("in the budget")
+        raise ZeroDivisionError("outside")
 
-    monkeypatch.setattr("refblo.audit.error_budget", crash)
+    monkeypatch.setattr("refblo.audit._budget", crash)
     file = tmp_path / "a.json"
     with pytest.raises(ZeroDivisionError):
         main(["audit", "--json", str(file)])
