@@ -20,14 +20,14 @@ from hypothesis import HealthCheck, settings  # noqa: E402
 torch.set_num_threads(1)
 
 # Examples are a function of the test's source, so a failure is the same failure on every machine.
-# Twenty examples keep the quick suite quick: the properties that the package stands on ask for 200
+# Twelve examples keep the quick suite quick: the properties that the package stands on ask for 200
 # themselves, and the full profile gives 200 to all. Neither a deadline nor the health check on slow
 # generation says anything about the code: the first call into torch, or a busy core, trips them.
 settings.register_profile(
     "ci",
     derandomize=True,
     deadline=None,
-    max_examples=20,
+    max_examples=12,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )

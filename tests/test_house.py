@@ -56,7 +56,7 @@ def test_examples_are_repeatable_and_have_no_deadline() -> None:
     assert settings.default is not None
     assert settings.default.derandomize
     assert settings.default.deadline is None
-    assert settings.default.max_examples >= 20
+    assert settings.default.max_examples >= 12
     assert settings.get_profile("full").max_examples >= 200
 
 

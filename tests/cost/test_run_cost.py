@@ -132,6 +132,7 @@ def costs_of_hpo_sgld(steps: int) -> tuple[Cost, Cost, Cost, int]:
         )
 
 
+@pytest.mark.full  # the page on costs shows the same in the quick suite
 def test_a_step_of_hpo_sgld_at_scale_costs_its_two_gradients() -> None:
     run, inner, outer, vector = costs_of_hpo_sgld(1)
     assert vector == 4 * PARAMETERS
