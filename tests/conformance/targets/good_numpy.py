@@ -25,7 +25,7 @@ def by_differences(problem):
             theta = theta - problem.step_size * slope(lam, theta, problem.inner_batch(t))
         return problem.outer(lam, theta, problem.outer_batch(problem.steps))
 
-    step = 1e-3
+    step = 1e-4
     return np.array(
         [
             (objective(problem.lam + step * unit) - objective(problem.lam - step * unit))
