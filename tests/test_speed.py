@@ -35,6 +35,7 @@ def contender(answer: float) -> object:
     return make
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("answer", "timed"), [(1.0, True), (1.0 + 1e-6, False)])
 def test_a_library_with_another_answer_is_named_and_not_timed(
     answer: float, timed: bool, monkeypatch: pytest.MonkeyPatch

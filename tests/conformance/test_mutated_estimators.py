@@ -171,6 +171,7 @@ def judge(chosen: list[tuple[Subject, list[Mutant]]]) -> Tally:
     return Tally(wrong, sorted(seen), missed)
 
 
+@pytest.mark.full
 def test_mutants_of_rmd_are_rejected() -> None:
     found = judge([pair for pair in subjects() if pair[0].name == "RMD mean, separable"])
     assert not found.missed

@@ -132,6 +132,7 @@ def test_right_code_is_not_accused_in_a_thousand_runs(chunk: int) -> None:
     assert not found, "\n\n".join(found)
 
 
+@pytest.mark.full
 def test_implicit_differentiation_with_a_converged_solver_is_not_accused() -> None:
     judged = 0
     for seed in range(6):

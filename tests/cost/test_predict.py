@@ -64,6 +64,7 @@ def test_counts_are_written_with_the_prefix_that_fits() -> None:
     assert written == ["5 B", "2.00 KiB", "16.0 GiB", "1000 MiB"]
 
 
+@pytest.mark.full
 def test_the_prediction_holds_when_it_is_counted() -> None:
     def needed(steps: int) -> int:
         return price("quadratic", "rmd-stored", steps).needed
