@@ -14,7 +14,7 @@ from typing import final
 import torch
 
 from refblo.chain import Langevin, Schedule
-from refblo.compare_targets import Target
+from refblo.compare_targets import Target, share
 from refblo.cost import LiveBytes
 from refblo.errors import ArgumentError, OracleError, RefbloError, require
 from refblo.estimators import (
@@ -69,11 +69,6 @@ def _last(steps: int) -> Schedule:
     return Schedule.last(steps)
 
 
-def _terms(steps: int) -> int:
-    """Terms of a series that goes with T inner steps: an equal share of the cost, up to rounding."""
-    return max(1, steps // 2)
-
-
 METHODS = (
     Method("HPO-SGLD", lambda g, t: HPOSGLD(Langevin(g), _last(t)), "M = 1", any_start=True),
     Method(
@@ -91,7 +86,7 @@ METHODS = (
     Method("RMD", lambda g, t: RMD(Langevin(g), _last(t)), "all T transitions", any_start=True),
     Method(
         "RMD, truncated",
-        lambda g, t: RMD(Langevin(g), _last(t), last_transitions=_terms(t)),
+        lambda g, t: RMD(Langevin(g), _last(t), last_transitions=share(t)),
         "T/2 transitions",
         any_start=True,
     ),
@@ -110,15 +105,11 @@ METHODS = (
         any_start=True,
     ),
     Method("T1–T2", lambda g, t: T1T2(Langevin(g), t), "one transition"),
-    Method(
-        "IFT-Neumann", lambda g, t: IFTNeumann(Langevin(g), t, g, _terms(t)), "α = γ, T/2 terms"
-    ),
-    Method(
-        "IFT-CG", lambda g, t: IFTConjugateGradient(Langevin(g), t, _terms(t)), "T/2 iterations"
-    ),
+    Method("IFT-Neumann", lambda g, t: IFTNeumann(Langevin(g), t, g, share(t)), "α = γ, T/2 terms"),
+    Method("IFT-CG", lambda g, t: IFTConjugateGradient(Langevin(g), t, share(t)), "T/2 iterations"),
     Method("IFT-dense", lambda g, t: IFTDense(Langevin(g), t), "LU", dense=True),
-    Method("AmIGO-SGD", lambda g, t: AmIGO(Langevin(g), t, _terms(t), g), "α = γ, T/2 steps, cold"),
-    Method("stocBiO", lambda g, t: StocBiO(g, g, _terms(t), t), "α = γ, T/2 terms"),
+    Method("AmIGO-SGD", lambda g, t: AmIGO(Langevin(g), t, share(t), g), "α = γ, T/2 steps, cold"),
+    Method("stocBiO", lambda g, t: StocBiO(g, g, share(t), t), "α = γ, T/2 terms"),
     Method("closed-form head", lambda _, __: ClosedFormHead(), "one Newton step", dense=True),
 )
 
@@ -238,7 +229,7 @@ def compare_methods(
         case: the problem.
         budget: the most derivative evaluations of one run.
         estimand: the truth to compare with; by default `truth_of` chooses.
-        draws: of the methods that draw.
+        draws: of the batches, and of the methods that draw.
         methods: which.
         targets: other implementations to run beside them.
 
@@ -290,7 +281,7 @@ def _runs(
             yield partial(_run, method, case, truth, draws)
     for target in targets:
         if target.applies(case):
-            yield partial(_run_target, target, case, truth)
+            yield partial(_run_target, target, case, truth, draws)
 
 
 def _run(method: Method, case: Case, truth: Truth, draws: Draws, steps: int) -> Point:
@@ -307,11 +298,11 @@ def _run(method: Method, case: Case, truth: Truth, draws: Draws, steps: int) -> 
     return Point(method.name, steps, result.cost.total, live.peak, away)
 
 
-def _run_target(target: Target, case: Case, truth: Truth, steps: int) -> Point:
+def _run_target(target: Target, case: Case, truth: Truth, draws: Draws, steps: int) -> Point:
     """One run of somebody else's implementation, counted from outside."""
     try:
         with LiveBytes() as live:
-            value, cost = target.run(case, steps)
+            value, cost = target.run(case, steps, draws)
     except Exception as error:  # whatever it raises, the others' points are not to be lost
         return Point(target.name, steps, 0, 0, None, f"{type(error).__name__}: {error}")
     if value.shape != truth.value.shape or not bool(torch.isfinite(value).all()):
