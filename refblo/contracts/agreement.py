@@ -7,6 +7,7 @@ from refblo.contracts.contract import Context, Contract, Finding
 from refblo.contracts.exact import margin
 from refblo.contracts.implicit import has_minimiser
 from refblo.contracts.relations import Exact
+from refblo.contracts.selection import array
 from refblo.oracles import ORACLES
 from refblo.problems.case import Case
 from refblo.types import Estimand
@@ -30,7 +31,7 @@ def agreement(estimand: Estimand) -> Contract:
             # The pathwise program contains it: with one sample they are the same.
             return False
         if estimand is Estimand.IMPLICIT and not (
-            "strongly convex" in case.tags or has_minimiser(case)
+            "strongly convex" in case.tags or has_minimiser(case) or _has_formula(case)
         ):
             return False
         return sum(oracle.applies(case, estimand) for oracle in ORACLES) >= 2
@@ -43,3 +44,9 @@ def agreement(estimand: Estimand) -> Contract:
         applies=applies,
         check=check,
     )
+
+
+def _has_formula(case: Case) -> bool:
+    """Whether the implicit truth has a closed form, and so there is a minimiser, wherever θ⁰ is."""
+    forms = case.closed_forms
+    return forms is not None and forms.implicit(array(case.lam)) is not None

@@ -15,6 +15,7 @@ from refblo.contracts.meta import (
     implicit_when_solved,
     reptile_expansion,
 )
+from refblo.contracts.particles import Layout, through_particles
 from refblo.contracts.random_forward import random_tangents, uoro
 from refblo.contracts.running import discounted_limit, discounted_rate, running_solve
 from refblo.contracts.warm import (
@@ -25,6 +26,7 @@ from refblo.contracts.warm import (
 )
 from refblo.estimators.adaptive import AdaptiveImplicit, BoundedImplicit
 from refblo.estimators.amigo import AmIGO
+from refblo.estimators.bmaml import BMAML
 from refblo.estimators.closed_form_head import ClosedFormHead, Direction
 from refblo.estimators.covariance import CovarianceIdentity
 from refblo.estimators.discounted import DiscountedHPOSGLD
@@ -93,6 +95,11 @@ def field_contracts() -> tuple[Contract, ...]:
         reptile_expansion("Reptile", Reptile),
         implicit_when_solved("iMAML", IMAML),
         geometric_in_products("iMAML", IMAML),
+        exact_on_moving_starts(
+            "BMAML, one particle", lambda rule, schedule: BMAML(rule, schedule.steps)
+        ),
+        through_particles("BMAML", _particles),
+        through_particles("BMAML, chaser loss", _particles, leader_steps=3),
         exact_in_one_step("closed-form head", ClosedFormHead),
         exact_in_one_step("closed-form head, forward", lambda: ClosedFormHead(Direction.FORWARD)),
         refuses_the_rest("closed-form head", ClosedFormHead),
@@ -107,3 +114,7 @@ def _tangents(
 ) -> RandomTangents:
     # All of them in one run: the moments of small problems are what is looked at.
     return RandomTangents(rule, schedule, count, law, groups, block=count * groups)
+
+
+def _particles(rule: Langevin, steps: int, plan: Layout) -> BMAML:
+    return BMAML(rule, steps, plan.particles, plan.bandwidth, plan.tasks, plan.leader_steps)

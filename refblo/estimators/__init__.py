@@ -4,6 +4,7 @@ from refblo.estimators._run import Estimator
 from refblo.estimators._warm import Carried, WarmEstimator
 from refblo.estimators.adaptive import AdaptiveImplicit, BoundedImplicit
 from refblo.estimators.amigo import AmIGO
+from refblo.estimators.bmaml import BMAML
 from refblo.estimators.closed_form_head import ClosedFormHead, Direction
 from refblo.estimators.compiled import Compiled
 from refblo.estimators.covariance import CovarianceIdentity
@@ -32,6 +33,7 @@ from refblo.estimators.uoro import UORO
 from refblo.estimators.vrbo import VRBO
 
 __all__ = [
+    "BMAML",
     "FMD",
     "FOMAML",
     "FSLA",

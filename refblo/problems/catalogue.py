@@ -41,6 +41,8 @@ _MODULES = {
     "hyper_logistic": "hyper_representation",
     "prototypes_iris": "prototypes",
     "invariance": "invariance",
+    "abml_regression": "abml",
+    "bmaml_regression": "bmaml",
 }
 """Name → file; the builder has the problem's name. Nothing is imported before it is asked for."""
 
