@@ -1,283 +1,78 @@
-"""refblo's single-loop methods beside their authors' benchmark, in one run: both numbers, and their distance.
+"""Methods of this package beside public implementations, in one run: both numbers, and their distance.
 
-    python tests/peers/agreement.py CHECKOUT > docs/agreement.md
+    HYPERTORCH=PATH python -m tests.peers.agreement CHECKOUT > docs/agreement.md
 
-CHECKOUT is a working tree of the repository benchmark_bilevel of the organisation benchopt; the packages in
-`requirements-agreement.txt` must be installed beside refblo. Its solvers' own step functions are called, on a
-quadratic case of refblo's catalogue in JAX and in double precision, without minibatches and at constant
-steps, since there the two must agree to rounding.
+CHECKOUT is a working tree of the repository benchmark_bilevel of the organisation benchopt, PATH one of
+hypertorch of prolearner; the packages in `requirements-agreement.txt` must be installed beside refblo. Exits
+1 where rounding does not explain a distance.
 """
 
-import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import redirect_stdout
-from dataclasses import dataclass
-from importlib import import_module
-from typing import Any, final
+from importlib.metadata import version
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Float64
+from tests.peers import agreement_single_loop as single_loop
+from tests.peers import agreement_torch as in_torch
+from tests.peers.agreement_row import Agreement
 
-from refblo.chain import Langevin
-from refblo.contracts.minimiser import minimum
-from refblo.contracts.selection import array
-from refblo.estimators import MRBO, SABA, SOBA, VRBO, AmIGO, StocBiO, WarmEstimator
-from refblo.problems import build
-from refblo.problems.case import Case
-from refblo.rounding import ROUNDINGS_A_STEP, unit_roundoff
-
-Vector = Float64[np.ndarray, " k"]
-
-CASE = "quadratic"
-CALLS, SERIES, SOLVES = 30, 5, 3
-"""Outer steps; steps of the Neumann loops, which makes one term more; inner and linear steps a call."""
-OUTER_STEP = 0.01
+HEADS = (
+    *("method", "library", "problem", "compared", "theirs", "refblo", "distance"),
+    *("rounding allows", "digits"),
+)
+CONVERGED = "quadratic"
+"""Where hypertorch's CG is let converge."""
 
 
-@final
-@dataclass(frozen=True)
-class Peer:
-    """A method of the benchmark and the same one here.
-
-    Attributes:
-        name: in the table.
-        module: the solver's file.
-        ours: builds it from γ.
-        settings: of the solver's object.
-        carry: what the solver's step needs besides the two variables and the step sizes, built from
-            (θ⁰, λ⁰, the two gradients there).
-        rates: how many of the step sizes are γ, before that of the outer variable.
-        momentum: where the benchmark has a momentum among its step sizes, its place.
-        calls: outer steps; with one λ is not moved, and the hypergradients are compared.
-    """
-
-    name: str
-    module: str
-    ours: Callable[[float], WarmEstimator]
-    settings: Mapping[str, int]
-    carry: Callable[..., dict[str, Any]]
-    rates: int
-    momentum: int | None = None
-    calls: int = CALLS
+def table(rows: list[Agreement]) -> list[str]:
+    """A line for each row below the heads."""
+    lines = [HEADS, ("---",) * len(HEADS), *(each.cells for each in rows)]
+    return [f"| {' | '.join(line)} |" for line in lines]
 
 
-def _adjoint(theta: Any, *_: Any) -> dict[str, Any]:
-    return {"v": jnp.zeros_like(theta)}
-
-
-def _nothing(*_: Any) -> dict[str, Any]:
-    return {}
-
-
-def _averages(theta: Any, lam: Any, inner: Any, outer: Any) -> dict[str, Any]:
-    """The momenta start at the first directions, as here; theirs start at zero and forget it."""
-    return {"memory_inner": jnp.stack([theta, inner]), "memory_outer": jnp.stack([lam, outer])}
-
-
-def _differences(theta: Any, _: Any, inner: Any, outer: Any) -> dict[str, Any]:
-    return {"inner_var_old": theta, "d_inner": inner, "d_outer": outer}
-
-
-TERMS = SERIES + 1
-ETA = 0.5
-PEERS = (
-    Peer(
-        "AmIGO-SGD",
-        "amigo",
-        lambda g: AmIGO(Langevin(g), SOLVES, SOLVES, g),
-        {"n_inner_steps": SOLVES},
-        _adjoint,
-        rates=2,
-    ),
-    Peer("SOBA", "soba", lambda g: SOBA(g, g), {}, _adjoint, rates=1),
-    Peer("SABA", "saba", lambda g: SABA(g, g), {}, _adjoint, rates=1),
-    Peer(
-        "stocBiO",
-        "stocbio",
-        lambda g: StocBiO(g, g, TERMS, SOLVES),
-        {"n_inner_steps": SOLVES, "n_shia_steps": SERIES},
-        _nothing,
-        rates=2,
-    ),
-    Peer(
-        "MRBO",
-        "mrbo",
-        lambda g: MRBO(g, g, TERMS, ETA),
-        {"n_shia_steps": SERIES},
-        _averages,
-        rates=2,
-        momentum=2,
-    ),
-    Peer(
-        "VRBO",
-        "vrbo",
-        # Theirs takes its last difference before its last inner step, so that it needs one step more.
-        lambda g: VRBO(g, g, TERMS, SOLVES, period=1, refresh=1),
-        {"n_inner_steps": SOLVES + 1, "n_shia_steps": SERIES, "period": 1,
-         "n_inner_samples": 1, "n_outer_samples": 1},
-        _differences,
-        rates=2,
-        calls=1,
-    ),
-)  # fmt: skip
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Agreement:
-    """Both numbers of one method.
-
-    Attributes:
-        name: the method's.
-        what: what was compared.
-        theirs: shape (p,).
-        ours: shape (p,).
-        allowed: the rounding of as many steps of a contraction on this problem.
-    """
-
-    name: str
-    what: str
-    theirs: Vector
-    ours: Vector
-    allowed: float
-
-    @property
-    def distance(self) -> float:
-        """‖theirs − ours‖."""
-        return float(np.linalg.norm(self.theirs - self.ours))
-
-    @property
-    def holds(self) -> bool:
-        """Whether rounding explains the distance."""
-        return self.distance <= self.allowed
-
-
-def _sampler(state: Any) -> tuple[int, int, float, Any]:
-    """All of the data, at every call."""
-    return 0, 0, 1.0, state
-
-
-def _theirs(peer: Peer, case: Case) -> tuple[Vector, Vector]:
-    """λ and the hypergradient after the calls, by the benchmark's own step function."""
-    assert case.statement is not None  # every catalogue case has one
-    losses = case.statement.losses(jnp, jnp.asarray)
-    # Its constants announce themselves; standard output is the page's.
-    with redirect_stdout(sys.stderr):
-        solver = object.__new__(import_module(f"solvers.{peer.module}").Solver)
-    solver.f_inner = lambda z, x, start=0, batch_size=1: losses.inner(x, z, None)
-    solver.f_outer = lambda z, x, start=0, batch_size=1: losses.outer(x, z, None)
-    for name, value in peer.settings.items():
-        setattr(solver, name, value)
-    gamma = case.dynamics.step_size
-    theta, lam = jnp.asarray(array(case.problem.initial(case.lam))), jnp.asarray(array(case.lam))
-    moving = OUTER_STEP if peer.calls > 1 else 0.0
-    rates = [gamma] * peer.rates + [moving]
-    if peer.momentum is not None:
-        rates.insert(peer.momentum, ETA)
-    ours = peer.ours(gamma)
-    first = ours.advance(case.problem, case.lam, ours.begin(case.problem, case.lam))[0]
-    gradient = jax.grad(solver.f_inner)(theta, lam)
-    carry: Any = {
-        "inner_var": theta,
-        "outer_var": lam,
-        "state_lr": {
-            "i_step": 0,
-            "constants": jnp.array(rates),
-            "exponents": jnp.zeros(len(rates)),
-        },
-        "state_inner_sampler": {"batch_order": jnp.arange(1)},
-        "state_outer_sampler": {"batch_order": jnp.arange(1)},
-        **peer.carry(theta, lam, gradient, jnp.asarray(array(first.value))),
-    }
-    step = solver.get_step(_sampler, _sampler)
-    if peer.module == "saba":
-        tables = {
-            name: jnp.zeros((3, size))
-            for name, size in (
-                *(("inner_grad", theta.size), ("hvp", theta.size), ("cross_v", lam.size)),
-                *(("grad_in_outer", theta.size), ("grad_out_outer", lam.size)),
-            )
-        }
-        carry = (tables, carry)
-    before = lam
-    for call in range(peer.calls):
-        before = (carry[1] if isinstance(carry, tuple) else carry)["outer_var"]
-        carry, _ = step(carry, call)
-    final_state = carry[1] if isinstance(carry, tuple) else carry
-    moved = np.asarray(final_state["outer_var"])
-    if peer.calls == 1:
-        return moved, np.asarray(final_state["d_outer"])
-    return moved, np.asarray((before - moved) / OUTER_STEP)
-
-
-def _ours(peer: Peer, case: Case) -> tuple[Vector, Vector]:
-    """The same by refblo."""
-    method, problem, lam = peer.ours(case.dynamics.step_size), case.problem, case.lam
-    carried = method.begin(problem, lam)
-    value = lam
-    for _ in range(peer.calls):
-        result, carried = method.advance(problem, lam, carried)
-        value = result.value
-        lam = lam - OUTER_STEP * value if peer.calls > 1 else lam
-    return array(lam), array(value)
-
-
-def agreements() -> Iterator[Agreement]:
-    """Every method's two numbers.
-
-    The benchmark's modules must be importable.
-    """
-    jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]  # JAX's own
-    case = build(CASE)
-    condition = float(np.linalg.cond(minimum(case).local.H))
-    for peer in PEERS:
-        theirs, ours = _theirs(peer, case), _ours(peer, case)
-        which = 1 if peer.calls == 1 else 0
-        what = "h, one call, λ held" if which else f"λ after {peer.calls} outer steps"
-        steps = peer.calls * (2 * SOLVES + TERMS)
-        size = float(np.linalg.norm(ours[which])) + float(np.linalg.norm(array(case.lam)))
-        allowed = ROUNDINGS_A_STEP * steps * unit_roundoff(case.lam.dtype) * condition * size
-        yield Agreement(peer.name, what, theirs[which], ours[which], allowed)
-
-
-def page(found: list[Agreement]) -> str:
+def page(rows: list[Agreement], dropped: in_torch.Dropped) -> str:
     """The page of the docs."""
-    rows = [
+    installed = ", ".join(
+        f"{name} {version(name)}" for name in ("torch", "jax", "higher", "torchopt")
+    )
+    early = dropped.returned
+    text = [
         "# Agreement with public implementations",
         "",
-        "Generated by `python tests/peers/agreement.py CHECKOUT`; not written by hand. Each method of "
-        "benchmark_bilevel (in JAX) beside the same method here (in torch), from the same start with the "
-        f"same steps, on `{CASE}`, without minibatches. The first entry of each vector is shown.",
+        "Generated by `HYPERTORCH=PATH python -m tests.peers.agreement CHECKOUT`, two working trees given "
+        f"and {installed} installed; not written by hand. Each row is a method of a public library beside "
+        "the same method here: the same losses, start and number of steps, of terms or of iterations, in "
+        "float64 and without minibatches. The first entry of each vector is shown. benchmark_bilevel's "
+        "losses are in JAX.",
         "",
-        "| method | compared | benchmark_bilevel | refblo | distance | rounding allows | digits |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for each in found:
-        size = float(np.linalg.norm(each.ours))
-        digits = 16.0 if each.distance == 0 else -math.log10(each.distance / size)
-        rows.append(
-            f"| {each.name} | {each.what} | {each.theirs[0]:.15g} | {each.ours[0]:.15g} "
-            f"| {each.distance:.1e} | {each.allowed:.1e} | {min(digits, 16):.1f} |"
-        )
-    rows += [
+        *table(rows),
         "",
-        "Two differences are of definition. MRBO's momenta start at zero there, at the first directions "
-        "here; the comparison starts both at the latter. VRBO there moves λ between its two recursive "
-        "differences without taking the difference over λ, so that its inner direction is stale by one "
-        "outer step even without noise; the comparison holds λ.",
+        "Some differences are of definition, and are taken out above:",
+        "",
+        "- MRBO's momenta start at zero in benchmark_bilevel, at the first directions here; the comparison "
+        "starts both at the latter.",
+        "- VRBO there moves λ between its two recursive differences without taking the difference over λ, so "
+        "that its inner direction is stale by one outer step even without noise; the comparison holds λ.",
+        "- A series of K terms has K − 1 products with H. hypertorch's `neumann` and TorchOpt's "
+        "`solve_inv(ns=True)` count the products and are asked for K − 1; `fixed_point` starts from zero, "
+        "counts the terms, and is asked for K.",
+        "- hypertorch's `CG` throws away the iterate that meets its test for convergence and returns the one "
+        "before it. The rows above stop both before that. Where it converges, on "
+        f"`{dropped.asked.case}`, it answers {early.theirs[0]:.15g}; CG's own answer is "
+        f"{dropped.asked.ours[0]:.15g}, that of {early.what.rpartition(', ')[2]} "
+        f"{early.ours[0]:.15g}, {early.distance:.1e} away, where rounding allows {early.allowed:.1e}.",
     ]
-    return "\n".join(rows) + "\n"
+    return "\n".join(text) + "\n"
 
 
 def main(checkout: str) -> int:
-    """Print the page; exit 1 where rounding does not explain a distance."""
+    """Print the page; 1 where rounding does not explain a distance."""
     sys.path.insert(0, checkout)
-    found = list(agreements())
-    sys.stdout.write(page(found))
-    return 0 if all(each.holds for each in found) else 1
+    rows = [
+        *(single_loop.agreement(peer) for peer in single_loop.PEERS),
+        *(in_torch.agreement(pair) for pair in in_torch.PAIRS),
+    ]
+    dropped = in_torch.dropped(CONVERGED)
+    sys.stdout.write(page(rows, dropped))
+    return 0 if all(each.holds for each in rows) and dropped.holds else 1
 
 
 if __name__ == "__main__":

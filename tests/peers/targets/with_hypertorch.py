@@ -68,13 +68,13 @@ def reverse(problem):
     return hypergrad.reverse(states, [lam], maps, parts_of(problem), set_grad=False)[0]
 
 
-def gradient_map(problem):
+def gradient_map(problem, batch=None):
     """One gradient step without momentum: a map with a symmetric Jacobian."""
 
     def advance(params, hparams):
         theta = problem.join(tuple(params))
         gradient = torch.autograd.grad(
-            problem.inner(hparams[0], theta, None), params, create_graph=True
+            problem.inner(hparams[0], theta, batch), params, create_graph=True
         )
         return [
             w - problem.step_size * (g + problem.weight_decay * w)
@@ -121,3 +121,38 @@ def cg_normaleq(problem):
 @target("implicit", *IMPLICIT)
 def stoch_aid(problem):
     return implicit_by(problem, hypergrad.stoch_AID, K=4000, verbose=False)[0][0]
+
+
+def implicit_after_steps(problem, method, **settings):
+    """The map T times from θ⁰, each on its own batch, then the method at θ^T on the batch that is next."""
+    lam = problem.lam.clone().requires_grad_()
+    params = list(problem.split(problem.theta0.clone()))
+    for t in range(problem.steps):
+        params = [part.detach().requires_grad_() for part in params]
+        params = gradient_map(problem, problem.inner_batch(t))(params, [lam.detach()])
+    return method(
+        params=[part.detach() for part in params],
+        hparams=[lam],
+        fp_map=gradient_map(problem, problem.inner_batch(problem.steps)),
+        outer_loss=parts_of(problem),
+        set_grad=False,
+        **settings,
+    )[0]
+
+
+@target("implicit", "direct", "minibatches", terms=6)
+def steps_then_fixed_point(problem):
+    """K iterations from zero: K terms of the series."""
+    return implicit_after_steps(problem, hypergrad.fixed_point, K=problem.terms)
+
+
+@target("implicit", "direct", "minibatches", terms=6)
+def steps_then_neumann(problem):
+    """The first term is there before the first iteration: K − 1 of them make K terms."""
+    return implicit_after_steps(problem, hypergrad.neumann, K=problem.terms - 1)
+
+
+@target("implicit", "direct", "minibatches")
+def steps_then_cg(problem):
+    """At most K iterations, with its own test for convergence."""
+    return implicit_after_steps(problem, hypergrad.CG, K=problem.terms)

@@ -155,6 +155,49 @@ def implicit_module(problem):
     return torch.autograd.grad(loss, lam)[0]
 
 
+def implicit_after_steps(problem, solve):
+    """T steps of its SGD, each on its own batch, then custom_root at θ^T on the batch that is next."""
+
+    def stationarity(parts, lam):
+        theta, batch = problem.join(parts), problem.inner_batch(problem.steps)
+        return problem.split(torch.func.grad(problem.inner, argnums=1)(lam, theta, batch))
+
+    @torchopt.diff.implicit.custom_root(stationarity, argnums=1, solve=solve)
+    def run(parts, lam):
+        parts = leaves(problem, problem.join(parts))
+        optimiser = torchopt.SGD(parts, lr=problem.step_size)
+        for t in range(problem.steps):
+            with torch.enable_grad():
+                loss = problem.inner(lam, problem.join(parts), problem.inner_batch(t))
+            optimiser.zero_grad()
+            loss.backward(inputs=parts)
+            optimiser.step()
+        return tuple(part.detach() for part in parts)
+
+    lam = problem.lam.clone().requires_grad_()
+    theta = problem.join(run(leaves(problem, problem.theta0), lam))
+    loss = problem.outer(lam, theta, problem.outer_batch(problem.steps))
+    return torch.autograd.grad(loss, lam)[0]
+
+
+AFTER = ("direct", "minibatches")
+
+
+@target("implicit", *AFTER)
+def steps_then_cg(problem):
+    """K iterations."""
+    solve = torchopt.linear_solve.solve_cg(rtol=0.0, maxiter=problem.terms)
+    return implicit_after_steps(problem, solve)
+
+
+@target("implicit", *AFTER, terms=6)
+def steps_then_neumann(problem):
+    """The first term is there before the first iteration: K − 1 of them make K terms."""
+    iterations, alpha = problem.terms - 1, problem.step_size
+    solve = torchopt.linear_solve.solve_inv(ns=True, maxiter=iterations, alpha=alpha)
+    return implicit_after_steps(problem, solve)
+
+
 SIGMA = 0.5
 """Of the perturbations. The entries are quadratic, so that smoothing does not change the gradient."""
 
