@@ -185,8 +185,9 @@ AFTER = ("direct", "minibatches")
 
 @target("implicit", *AFTER)
 def steps_then_cg(problem):
-    """K iterations."""
-    solve = torchopt.linear_solve.solve_cg(rtol=0.0, maxiter=problem.terms)
+    """At most K iterations; without a test for convergence, it would divide zero by zero."""
+    rtol = torch.finfo(problem.lam.dtype).eps
+    solve = torchopt.linear_solve.solve_cg(rtol=rtol, maxiter=problem.terms)
     return implicit_after_steps(problem, solve)
 
 
