@@ -39,6 +39,7 @@ from refblo.noise import SEED_ZERO, Draws
 from refblo.oracles import truths
 from refblo.problem import FixedInitial
 from refblo.problems.case import Case
+from refblo.rounding import ROUNDINGS_A_STEP, unit_roundoff
 from refblo.types import DIVERGED, Estimand, Truth
 
 Make = Callable[[float, int], Estimator]
@@ -150,6 +151,7 @@ class MethodComparison:
         oracle: whose answer it is measured against.
         floor: that answer's relative error: no figure below it means anything.
         points: every run.
+        rounding: what rounding of the longest run allows, relative to the answer.
     """
 
     case: str
@@ -157,6 +159,7 @@ class MethodComparison:
     oracle: str
     floor: float
     points: tuple[Point, ...]
+    rounding: float = 0.0
 
     def best(self, method: str, budget: int) -> Point | None:
         """The run of a method with the smallest error among those that cost at most `budget`."""
@@ -174,8 +177,16 @@ class MethodComparison:
         return tuple(dict.fromkeys(p.method for p in self.points if p.method not in ours))
 
     def front(self, cost: Callable[[Point], int]) -> frozenset[str]:
-        """The methods with a run that no other method's run beats in both cost and error."""
-        runs = [point for point in self.points if point.error is not None]
+        """The methods with a run that no other method's run beats in both cost and error.
+
+        Errors that the truth's own error or rounding explains are equal.
+        """
+        least = max(self.floor, self.rounding)
+        runs = [
+            replace(point, error=max(point.error, least))
+            for point in self.points
+            if point.error is not None
+        ]
         return frozenset(
             point.method for point in runs if not any(_beats(o, point, cost) for o in runs)
         )
@@ -258,7 +269,10 @@ def compare_methods(
                 break
             steps, spent = 2 * steps, point.evaluations
     floor = truth.error / size if size > 0 else truth.error
-    yield MethodComparison(case.name, truth.estimand, truth.oracle, floor, tuple(points))
+    longest = max((point.steps for point in points), default=1)
+    rounding = ROUNDINGS_A_STEP * longest * unit_roundoff(case.lam.dtype)
+    found = (case.name, truth.estimand, truth.oracle, floor, tuple(points))
+    yield MethodComparison(*found, rounding)
 
 
 def _fits(method: Method, case: Case) -> bool:

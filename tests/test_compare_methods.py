@@ -1,6 +1,7 @@
 """`refblo compare`: costs are counted, the front is the front, and the command shows it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,15 @@ def test_the_front_is_what_no_other_run_beats() -> None:
     assert best.error == 0.1
     assert found.best("good", 39) is None
     assert found.best("diverged", 100) is None
+
+
+@pytest.mark.parametrize(("floor", "rounding"), [(1e-15, 0.0), (0.0, 1e-15)])
+def test_errors_that_mean_nothing_are_equal_on_the_front(floor: float, rounding: float) -> None:
+    points = (Point("one", 4, 40, 50, 2e-16), Point("other", 4, 40, 50, 3e-16))
+    exact = MethodComparison("none", Estimand.IMPLICIT, "none", 0.0, points)
+    assert exact.front(lambda point: point.evaluations) == {"one"}
+    found = replace(exact, floor=floor, rounding=rounding)
+    assert found.front(lambda point: point.evaluations) == {"one", "other"}
 
 
 @pytest.mark.full

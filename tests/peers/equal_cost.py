@@ -83,9 +83,9 @@ steps takes, if that is more. A method for another estimand than the truth is co
 is what a user who wants that truth gets from it.
 
 A method is on a front where no other method's run is better in one of error and cost and no worse in the
-other; the cost is derivative evaluations, or peak live bytes. The last two columns have the smallest
-relative error of each side, and whose it is. Errors of some 1e-15 and less are rounding, and their order
-means nothing. Not in a row: a library whose method needs more than the budget, and implicit methods of
+other; the cost is derivative evaluations, or peak live bytes, and errors that the rounding of the longest
+run explains are equal. The last two columns have the smallest relative error of each side, and whose it
+is. Not in a row: a library whose method needs more than the budget, and implicit methods of
 libraries where λ is the initial point. `hypertorch:steps_then_cg` runs with its own test for convergence,
 which throws away the iterate that passes it (see [agreement](agreement.md)); the other libraries' tests
 are set to rounding. `refblo compare PROBLEM --plot FILE` draws one of the problems.
