@@ -76,7 +76,7 @@ def test_random_composed_problems(seed: int, size: tuple[int, int]) -> None:
 def test_the_structured_problems_are_what_they_are_said_to_be() -> None:
     assert set(STRUCTURED) == {
         *("ridge_diabetes", "softmax_digits", "softmax_digits_minibatch"),
-        *("mlp_digits_l1", "taylor_loss_iris"),
+        *("mlp_digits_l1", "taylor_loss_iris", "abml_regression"),
     }
     for name in STRUCTURED:
         case = build(name)
