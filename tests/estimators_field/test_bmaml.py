@@ -262,6 +262,17 @@ def test_another_right_implementation_is_accepted() -> None:
     assert judgement.holds, judgement
 
 
+def test_half_the_repulsion_is_half_the_temperature() -> None:
+    """What the authors' code computes is BMAML for the square of the posterior."""
+    case = build("bmaml_regression")
+    rule, plan = Langevin(case.dynamics.step_size, 1.0), layout(case, 2)
+    halved = bent(repulsion=0.5)(rule, 5, plan).estimate(case.problem, case.lam).value
+    colder = right(Langevin(rule.step_size, 0.5), 5, plan)
+    found = colder.estimate(case.problem, case.lam).value
+    bound = rounding_error(colder, case.problem, case.lam, SEED_ZERO, found, 7)
+    assert float((found - halved).norm()) <= 2 * bound
+
+
 BUGS: dict[str, tuple[Particles, int]] = {
     "half the repulsion": (bent(repulsion=0.5), 0),
     "leader not held": (bent(held=False), 3),
