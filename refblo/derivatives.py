@@ -310,6 +310,36 @@ def hessian_product_function(loss: Loss, lam: Lam, theta: Theta, batch: Batch) -
     return product
 
 
+def hessian_and_mixed_products(
+    inner: Inner, lam: Lam, theta: Theta, batch: Batch
+) -> tuple[MixedProduct, MixedProduct]:
+    """The functions v ↦ H v and v ↦ v·C, shapes (n,) and (p,), the second to be used at most once.
+
+    Where no structure is declared they share one graph.
+
+    Raises:
+        MissingProductError: (from the functions or the call) if a kernel has no second derivative.
+    """
+    if isinstance(inner, Separable | Composed):
+        return (
+            hessian_product_function(inner, lam, theta, batch),
+            lambda v: mixed_product(inner, lam, theta, batch, v),
+        )
+    count("inner_gradients")
+    lam, theta = leaf(lam), leaf(theta)
+    gradient = _graded(inner(lam, theta, batch), theta)
+
+    def hessian(v: Tensor) -> Tensor:
+        count("hessian_products")
+        return pull_back((gradient,), (theta,), (v,), keep=True)[0]
+
+    def mixed(v: Tensor) -> Tensor:
+        count("mixed_products")
+        return pull_back((gradient,), (lam,), (v,))[0]
+
+    return hessian, mixed
+
+
 def initial_vjp(initial: Initial, lam: Lam, v: Theta) -> Lam:
     """v·dθ⁰/dλ, shape (p,); zero when θ⁰ does not depend on λ."""
     if isinstance(initial, FixedInitial):

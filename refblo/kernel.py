@@ -5,9 +5,9 @@ every step. A kernel records the operations of a function, its backward passes i
 numbers, and runs the list from then on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import Context
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, final
 
 import torch
@@ -39,14 +39,12 @@ class Kernel:
 
     operations: int
     _run: Callable[..., Any]
-    _evaluations: Evaluations
+    _evaluations: Mapping[str, int]
 
     def __call__(self, *tensors: Tensor) -> Tensors:
         """The function's values; its derivative evaluations are counted as if it had run itself."""
-        for kind in fields(Evaluations):
-            number = getattr(self._evaluations, kind.name)
-            if number:
-                count(kind.name, number)
+        for kind, number in self._evaluations.items():
+            count(kind, number)
         return tuple(self._run(*tensors))
 
 
@@ -69,9 +67,11 @@ def trace(function: Function, examples: Tensors, backend: Backend) -> Kernel:
         ArgumentError: if the function's operations depend on the numbers it is given.
         CompilerError: if the compiler is missing or fails.
     """
+    # A tensor that is given twice would be traced as one input, which later calls need not give twice.
+    examples = tuple(example.detach() for example in examples)
     try:
         # In a context of its own: tracing is no part of what the run that asks for it costs.
-        graph, evaluations = Context().run(_traced, function, examples)
+        graph, counted = Context().run(_traced, function, examples)
     except (RuntimeError, DataDependentOutputException) as error:
         told = str(error).splitlines()[0] if str(error) else type(error).__name__
         dependent = isinstance(error, DataDependentOutputException)
@@ -83,6 +83,7 @@ def trace(function: Function, examples: Tensors, backend: Backend) -> Kernel:
         ) from error
     graph.graph.eliminate_dead_code()
     graph.recompile()
+    evaluations = {kind: number for kind, number in asdict(counted).items() if number}
     operations = sum(node.op == "call_function" for node in graph.graph.nodes)
     if backend == "eager":
         return Kernel(operations, graph, evaluations)

@@ -80,7 +80,7 @@ def _betty(solve: str, setting: Setting, steps: int, step_size: float, terms: in
         )
         upper = SimpleNamespace(trainable_parameters=lambda: [lam])
         slope = torch.autograd.grad(outer(lam, theta), theta)
-        return torch.as_tensor(function(list(slope), lower, upper)[0])
+        return torch.as_tensor(function(list(slope), lower, upper, sync=False)[0])
 
     return hypergradient
 

@@ -15,24 +15,20 @@ Bias: θ^T ≠ θ*, which adds O(‖θ^T − θ*‖).
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import final
+from typing import NamedTuple, final
 
 import torch
+from jaxtyping import Bool, Int64
+from torch import Tensor
 
-from refblo.chain import Chain, Langevin
-from refblo.cost import counting, decide
-from refblo.derivatives import (
-    MixedProduct,
-    hessian_product_function,
-    mixed_product,
-    outer_gradients,
-)
+from refblo.chain import Langevin
+from refblo.cost import decide, uncounted
+from refblo.derivatives import MixedProduct
 from refblo.errors import require_integer, require_real
-from refblo.estimators._run import conclude, is_finite
+from refblo.estimators._implicit import Solve, implicit
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
-from refblo.types import Batch, Estimand, Hypergradient, Lam, Loss, Status, Theta
-from refblo.validation import check_arguments
+from refblo.types import Estimand, Hypergradient, Lam, Scalar, Status, Theta
 
 
 class NeumannScaling(Enum):
@@ -45,14 +41,8 @@ class NeumannScaling(Enum):
     """Without it: converges to H⁻¹ f_θ / α; what Table 2 of Kim and Hospedales needs."""
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class Solve:
-    """The outcome of one of the solves for q."""
-
-    q: Theta
-    status: Status
-    diverged_at: int | None = None
+MoreTerms = Callable[[Theta, Theta, int], tuple[Theta, Theta]]
+"""(a term of a series, the sum up to it, k) ↦ (the term k later, the sum up to that)."""
 
 
 @final
@@ -84,24 +74,51 @@ class IFTNeumann:
         require_real("scale", self.scale, "choose α below 2 / (largest eigenvalue of H)")
         require_integer("terms", self.terms, 1, "keep at least one term")
 
-    def solve(self, hessian: MixedProduct, rhs: Theta) -> Solve:
-        """The truncated series; its terms' norms are looked at once, at the end."""
-        term, total = rhs, rhs.clone()
-        norms = [torch.linalg.vector_norm(term)]
-        for _ in range(self.terms - 1):
+    def add_terms(
+        self, hessian: MixedProduct, term: Theta, total: Theta, number: int
+    ) -> tuple[Theta, Theta]:
+        """So many terms more: the last one, and the sum of all so far."""
+        total = total.clone()
+        for _ in range(number):
             term = term.sub(hessian(term), alpha=self.scale)
-            norms.append(torch.linalg.vector_norm(term))
             total.add_(term)
-        if self.scaling is NeumannScaling.SCALED:
-            total.mul_(self.scale)
-        sizes = torch.stack(norms)
+        return term, total
+
+    def conclude(self, rhs: Theta, term: Theta, total: Theta, more: "MoreTerms") -> Solve:
+        """The sum of all terms as a solution; if they grew, the series is summed again to see where.
+
+        Args:
+            rhs: the first term.
+            term: the last one.
+            total: the sum of all.
+            more: adds terms.
+        """
         # Rounding alone may let the terms of a singular H, which stay as they are, grow by this much.
-        limit = sizes[0] * (1 + self.terms * torch.finfo(rhs.dtype).eps)
-        grown = ~(sizes <= limit)  # a norm that is not a number counts as grown
-        if decide(grown[-1], without_numbers=False):
-            # Finite or not, the sum is dominated by its last terms: the series has no limit.
-            return Solve(total, Status.SERIES_DIVERGED, int(grown.nonzero()[0]))
-        return Solve(total, Status.COMPLETED)
+        rounding = 1 + self.terms * torch.finfo(rhs.dtype).eps
+        limit = torch.linalg.vector_norm(rhs) * rounding
+
+        def grown(term: Theta) -> bool:
+            # A norm that is not a number counts as grown.
+            return not decide(torch.linalg.vector_norm(term) <= limit, without_numbers=True)
+
+        if self.scaling is NeumannScaling.SCALED:
+            total = total * self.scale
+        if not grown(term):
+            return Solve(total, Status.COMPLETED)
+        # Finite or not, the sum is dominated by its last terms: the series has no limit.
+        term, index = rhs, 0
+        with uncounted():
+            while not grown(term):
+                term, index = more(term, rhs, 1)[0], index + 1
+        return Solve(total, Status.SERIES_DIVERGED, index)
+
+    def solve(self, hessian: MixedProduct, rhs: Theta) -> Solve:
+        """The truncated series; its last term's norm is looked at once, at the end."""
+
+        def more(term: Theta, total: Theta, number: int) -> tuple[Theta, Theta]:
+            return self.add_terms(hessian, term, total, number)
+
+        return self.conclude(rhs, *more(rhs, rhs, self.terms - 1), more)
 
     def estimate(
         self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
@@ -121,6 +138,32 @@ class IFTNeumann:
             MissingProductError: if a second-order product cannot be formed.
         """
         return implicit(self, problem, lam, draws)
+
+
+@final
+class Directions(NamedTuple):
+    """CG's state: the iterate, its residual, the next direction, each of shape (n,), and ‖residual‖²."""
+
+    q: Theta
+    residual: Theta
+    direction: Theta
+    square: Scalar
+
+    def after(self, image: Theta, curvature: Scalar) -> "Directions":
+        """The state after a step along the direction d, from its image under the matrix, and d·image."""
+        length = self.square / curvature
+        residual = self.residual - length * image
+        square = torch.dot(residual, residual)
+        return Directions(
+            self.q + length * self.direction,
+            residual,
+            residual + (square / self.square) * self.direction,
+            square,
+        )
+
+    def where(self, condition: Bool[Tensor, ""], other: "Directions") -> "Directions":
+        """This state if the condition holds, else the other."""
+        return Directions(*(torch.where(condition, a, b) for a, b in zip(self, other, strict=True)))
 
 
 @final
@@ -153,30 +196,59 @@ class IFTConjugateGradient:
         require_real("damping", self.damping, "use 0 for none", positive=False)
         require_real("tolerance", self.tolerance, "use 0 for none", positive=False)
 
+    def begin(self, rhs: Theta) -> "Directions":
+        """CG's state at q = 0."""
+        return Directions(torch.zeros_like(rhs), rhs, rhs, torch.dot(rhs, rhs))
+
+    def floor(self, square: Scalar) -> Scalar:
+        """The residual's norm at which to stop, from the square of the first one's.
+
+        Below it the residual is rounding noise, and another step would divide noise by noise.
+        """
+        return max(self.tolerance, torch.finfo(square.dtype).eps) * torch.sqrt(square)
+
+    def curvature(self, hessian: MixedProduct, at: "Directions") -> tuple[Theta, Scalar]:
+        """(H + δI) d and d·(H + δI) d for the direction d."""
+        image = hessian(at.direction).add(at.direction, alpha=self.damping)
+        return image, torch.dot(at.direction, image)
+
     def solve(self, hessian: MixedProduct, rhs: Theta) -> Solve:
         """CG from zero; a residual at rounding level ends it, with the iterate that reached it."""
-        q = torch.zeros_like(rhs)
-        residual = rhs.clone()
-        direction = residual
-        square = torch.dot(residual, residual)
-        # Below this the residual is rounding noise, and another step would divide noise by noise.
-        floor = max(self.tolerance, torch.finfo(rhs.dtype).eps) * torch.sqrt(square)
+        at = self.begin(rhs)
+        floor = self.floor(at.square)
         for iteration in range(self.iterations):
-            if decide(torch.sqrt(square) <= floor, without_numbers=False):
-                return Solve(q, Status.COMPLETED)
-            image = hessian(direction).add(direction, alpha=self.damping)
-            curvature = torch.dot(direction, image)
+            if decide(torch.sqrt(at.square) <= floor, without_numbers=False):
+                return Solve(at.q, Status.COMPLETED)
+            image, curvature = self.curvature(hessian, at)
             if not decide(curvature > 0, without_numbers=True):
-                return Solve(q, Status.SERIES_DIVERGED, iteration)
-            length = square / curvature
-            q = q + length * direction
-            residual = residual - length * image
-            new_square = torch.dot(residual, residual)
-            direction = residual + (new_square / square) * direction
-            square = new_square
+                return Solve(at.q, Status.SERIES_DIVERGED, iteration)
+            at = at.after(image, curvature)
+        return self.conclude(rhs, at)
+
+    def conclude(self, rhs: Theta, at: "Directions") -> Solve:
+        """The iterate after the last iteration."""
         limit = self.tolerance * torch.linalg.vector_norm(rhs)
-        missed = self.tolerance > 0 and decide(torch.sqrt(square) > limit, without_numbers=False)
-        return Solve(q, Status.NOT_CONVERGED if missed else Status.COMPLETED)
+        missed = self.tolerance > 0 and decide(torch.sqrt(at.square) > limit, without_numbers=False)
+        return Solve(at.q, Status.NOT_CONVERGED if missed else Status.COMPLETED)
+
+    def iterate_unlooked(
+        self, hessian: MixedProduct, at: "Directions", floor: Scalar, number: int
+    ) -> tuple["Directions", Int64[Tensor, ""], Bool[Tensor, ""]]:
+        """So many iterations without a look at a number; after the one that ends the solve nothing moves.
+
+        Returns:
+            The state, how many iterations moved it, and whether a curvature was not positive.
+        """
+        going = torch.ones((), dtype=torch.bool, device=floor.device)
+        moved, negative = torch.zeros_like(going, dtype=torch.int64), ~going
+        for _ in range(number):
+            going = going & ~(torch.sqrt(at.square) <= floor)
+            image, curvature = self.curvature(hessian, at)
+            negative = negative | (going & ~(curvature > 0))
+            going = going & ~negative
+            at = at.after(image, curvature).where(going, at)
+            moved = moved + going
+        return at, moved, negative
 
     def estimate(
         self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
@@ -247,50 +319,3 @@ class IFTDense:
             MissingProductError: if a second-order product cannot be formed.
         """
         return implicit(self, problem, lam, draws)
-
-
-InnerRun = Callable[[Chain, Lam, int], Theta]
-"""(chain, λ, T) ↦ θ^T."""
-Products = Callable[[Loss, Lam, Theta, Batch], MixedProduct]
-"""(inner, λ, θ, batch) ↦ (v ↦ H v)."""
-
-
-def implicit(
-    method: IFTNeumann | IFTConjugateGradient | IFTDense,
-    problem: BilevelProblem,
-    lam: Lam,
-    draws: Draws,
-    inner_run: InnerRun = Chain.last,
-    products: Products = hessian_product_function,
-) -> Hypergradient:
-    """f_λ − q·C at θ^T, with q ≈ H⁻¹ f_θ from the method's solve.
-
-    Args:
-        method: the solve.
-        problem: the bilevel problem.
-        lam: λ, shape (p,).
-        draws: the run's randomness.
-        inner_run: how θ^T is computed.
-        products: how Hessian products are.
-
-    Raises:
-        ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-        MissingProductError: if a second-order product cannot be formed.
-    """
-    check_arguments(problem, lam, draws)
-    lam = lam.detach()
-    chain = Chain(problem, method.dynamics, draws)
-    with counting() as cost:
-        theta = inner_run(chain, lam, method.steps)
-        direct, slope = outer_gradients(problem.outer, lam, theta, chain.outer_batch(method.steps))
-        if not (is_finite(theta) and is_finite(direct) and is_finite(slope)):
-            return conclude(lam * torch.nan, method.estimand, theta, chain, lam, method.steps, cost)
-        batch = chain.inner_batch(method.steps)
-        solve = method.solve(products(problem.inner, lam, theta, batch), slope)
-        if not is_finite(solve.q):
-            status, at = Status.SERIES_DIVERGED, solve.diverged_at or 0
-            return Hypergradient(None, method.estimand, theta, status, at, cost=cost)
-        value = direct - mixed_product(problem.inner, lam, theta, batch, solve.q)
-        if not is_finite(value):
-            return conclude(value, method.estimand, theta, chain, lam, method.steps, cost)
-    return Hypergradient(value, method.estimand, theta, solve.status, solve.diverged_at, cost=cost)

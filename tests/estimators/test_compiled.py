@@ -10,6 +10,7 @@ from refblo.chain import Chain, Langevin, Schedule
 from refblo.errors import ArgumentError
 from refblo.estimators import HPOSGLD, RMD, IFTConjugateGradient, IFTNeumann
 from refblo.estimators.compiled import Compiled, Method
+from refblo.kernel import trace
 from refblo.noise import Draws
 from refblo.problem import BilevelProblem, FixedInitial
 from refblo.problems import build
@@ -66,6 +67,53 @@ def test_the_counts_are_those_of_what_runs() -> None:
     fast = Compiled(method, fused=5, backend="eager")
     assert fast.estimate(case.problem, case.lam).cost == plain
     assert fast.estimate(case.problem, case.lam).cost == plain
+
+
+def test_a_tensor_given_twice_is_two_inputs() -> None:
+    x, y = torch.ones(2), torch.full((2,), 3.0)
+    kernel = trace(lambda a, b: (a - b,), (x, x), "eager")
+    assert torch.equal(kernel(x, y)[0], x - y)
+
+
+def test_conjugate_gradients_stop_where_the_plain_ones_do() -> None:
+    case = build("quadratic")
+    for method in (
+        IFTConjugateGradient(Langevin(0.05), 4, 40),  # more iterations than unknowns
+        IFTConjugateGradient(Langevin(0.05), 4, 40, tolerance=1e-3),
+        IFTConjugateGradient(Langevin(0.05), 4, 2, tolerance=1e-12),
+    ):
+        plain = method.estimate(case.problem, case.lam)
+        fast = Compiled(method, fused=3, backend="eager").estimate(case.problem, case.lam)
+        assert fast.status is plain.status
+        allowed = rounding_error(method, case.problem, case.lam, Draws(0), plain.value, 20)
+        assert float((fast.value - plain.value).norm()) <= allowed
+
+
+@pytest.mark.parametrize("scale", [10.0, 1e200])
+def test_a_series_that_grows_is_reported_where_it_does(scale: float) -> None:
+    case, method = build("quadratic"), IFTNeumann(Langevin(0.05), 3, scale, 6)
+    plain = method.estimate(case.problem, case.lam)
+    fast = Compiled(method, fused=2, backend="eager").estimate(case.problem, case.lam)
+    assert plain.status is Status.SERIES_DIVERGED
+    assert fast.status is plain.status
+    assert fast.diverged_at == plain.diverged_at
+
+
+@pytest.mark.parametrize("fused", [1, 2, 7])
+def test_a_direction_of_negative_curvature_is_reported_where_it_is_met(fused: int) -> None:
+    curvatures = torch.tensor([3.0, 2.0, -1.0, 1.5], dtype=torch.float64)
+    target = torch.ones(4, dtype=torch.float64)
+    problem = BilevelProblem(
+        lambda lam, theta, _: 0.5 * (curvatures * theta.square()).sum() - (lam * theta).sum(),
+        lambda _, theta, __: 0.5 * (theta - target).square().sum(),
+        FixedInitial(torch.tensor([0.3, 0.1, -0.05, 0.2], dtype=torch.float64)),
+    )
+    method, lam = IFTConjugateGradient(Langevin(0.1), 2, 6), 0.1 * target
+    plain = method.estimate(problem, lam)
+    fast = Compiled(method, fused=fused, backend="eager").estimate(problem, lam)
+    assert plain.status is Status.SERIES_DIVERGED
+    assert fast.status is plain.status
+    assert fast.diverged_at == plain.diverged_at
 
 
 def test_a_divergence_is_reported_with_its_step() -> None:

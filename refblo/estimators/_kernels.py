@@ -1,0 +1,226 @@
+"""The inner loops of the estimators as compiled kernels, some transitions or iterations to a kernel.
+
+What is traced is the estimators' own code; what is written here is how a loop is cut into kernels.
+"""
+
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
+from typing import final
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from refblo.chain import Chain, Drawn
+from refblo.derivatives import (
+    MixedProduct,
+    hessian_product_function,
+    mixed_product,
+    outer_gradients,
+)
+from refblo.estimators._implicit import Solve, Solver
+from refblo.estimators.hpo_sgld import HPOSGLD, State
+from refblo.estimators.ift import Directions, IFTConjugateGradient, IFTNeumann
+from refblo.estimators.rmd import RMD
+from refblo.kernel import Backend, Kernel, Tensors, trace
+from refblo.problem import BilevelProblem
+from refblo.types import Lam, Status, Theta
+
+_known: WeakKeyDictionary[BilevelProblem, dict[Hashable, Kernel]] = WeakKeyDictionary()
+
+
+@final
+@dataclass(frozen=True)
+class Kernels:
+    """The kernels of one way to compile.
+
+    Args:
+        fused: how many transitions, or iterations of a solve, a kernel holds.
+        backend: of the compiler.
+    """
+
+    fused: int
+    backend: Backend
+
+    def parts(self, steps: int) -> list[range]:
+        """The numbers below `steps`, `fused` at a time."""
+        return [range(t, min(t + self.fused, steps)) for t in range(0, steps, self.fused)]
+
+    # ------------------------------------------------------------ the unrolled estimators
+
+    def forward(self, chain: Chain, lam: Lam, theta: Theta, run: range, drawn: Drawn) -> Theta:
+        """θ after the run."""
+
+        def function(lam: Tensor, theta: Tensor, *given: Tensor) -> Tensors:
+            at = _given(chain, drawn, given)
+            for t in run:
+                theta = at.step(lam, theta, t)
+            return (theta,)
+
+        key = ("forward", chain.dynamics, len(run))
+        return self._call(chain.problem, key, function, (lam, theta), drawn)[0]
+
+    def pull(
+        self,
+        method: RMD,
+        chain: Chain,
+        lam: Lam,
+        start: Theta,
+        alpha: Theta,
+        run: range,
+        drawn: Drawn,
+    ) -> Tensors:
+        """What the run adds to h, where it ends, and α where it starts."""
+
+        def function(lam: Tensor, start: Tensor, alpha: Tensor, *given: Tensor) -> Tensors:
+            part, at = torch.zeros_like(lam), _given(chain, drawn, given)
+            end, pulled = method.pull_through_graph(at, lam, start, run, alpha, part)
+            return part, end, pulled
+
+        key = ("pull", method, len(run), _pattern(method, run))
+        return self._call(chain.problem, key, function, (lam, start, alpha), drawn)
+
+    def recur(
+        self,
+        method: HPOSGLD,
+        chain: Chain,
+        lam: Lam,
+        state: State,
+        h: Lam,
+        run: range,
+        drawn: Drawn,
+    ) -> Tensors:
+        """θ, g and h after the run."""
+
+        def function(lam: Tensor, theta: Tensor, g: Tensor, h: Tensor, *given: Tensor) -> Tensors:
+            total, at = h.clone(), _given(chain, drawn, given)
+            end = method.run(at, lam, State(theta, g), total, run)
+            return end.theta, end.g, total
+
+        key = ("recur", method, len(run), _pattern(method, run))
+        return self._call(chain.problem, key, function, (lam, state.theta, state.g, h), drawn)
+
+    # ------------------------------------------------------------ the implicit estimators
+
+    def last(self, chain: Chain, lam: Lam, steps: int) -> Theta:
+        """θ^T."""
+        theta = chain.initial(lam)
+        for run in self.parts(steps):
+            theta = self.forward(chain, lam, theta, run, chain.draw(run, (), theta))
+        return theta
+
+    def slopes(self, chain: Chain, lam: Lam, theta: Theta, step: int) -> tuple[Lam, Theta]:
+        """∂_λ f and ∂_θ f at θ^step."""
+        drawn = Drawn({}, {0: chain.outer_batch(step)}, {})
+
+        def function(lam: Tensor, theta: Tensor, *given: Tensor) -> Tensors:
+            batch = drawn.with_tensors(given).outer[0]
+            return outer_gradients(chain.problem.outer, lam, theta, batch)
+
+        direct, slope = self._call(chain.problem, "slopes", function, (lam, theta), drawn)
+        return direct, slope
+
+    def adjoint(
+        self, method: Solver, chain: Chain, lam: Lam, theta: Theta, step: int, rhs: Theta
+    ) -> tuple[Solve, MixedProduct]:
+        """The solve for q with H at θ^step, and the function q ↦ q·C."""
+        inner, drawn = chain.problem.inner, Drawn({0: chain.inner_batch(step)}, {}, {})
+
+        def mixed(v: Theta) -> Lam:
+            def function(lam: Tensor, theta: Tensor, v: Tensor, *given: Tensor) -> Tensors:
+                batch = drawn.with_tensors(given).inner[0]
+                return (mixed_product(inner, lam, theta, batch, v),)
+
+            return self._call(chain.problem, "mixed", function, (lam, theta, v), drawn)[0]
+
+        def advance(
+            key: Hashable, by: Callable[[MixedProduct, Tensors], Tensors], state: Tensors
+        ) -> Tensors:
+            """A few iterations, each with a product with H."""
+
+            def function(lam: Tensor, theta: Tensor, *rest: Tensor) -> Tensors:
+                batch = drawn.with_tensors(rest[len(state) :]).inner[0]
+                hessian = hessian_product_function(inner, lam, theta, batch)
+                return by(hessian, rest[: len(state)])
+
+            return self._call(chain.problem, key, function, (lam, theta, *state), drawn)
+
+        if isinstance(method, IFTNeumann):
+            return self._neumann(method, advance, rhs), mixed
+        assert isinstance(method, IFTConjugateGradient)
+        return self._conjugate(method, advance, rhs), mixed
+
+    def _neumann(self, method: IFTNeumann, advance: "Advance", rhs: Theta) -> Solve:
+        def more(term: Theta, total: Theta, number: int) -> tuple[Theta, Theta]:
+            def by(hessian: MixedProduct, state: Tensors) -> Tensors:
+                return method.add_terms(hessian, state[0], state[1], number)
+
+            after, summed = advance(("series", method.scale, number), by, (term, total))
+            return after, summed
+
+        term, total = rhs, rhs
+        for run in self.parts(method.terms - 1):
+            term, total = more(term, total, len(run))
+        return method.conclude(rhs, term, total, more)
+
+    def _conjugate(self, method: IFTConjugateGradient, advance: "Advance", rhs: Theta) -> Solve:
+        at = method.begin(rhs)
+        floor = method.floor(at.square)
+        iterations = 0
+        for run in self.parts(method.iterations):
+
+            def by(hessian: MixedProduct, state: Tensors, number: int = len(run)) -> Tensors:
+                after, *told = method.iterate_unlooked(
+                    hessian, Directions(*state[:-1]), state[-1], number
+                )
+                return (*after, *told)
+
+            *state, moved, negative = advance(
+                ("directions", method.damping, len(run)), by, (*at, floor)
+            )
+            at = Directions(*state)
+            iterations += int(moved)
+            if bool(negative):
+                return Solve(at.q, Status.SERIES_DIVERGED, iterations)
+            if int(moved) < len(run):
+                return Solve(at.q, Status.COMPLETED)
+        return method.conclude(rhs, at)
+
+    # ------------------------------------------------------------ calls
+
+    def _call(
+        self,
+        problem: BilevelProblem,
+        key: Hashable,
+        function: Callable[..., Tensors],
+        arguments: Tensors,
+        drawn: Drawn,
+    ) -> Tensors:
+        """Run the kernel of a function, made at its first call."""
+        arguments = (*arguments, *drawn.tensors())
+        known = _known.setdefault(problem, {})
+        shapes = tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in arguments)
+        whole = (self.backend, key, shapes)
+        if whole not in known:
+            known[whole] = trace(function, arguments, self.backend)
+        return known[whole](*arguments)
+
+
+Advance = Callable[[Hashable, Callable[[MixedProduct, Tensors], Tensors], Tensors], Tensors]
+"""(name, a few iterations of a solve, the solve's state) ↦ the state after them."""
+
+
+def _given(chain: Chain, drawn: Drawn, tensors: Tensors) -> Chain:
+    """The chain with its draws replaced by a kernel's inputs."""
+    given = drawn.with_tensors(tensors)
+    return Chain(chain.problem, chain.dynamics, chain.draws, given)
+
+
+def _pattern(method: RMD | HPOSGLD, run: range) -> tuple[bool, ...]:
+    """Which of the iterates that a run leads to are averaged over: all that a kernel has to know of it."""
+    return tuple(method.schedule.sampled(t + 1) for t in run)
+
+
+def sampled(method: RMD, run: range) -> Iterable[int]:
+    """The iterates that a run leads to and that are averaged over."""
+    return [t + 1 for t in run if method.schedule.sampled(t + 1)]
