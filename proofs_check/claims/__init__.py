@@ -26,6 +26,7 @@ _FAMILIES = (
     "franceschi",
     "smoothing",
     "beyond",
+    "bayesian",
     "tables",
     "quadratics",
 )
