@@ -322,6 +322,23 @@ def test_what_a_run_costs() -> None:
     assert (cost.inner_gradients, cost.outer_gradients) == (8, 1)
 
 
+@pytest.mark.parametrize("leader_steps", [0, 2])
+def test_it_is_a_pure_function(leader_steps: int) -> None:
+    case, draws = build("bmaml_regression"), Draws(3)
+    method = BMAML(case.dynamics, 3, 2, 1.0, 2, leader_steps)
+    # A caller's λ may be a leaf that collects gradients.
+    lam = case.lam.clone().requires_grad_()
+    first, second = (method.estimate(case.problem, lam, draws) for _ in range(2))
+    assert torch.equal(first.value, second.value)
+    assert torch.equal(first.theta, second.theta)
+    assert first.cost == second.cost
+    assert not (first.value.requires_grad or first.theta.requires_grad)
+    assert lam.grad is None
+    assert torch.equal(lam.detach(), case.lam)
+    other = method.estimate(case.problem, lam, Draws(4))
+    assert not torch.equal(first.value, other.value)
+
+
 def test_a_divergence_says_where() -> None:
     case = build("bmaml_regression")
     far = BMAML(Langevin(1e160), 4, 2, 1.0, 2).estimate(case.problem, case.lam)
