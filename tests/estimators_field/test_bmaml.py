@@ -332,7 +332,8 @@ def test_it_is_a_pure_function(leader_steps: int) -> None:
     assert torch.equal(first.value, second.value)
     assert torch.equal(first.theta, second.theta)
     assert first.cost == second.cost
-    assert not (first.value.requires_grad or first.theta.requires_grad)
+    assert not first.value.requires_grad
+    assert not first.theta.requires_grad
     assert lam.grad is None
     assert torch.equal(lam.detach(), case.lam)
     other = method.estimate(case.problem, lam, Draws(4))
