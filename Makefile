@@ -74,7 +74,7 @@ docs: $(STAMP)  ## build the site into docs/_build/html; a warning is an error
 # asv writes when it ends, so it is run for one benchmark at a time: an interrupted run keeps the others.
 HERE := --environment existing:$(CURDIR)/$(BIN)/python
 QUICK := 'Counts.track_flops' 'Counts.track_peak_bytes' CountsAtScale OnAGPU
-FULL := $(QUICK) 'Counts.track_(bytes_moved|evaluations|error)' OnTheCPU.time OnTheCPU.peakmem 'core\.'
+FULL := $(QUICK) 'Counts.track_(bytes_moved|evaluations|error)' '[.]OnTheCPU.time' '[.]OnTheCPU.peakmem' AtScaleOnTheCPU 'core\.'
 asv asv-full asv-history: export OMP_NUM_THREADS := 1
 
 define run_asv

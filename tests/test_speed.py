@@ -1,5 +1,7 @@
 """The comparison of speeds and the roofline: what they say, not how fast anything is."""
 
+import json
+
 import pytest
 import torch
 from torch import Tensor
@@ -65,3 +67,11 @@ def test_every_row_of_the_grid_can_be_made() -> None:
     names = [counted.key(*where) for where in counted.grid()]
     assert len(names) == len(set(names))
     assert {where[1] for where in counted.grid()} == set(counted.ESTIMATORS)
+
+
+def test_the_page_is_what_the_results_say() -> None:
+    document = json.loads(speed.OUTPUT.read_text(encoding="utf-8"))
+    assert speed.PAGE.read_text(encoding="utf-8") == speed.page(document)
+    assert {(one["method"], one["n"]) for one in document["results"]} == {
+        (method, n) for method in speed.estimators() for n in speed.SIZES
+    }

@@ -3,12 +3,14 @@
 Counts are measured once, in `setup_cache`, and validated there. What needs a GPU says "n/a" without one.
 """
 
+import time
 from typing import Any
 
 import torch
 
-from refblo.chain import Langevin
-from refblo.estimators import Estimator
+from refblo.chain import Langevin, Schedule
+from refblo.cost import LiveBytes
+from refblo.estimators import HPOSGLD, Estimator
 from refblo.problem import BilevelProblem
 from refblo.problems.vit_b_16 import vit_problem
 
@@ -93,6 +95,30 @@ class OnTheCPU:
 
     def peakmem_hypergradient(self, problem: str, estimator: str, steps: int) -> None:
         self.method.estimate(self.problem, self.lam)
+
+
+class AtScaleOnTheCPU:
+    """One hypergradient of HPO-SGLD on ViT-B/16, B = M = 5, batch 8, on one thread: minutes."""
+
+    timeout = 3600
+
+    def setup_cache(self) -> tuple[float, int]:
+        torch.set_num_threads(1)
+        problem, lam = vit_problem(8)
+        method = HPOSGLD(Langevin(1e-3), Schedule(5, 5))
+        start = time.process_time()
+        with LiveBytes() as memory:
+            method.estimate(problem, lam)
+        return time.process_time() - start, int(memory.peak)
+
+    def track_seconds(self, found: tuple[float, int]) -> float:
+        return found[0]
+
+    def track_peak_bytes(self, found: tuple[float, int]) -> int:
+        return found[1]
+
+    track_seconds.unit = "s"  # type: ignore[attr-defined]
+    track_peak_bytes.unit = "bytes"  # type: ignore[attr-defined]
 
 
 class OnAGPU:

@@ -63,6 +63,22 @@ def _median(values: list[float]) -> float:
 STEP_LIMIT = 1.15
 
 
+def one_step(setting: Setting, rule: Langevin) -> Callable[[], None]:
+    """HPO-SGLD's step from θ⁰, with what an averaging run adds to h at each."""
+    lam = setting.lam
+    method = HPOSGLD(rule, Schedule(0, 2**31))
+    chain = Chain(setting.problem, rule, Draws(0))
+    state, h = method.init(chain, lam), torch.zeros_like(lam)
+
+    def step() -> None:
+        after, direct = method.step(chain, lam, state, 1)
+        h.add_(after.g)
+        if direct is not None:
+            h.add_(direct)
+
+    return step
+
+
 def hpo_sgld_step(
     batch_size: int = 256,
     closed_form: bool = True,
@@ -77,17 +93,7 @@ def hpo_sgld_step(
     noise it also draws 10⁶ normal numbers, which takes as long as a dozen more.
     """
     setting = network_with_weight_decay(batch_size, closed_form)
-    lam = setting.lam
-    method = HPOSGLD(Langevin(1e-3, 1.0, noise_scale), Schedule(0, 2**31))
-    chain = Chain(setting.problem, method.dynamics, Draws(0))
-    state, h = method.init(chain, lam), torch.zeros_like(lam)
-
-    def step() -> None:
-        after, direct = method.step(chain, lam, state, 1)
-        h.add_(after.g)
-        if direct is not None:
-            h.add_(direct)
-
+    step = one_step(setting, Langevin(1e-3, 1.0, noise_scale))
     products = "in closed form" if closed_form else "by autograd"
     noise = ", with noise" if noise_scale > 0 else ""
     return _compare(
