@@ -27,10 +27,10 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from refblo.chain import Langevin, Schedule
+from refblo.chain import Langevin
 from refblo.noise import Draws, Stream
 from refblo.problem import BilevelProblem, RegulariserProducts, Separable
-from refblo.problems.case import Case
+from refblo.problems.case import Case, ClosedForms
 from refblo.problems.maml import ADAPTATION, repeated_initial, sinusoid_tasks
 from refblo.problems.namespace import (
     TORCH,
@@ -127,38 +127,19 @@ def divergence_products(tasks: int) -> RegulariserProducts:
 
 @final
 @dataclass(frozen=True, eq=False)
-class MeanField:
+class MeanField(ClosedForms):
     """The truths that do not unroll: the minimiser is the best factorised Gaussian, in closed form.
 
     With A = X'X/ν + diag e^{−2η}, the exact posterior's precision, m* = A⁻¹(X'y/ν + e^{−2η}μ) is its mean and
     e^{−2ρ*} = diag A. Under exp(−L_T/t), m ~ N(m*, tA⁻¹) and e^{2ρ} ~ Gamma(1/(2t), diag A/(2t)), so that the
     mean of e^{2ρ} is e^{2ρ*}, and that of ρ off ρ* by a number that no λ changes: the spread of m alone tells
-    the Gibbs truth from the implicit one.
+    the Gibbs truth from the implicit one. The iterates have no formula: ρ moves by an exponential.
 
     Attributes:
         data: the case's own, in NumPy.
     """
 
     data: Mapping[str, Array]
-
-    def unrolled(
-        self,
-        lam: Gradient,  # noqa: ARG002
-        dynamics: Langevin,  # noqa: ARG002
-        schedule: Schedule,  # noqa: ARG002
-        noise: Float64[Array, "T n"],  # noqa: ARG002
-    ) -> None:
-        """No formula: ρ moves by an exponential."""
-        return
-
-    def mean_pathwise(
-        self,
-        lam: Gradient,  # noqa: ARG002
-        dynamics: Langevin,  # noqa: ARG002
-        schedule: Schedule,  # noqa: ARG002
-    ) -> None:
-        """No formula: ρ moves by an exponential."""
-        return
 
     def implicit(self, lam: Gradient) -> Gradient:
         """d/dλ f(λ, θ*(λ)): by the envelope theorem for all of f but the query points' loss."""

@@ -19,7 +19,8 @@ Array = np.ndarray
 class ClosedForms(Protocol):
     """Formulas for the truths, in NumPy, sharing nothing with the tensor problem but its numbers.
 
-    A formula that a problem does not have answers None. λ has shape (p,); every answer too.
+    A formula that a problem does not have answers None, as all of them do here: a class with some of them
+    inherits the others. λ has shape (p,); every answer too.
     """
 
     def unrolled(
@@ -30,21 +31,21 @@ class ClosedForms(Protocol):
         noise: Float64[Array, "T n"],
     ) -> Float64[Array, " p"] | None:
         """d/dλ (1/M) Σ_{m>B} f(λ, θ^m) with the standard normal draws z⁰ … z^{T−1} frozen."""
-        ...
+        return None
 
     def mean_pathwise(
         self, lam: Float64[Array, " p"], dynamics: Langevin, schedule: Schedule
     ) -> Float64[Array, " p"] | None:
         """The mean of `unrolled` over the noise: d/dλ (1/M) Σ_{m>B} E[f(λ, θ^m)]."""
-        ...
+        return None
 
     def gibbs(self, lam: Float64[Array, " p"], temperature: float) -> Float64[Array, " p"] | None:
         """d/dλ E_p[f], p ∝ exp(−L_T/temperature); `temperature` is τκ² for a chain with τ and κ."""
-        ...
+        return None
 
     def implicit(self, lam: Float64[Array, " p"]) -> Float64[Array, " p"] | None:
         """d/dλ f(λ, θ*(λ))."""
-        ...
+        return None
 
 
 @final

@@ -23,7 +23,7 @@ from jaxtyping import Float64
 from refblo.chain import Langevin, Schedule
 from refblo.noise import Draws, Stream
 from refblo.problem import BilevelProblem, FixedInitial
-from refblo.problems.case import Case
+from refblo.problems.case import Case, ClosedForms
 from refblo.problems.namespace import A, ArrayNamespace, Losses, Statement, as_tensor
 from refblo.symbolic import SymbolicProblem, exact_matrix, symbols
 
@@ -84,33 +84,14 @@ def logistic_losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> Losses[A]:
 
 @final
 @dataclass(frozen=True, eq=False)
-class RidgeHeads:
-    """The truths of `hyper_ridge` that do not unroll, by matrix calculus.
+class RidgeHeads(ClosedForms):
+    """The truths of `hyper_ridge` that do not unroll, by matrix calculus; the transition depends on λ.
 
     Attributes:
         data: the case's own, in NumPy.
     """
 
     data: Mapping[str, Array]
-
-    def unrolled(
-        self,
-        lam: Gradient,  # noqa: ARG002
-        dynamics: Langevin,  # noqa: ARG002
-        schedule: Schedule,  # noqa: ARG002
-        noise: Float64[Array, "T n"],  # noqa: ARG002
-    ) -> None:
-        """No formula: the transition depends on λ."""
-        return
-
-    def mean_pathwise(
-        self,
-        lam: Gradient,  # noqa: ARG002
-        dynamics: Langevin,  # noqa: ARG002
-        schedule: Schedule,  # noqa: ARG002
-    ) -> None:
-        """No formula: the transition depends on λ."""
-        return
 
     def implicit(self, lam: Gradient) -> Gradient:
         """d/dλ of the mean query loss of the ridge solutions.

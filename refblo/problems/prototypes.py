@@ -16,7 +16,7 @@ from jaxtyping import Float64
 from refblo.chain import Langevin, Schedule
 from refblo.noise import Draws, Stream
 from refblo.problem import BilevelProblem, FixedInitial
-from refblo.problems.case import Case
+from refblo.problems.case import Case, ClosedForms
 from refblo.problems.data import iris
 from refblo.problems.likelihoods import cross_entropy
 from refblo.problems.namespace import A, ArrayNamespace, Losses, Statement, as_tensor
@@ -49,37 +49,16 @@ def losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> Losses[A]:
 
 @final
 @dataclass(frozen=True, eq=False)
-class ClassMeans:
+class ClassMeans(ClosedForms):
     """The gradient of a prototypical network, by hand: the prototypes put in, then one chain rule.
+
+    The Gibbs truth has no formula, for the outer loss is not quadratic.
 
     Attributes:
         data: the case's own, in NumPy.
     """
 
     data: Mapping[str, Array]
-
-    def unrolled(
-        self,
-        lam: Gradient,  # noqa: ARG002
-        dynamics: Langevin,  # noqa: ARG002
-        schedule: Schedule,  # noqa: ARG002
-        noise: Float64[Array, "T n"],  # noqa: ARG002
-    ) -> None:
-        """No formula was written down."""
-        return
-
-    def mean_pathwise(
-        self,
-        lam: Gradient,  # noqa: ARG002
-        dynamics: Langevin,  # noqa: ARG002
-        schedule: Schedule,  # noqa: ARG002
-    ) -> None:
-        """None: the outer loss is not quadratic."""
-        return
-
-    def gibbs(self, lam: Gradient, temperature: float) -> None:  # noqa: ARG002
-        """None: the outer loss is not quadratic."""
-        return
 
     def implicit(self, lam: Gradient) -> Gradient:
         """With d_qc = (x_q − x̄_c)Λ and w_qc = (p_qc − y_qc)/V: −2 Σ_qc w_qc (x_q − x̄_c)' d_qc.

@@ -17,7 +17,7 @@ from jaxtyping import Float64
 
 from refblo.chain import Langevin, Schedule
 from refblo.problem import BilevelProblem, FixedInitial, UniformBatches
-from refblo.problems.case import Case
+from refblo.problems.case import Case, ClosedForms
 from refblo.problems.namespace import A, ArrayNamespace, Losses, Statement
 from refblo.symbolic import SymbolicProblem, symbols
 
@@ -79,35 +79,11 @@ def symbolic(*, noisy: bool) -> SymbolicProblem:
 
 @final
 @dataclass(frozen=True)
-class SynthForms:
-    """The implicit truth of the noise-free problem; no other has a formula."""
+class SynthForms(ClosedForms):
+    """The implicit truth of the noise-free problem.
 
-    def unrolled(
-        self,
-        lam: Float64[np.ndarray, " p"],  # noqa: ARG002
-        dynamics: Langevin,  # noqa: ARG002
-        schedule: Schedule,  # noqa: ARG002
-        noise: Float64[np.ndarray, "T n"],  # noqa: ARG002
-    ) -> None:
-        """None: the cubic's iterates have no formula."""
-        return
-
-    def mean_pathwise(
-        self,
-        lam: Float64[np.ndarray, " p"],  # noqa: ARG002
-        dynamics: Langevin,  # noqa: ARG002
-        schedule: Schedule,  # noqa: ARG002
-    ) -> None:
-        """None, likewise."""
-        return
-
-    def gibbs(
-        self,
-        lam: Float64[np.ndarray, " p"],  # noqa: ARG002
-        temperature: float,  # noqa: ARG002
-    ) -> None:
-        """None: exp(−L_T/temperature) cannot be normalised on the line."""
-        return
+    The iterates of the cubic have no formula, and exp(−L_T/temperature) cannot be normalised on the line.
+    """
 
     def implicit(self, lam: Float64[np.ndarray, " p"]) -> Float64[np.ndarray, " p"] | None:
         """f_λ + f_θ·dθ*/dλ with dθ*/dλ = −λ/θ*; None for |λ| ≥ 1, where there is no minimum."""
