@@ -79,8 +79,8 @@ asv asv-full asv-history: export OMP_NUM_THREADS := 1
 
 define run_asv
 	$(ASV) machine --yes
-	for bench in $(1); do \
-		$(ASV) run $(HERE) --set-commit-hash "$$(git rev-parse HEAD)" --bench "$$bench" $(2) $(ARGS); \
+	commit=$$(git rev-parse HEAD); for bench in $(1); do \
+		$(ASV) run $(HERE) --set-commit-hash "$$commit" --bench "$$bench" $(2) $(ARGS); \
 		$(BIN)/python -m asv_bench.tidy; \
 	done
 endef

@@ -12,9 +12,11 @@ from typing import Any, Literal, final
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import DataDependentOutputException
+from torch._guards import TracingContext, tracing
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from refblo.cost import Evaluations, count, counting
 from refblo.errors import ArgumentError, RefbloError
@@ -88,7 +90,10 @@ def trace(function: Function, examples: Tensors, backend: Backend) -> Kernel:
     if backend == "eager":
         return Kernel(operations, graph, evaluations)
     try:
-        run = torch._inductor.compile(graph, list(examples))
+        # torch keeps on disk only what was compiled in a context that has a place for symbolic shapes.
+        shapes = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
+        with tracing(TracingContext(shapes)):
+            run = torch._inductor.compile(graph, list(examples))
     except Exception as error:  # torch raises its own kinds, some of them private
         raise CompilerError(
             f"backend must be one that works on this machine, got 'inductor' ({type(error).__name__}: "

@@ -57,8 +57,8 @@ class Parts(Protocol):
         """θ^T."""
         ...
 
-    def slopes(self, chain: Chain, lam: Lam, theta: Theta, step: int) -> tuple[Lam, Theta]:
-        """∂_λ f and ∂_θ f at θ^step."""
+    def slopes(self, chain: Chain, lam: Lam, theta: Theta, step: int) -> tuple[Lam, Theta, bool]:
+        """∂_λ f and ∂_θ f at θ^step, and whether they and it are finite."""
         ...
 
     def adjoint(
@@ -77,9 +77,10 @@ class AsWritten:
         """θ^T."""
         return chain.last(lam, steps)
 
-    def slopes(self, chain: Chain, lam: Lam, theta: Theta, step: int) -> tuple[Lam, Theta]:
-        """∂_λ f and ∂_θ f at θ^step."""
-        return outer_gradients(chain.problem.outer, lam, theta, chain.outer_batch(step))
+    def slopes(self, chain: Chain, lam: Lam, theta: Theta, step: int) -> tuple[Lam, Theta, bool]:
+        """∂_λ f and ∂_θ f at θ^step, and whether they and it are finite."""
+        direct, slope = outer_gradients(chain.problem.outer, lam, theta, chain.outer_batch(step))
+        return direct, slope, is_finite(theta) and is_finite(direct) and is_finite(slope)
 
     def adjoint(
         self, method: Solver, chain: Chain, lam: Lam, theta: Theta, step: int, rhs: Theta
@@ -120,8 +121,8 @@ def implicit(
     chain = Chain(problem, method.dynamics, draws)
     with counting() as cost:
         theta = parts.last(chain, lam, steps)
-        direct, slope = parts.slopes(chain, lam, theta, steps)
-        if not (is_finite(theta) and is_finite(direct) and is_finite(slope)):
+        direct, slope, finite = parts.slopes(chain, lam, theta, steps)
+        if not finite:
             return conclude(lam * torch.nan, method.estimand, theta, chain, lam, steps, cost)
         solve, mixed = parts.adjoint(method, chain, lam, theta, steps, slope)
         if not is_finite(solve.q):

@@ -109,16 +109,18 @@ class Kernels:
             theta = self.forward(chain, lam, theta, run, chain.draw(run, (), theta))
         return theta
 
-    def slopes(self, chain: Chain, lam: Lam, theta: Theta, step: int) -> tuple[Lam, Theta]:
-        """∂_λ f and ∂_θ f at θ^step."""
+    def slopes(self, chain: Chain, lam: Lam, theta: Theta, step: int) -> tuple[Lam, Theta, bool]:
+        """∂_λ f and ∂_θ f at θ^step, and whether they and it are finite."""
         drawn = Drawn({}, {0: chain.outer_batch(step)}, {})
 
         def function(lam: Tensor, theta: Tensor, *given: Tensor) -> Tensors:
             batch = drawn.with_tensors(given).outer[0]
-            return outer_gradients(chain.problem.outer, lam, theta, batch)
+            both = outer_gradients(chain.problem.outer, lam, theta, batch)
+            finite = [torch.isfinite(vector).all() for vector in (theta, *both)]
+            return (*both, torch.stack(finite).all())
 
-        direct, slope = self._call(chain.problem, "slopes", function, (lam, theta), drawn)
-        return direct, slope
+        direct, slope, finite = self._call(chain.problem, "slopes", function, (lam, theta), drawn)
+        return direct, slope, bool(finite)
 
     def adjoint(
         self, method: Solver, chain: Chain, lam: Lam, theta: Theta, step: int, rhs: Theta
@@ -170,19 +172,18 @@ class Kernels:
         for run in self.parts(method.iterations):
 
             def by(hessian: MixedProduct, state: Tensors, number: int = len(run)) -> Tensors:
-                after, *told = method.iterate_unlooked(
+                after, moved, negative = method.iterate_unlooked(
                     hessian, Directions(*state[:-1]), state[-1], number
                 )
-                return (*after, *told)
+                return (*after, torch.stack((moved, negative.to(moved.dtype))))
 
-            *state, moved, negative = advance(
-                ("directions", method.damping, len(run)), by, (*at, floor)
-            )
+            *state, told = advance(("directions", method.damping, len(run)), by, (*at, floor))
             at = Directions(*state)
-            iterations += int(moved)
-            if bool(negative):
+            moved, negative = told.tolist()
+            iterations += moved
+            if negative:
                 return Solve(at.q, Status.SERIES_DIVERGED, iterations)
-            if int(moved) < len(run):
+            if moved < len(run):
                 return Solve(at.q, Status.COMPLETED)
         return method.conclude(rhs, at)
 

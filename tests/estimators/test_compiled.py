@@ -1,10 +1,12 @@
 """Compiled estimators give the numbers of the ones they are compiled from."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.utils import counters
 
 from refblo.chain import Chain, Langevin, Schedule
 from refblo.errors import ArgumentError
@@ -67,6 +69,19 @@ def test_the_counts_are_those_of_what_runs() -> None:
     fast = Compiled(method, fused=5, backend="eager")
     assert fast.estimate(case.problem, case.lam).cost == plain
     assert fast.estimate(case.problem, case.lam).cost == plain
+
+
+@pytest.mark.full
+def test_what_was_compiled_is_found_on_disk(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    found = counters["inductor"]["fxgraph_cache_hit"]
+    x = torch.arange(3.0)
+    for _ in range(2):
+        assert torch.equal(trace(lambda a: (a.exp(),), (x,), "inductor")(x)[0], x.exp())
+        torch._dynamo.reset()
+    assert counters["inductor"]["fxgraph_cache_hit"] == found + 1
 
 
 def test_a_tensor_given_twice_is_two_inputs() -> None:
