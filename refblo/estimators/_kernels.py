@@ -5,6 +5,7 @@ What is traced is the estimators' own code; what is written here is how a loop i
 
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import final
 from weakref import WeakKeyDictionary
 
@@ -166,26 +167,30 @@ class Kernels:
         return method.conclude(rhs, term, total, more)
 
     def _conjugate(self, method: IFTConjugateGradient, advance: "Advance", rhs: Theta) -> Solve:
-        at = method.begin(rhs)
-        floor = method.floor(at.square)
+        def by(hessian: MixedProduct, state: Tensors, number: int) -> Tensors:
+            """From rhs, at the start, or from CG's state and the floor under its residual."""
+            if len(state) == 1:
+                start = method.begin(state[0])
+                state = (*start, method.floor(start.square))
+            *before, floor = state
+            after, moved, negative = method.iterate_unlooked(
+                hessian, Directions(*before), floor, number
+            )
+            return (*after, floor, torch.stack((moved, negative.to(moved.dtype))))
+
+        state: Tensors = (rhs,)
         iterations = 0
         for run in self.parts(method.iterations):
-
-            def by(hessian: MixedProduct, state: Tensors, number: int = len(run)) -> Tensors:
-                after, moved, negative = method.iterate_unlooked(
-                    hessian, Directions(*state[:-1]), state[-1], number
-                )
-                return (*after, torch.stack((moved, negative.to(moved.dtype))))
-
-            *state, told = advance(("directions", method.damping, len(run)), by, (*at, floor))
-            at = Directions(*state)
+            key = ("directions", method.damping, method.tolerance, len(run), len(state))
+            *after, told = advance(key, partial(by, number=len(run)), state)
+            state = tuple(after)
             moved, negative = told.tolist()
             iterations += moved
             if negative:
-                return Solve(at.q, Status.SERIES_DIVERGED, iterations)
+                return Solve(state[0], Status.SERIES_DIVERGED, iterations)
             if moved < len(run):
-                return Solve(at.q, Status.COMPLETED)
-        return method.conclude(rhs, at)
+                return Solve(state[0], Status.COMPLETED)
+        return method.conclude(rhs, Directions(*state[:-1]))
 
     # ------------------------------------------------------------ calls
 

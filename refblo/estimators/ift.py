@@ -227,8 +227,10 @@ class IFTConjugateGradient:
 
     def conclude(self, rhs: Theta, at: "Directions") -> Solve:
         """The iterate after the last iteration."""
-        limit = self.tolerance * torch.linalg.vector_norm(rhs)
-        missed = self.tolerance > 0 and decide(torch.sqrt(at.square) > limit, without_numbers=False)
+        missed = self.tolerance > 0 and decide(
+            torch.sqrt(at.square) > self.tolerance * torch.linalg.vector_norm(rhs),
+            without_numbers=False,
+        )
         return Solve(at.q, Status.NOT_CONVERGED if missed else Status.COMPLETED)
 
     def iterate_unlooked(
