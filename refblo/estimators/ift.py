@@ -108,7 +108,8 @@ class IFTNeumann:
         # Finite or not, the sum is dominated by its last terms: the series has no limit.
         term, index = rhs, 0
         with uncounted():
-            while not grown(term):
+            # A second sum may round differently: the last term has grown in any case.
+            while index < self.terms - 1 and not grown(term):
                 term, index = more(term, rhs, 1)[0], index + 1
         return Solve(total, Status.SERIES_DIVERGED, index)
 

@@ -2,7 +2,9 @@
 
 from tests.estimators.mutation import Mutant
 
-HPO, FMD, RMD, IFT = (f"refblo.estimators.{name}" for name in ("hpo_sgld", "fmd", "rmd", "ift"))
+HPO, FMD, RMD, IFT, IMPLICIT = (
+    f"refblo.estimators.{name}" for name in ("hpo_sgld", "fmd", "rmd", "ift", "_implicit")
+)
 DERIVATIVES, CHAIN = "refblo.derivatives", "refblo.chain"
 
 HPO_SGLD_MUTANTS = [
@@ -178,24 +180,24 @@ RMD_MUTANTS = [
 IFT_MUTANTS = [
     Mutant(
         "the sign of the implicit term",
-        IFT,
-        "value = direct - mixed_product(",
-        "value = direct + mixed_product(",
+        IMPLICIT,
+        "value = direct - mixed(",
+        "value = direct + mixed(",
     ),
-    Mutant("no direct term", IFT, "value = direct - mixed_product(", "value = -mixed_product("),
+    Mutant("no direct term", IMPLICIT, "value = direct - mixed(", "value = -mixed("),
     Mutant(
         "no implicit term",
-        IFT,
-        "value = direct - mixed_product(",
-        "value = direct - 0 * mixed_product(",
+        IMPLICIT,
+        "value = direct - mixed(",
+        "value = direct - 0 * mixed(",
     ),
     Mutant(
         "one term too few",
         IFT,
-        "for _ in range(self.terms - 1):",
-        "for _ in range(self.terms - 2):",
+        "more(rhs, rhs, self.terms - 1)",
+        "more(rhs, rhs, self.terms - 2)",
     ),
-    Mutant("α left out", IFT, "total.mul_(self.scale)", "pass"),
+    Mutant("α left out", IFT, "total = total * self.scale", "pass"),
     Mutant(
         "α at the wrong scaling",
         IFT,
@@ -211,21 +213,21 @@ IFT_MUTANTS = [
     Mutant(
         "CG's β upside down",
         IFT,
-        "(new_square / square) * direction",
-        "(square / new_square) * direction",
+        "(square / self.square) * self.direction",
+        "(self.square / square) * self.direction",
     ),
     Mutant(
         "steepest descent for CG",
         IFT,
-        "direction = residual + (new_square / square) * direction",
-        "direction = residual",
+        "residual + (square / self.square) * self.direction,",
+        "residual,",
     ),
-    Mutant("damping forgotten", IFT, ".add(direction, alpha=self.damping)", ""),
+    Mutant("damping forgotten", IFT, ".add(at.direction, alpha=self.damping)", ""),
     Mutant(
         "a converged iterate thrown away",
         IFT,
-        "return Solve(q, Status.COMPLETED)\n            image",
-        "return Solve(0 * q, Status.COMPLETED)\n            image",
+        "return Solve(at.q, Status.COMPLETED)\n            image",
+        "return Solve(0 * at.q, Status.COMPLETED)\n            image",
     ),
     Mutant(
         "the dense Hessian's rows summed",
@@ -235,9 +237,9 @@ IFT_MUTANTS = [
     ),
     Mutant(
         "another batch for H",
-        IFT,
-        "batch = chain.inner_batch(method.steps)",
-        "batch = chain.inner_batch(method.steps - 1)",
+        IMPLICIT,
+        "chain.problem.inner, lam, theta, chain.inner_batch(step)",
+        "chain.problem.inner, lam, theta, chain.inner_batch(step - 1)",
     ),
 ]
 

@@ -15,6 +15,7 @@ from unittest import mock
 
 USERS = (
     "refblo.chain",
+    "refblo.estimators._implicit",
     "refblo.estimators.fmd",
     "refblo.estimators.hpo_sgld",
     "refblo.estimators.ift",
