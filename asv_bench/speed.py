@@ -146,7 +146,7 @@ def page(document: dict[str, Any]) -> str:
         )
         lines.append("| " + " | ".join(cells) + " |")
     timed = sorted({name for one in document["results"] for name in one["seconds"]} - set(MINE))
-    lines += ["", f"Timed: {', '.join(timed) or 'no library'}."]
+    lines += ["", f"Timed: {'; '.join(timed) or 'no library'}."]
     wrong = [
         f"{name} is not timed on {one['method']} at n = {one['n']:,}: its answer differs from refblo's by "
         f"{gap:.1e}, relatively."
