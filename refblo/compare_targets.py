@@ -66,18 +66,22 @@ class _Call:
     lam_due: bool = False
 
 
-class _ThetaProbe(torch.autograd.Function):
-    """The identity on θ; counts its backward passes."""
+class _Probe(torch.autograd.Function):
+    """The identity; a subclass says what its backward pass counts."""
 
     @staticmethod
-    def forward(theta: Tensor, call: _Call) -> Tensor:  # noqa: ARG004
+    def forward(tensor: Tensor, call: _Call) -> Tensor:  # noqa: ARG004
         """The same numbers."""
-        return theta.view_as(theta)
+        return tensor.view_as(tensor)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, _Call], output: Tensor) -> None:  # noqa: ARG004
         """Remember where to count."""
         ctx.call = inputs[1]
+
+
+class _ThetaProbe(_Probe):
+    """The identity on θ; counts its backward passes."""
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
@@ -90,18 +94,8 @@ class _ThetaProbe(torch.autograd.Function):
         return passed, None
 
 
-class _Again(torch.autograd.Function):
+class _Again(_Probe):
     """The identity on a gradient; counts its backward passes."""
-
-    @staticmethod
-    def forward(gradient: Tensor, call: _Call) -> Tensor:  # noqa: ARG004
-        """The same numbers."""
-        return gradient.view_as(gradient)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, _Call], output: Tensor) -> None:  # noqa: ARG004
-        """Remember where to count."""
-        ctx.call = inputs[1]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
@@ -112,18 +106,8 @@ class _Again(torch.autograd.Function):
         return gradients[0], None
 
 
-class _LamProbe(torch.autograd.Function):
+class _LamProbe(_Probe):
     """The identity on λ; counts the backward passes of a gradient that arrive there."""
-
-    @staticmethod
-    def forward(lam: Tensor, call: _Call) -> Tensor:  # noqa: ARG004
-        """The same numbers."""
-        return lam.view_as(lam)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, _Call], output: Tensor) -> None:  # noqa: ARG004
-        """Remember where to count."""
-        ctx.call = inputs[1]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:

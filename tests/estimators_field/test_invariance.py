@@ -1,5 +1,6 @@
 """The small invariance problem: one objective for both, and the marginal likelihood."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -80,6 +81,18 @@ def test_the_evidence_of_a_gaussian_is_laplaces(through: bool) -> None:
         assert judgement.holds, judgement
 
 
+def assert_derivative(surprise: Callable[[np.ndarray], np.ndarray], case: Case, tau: float) -> None:
+    """LaplaceEvidence at rest is the derivative of a function of λ that is known by its values."""
+    known = derivative(surprise, float(case.lam[0]))
+    at_rest = minimum(case)
+    method = LaplaceEvidence(Langevin(case.dynamics.step_size, tau), 1)
+    found = float(method.estimate(at_rest.problem, case.lam).value[0])
+    assert known.success
+    # The differences' own estimate, and what rounding does to values of this size.
+    size = float(np.abs(surprise(array(case.lam))).max())
+    assert abs(found - known.df) <= known.error + 1e3 * np.finfo(float).eps * size
+
+
 def test_the_evidence_is_the_normal_density_of_the_targets() -> None:
     """y ~ N(0, Nτ I + (τ/α) ΦΦ'): scipy's density, differentiated numerically, knows no Hessian."""
     case = build("invariance")
@@ -96,14 +109,7 @@ def test_the_evidence_is_the_normal_density_of_the_targets() -> None:
             values.append(-density.logpdf(data["train_targets"]))
         return np.reshape(values, np.shape(lam))
 
-    known = derivative(surprise, float(case.lam[0]))
-    at_rest = minimum(case)
-    method = LaplaceEvidence(Langevin(case.dynamics.step_size, tau), 1)
-    found = float(method.estimate(at_rest.problem, case.lam).value[0])
-    assert known.success
-    # The differences' own estimate, and what rounding does to densities of this size.
-    size = float(np.abs(surprise(array(case.lam))).max())
-    assert abs(found - known.df) <= known.error + 1e3 * np.finfo(float).eps * size
+    assert_derivative(surprise, case, tau)
 
 
 def test_planted_bugs_in_the_evidence_are_rejected() -> None:
@@ -210,14 +216,7 @@ def test_laplace_torch_finds_the_same_evidence_of_the_invariance_problem() -> No
     reached = torch.autograd.grad(value, inputs, allow_unused=True)
     assert [each is not None for each in reached] == [False]
 
-    known = derivative(surprise, float(case.lam[0]))
-    at_rest = minimum(case)
-    method = LaplaceEvidence(Langevin(case.dynamics.step_size, tau), 1)
-    found = float(method.estimate(at_rest.problem, case.lam).value[0])
-    assert known.success
-    # The differences' own estimate, and what rounding does to values of this size.
-    size = float(np.abs(surprise(array(case.lam))).max())
-    assert abs(found - known.df) <= known.error + 1e3 * np.finfo(float).eps * size
+    assert_derivative(surprise, case, tau)
 
 
 def test_laplace_torch_differentiates_the_direct_term_alone() -> None:
