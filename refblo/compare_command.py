@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
+from matplotlib.ticker import NullFormatter
 from rich.console import Console
 from rich.table import Table
 
@@ -17,7 +18,9 @@ from refblo.problems import build
 from refblo.problems.catalogue import catalogue
 from refblo.types import Estimand
 
-LINES = ("-", "--", ":")
+LINES, MARKERS = ("-", "--", ":"), ("o", "s", "^", "D")
+"""A method is told by its colour and, where that comes again, by its line and its marker."""
+
 TRUTHS = {estimand.name.lower(): estimand for estimand in Estimand}
 
 
@@ -134,21 +137,25 @@ def draw(comparison: MethodComparison, path: Path) -> None:
             runs = [p for p in comparison.points if p.method == name and p.error is not None]
             if not runs:
                 continue
-            colour, line = COLOURS[index % len(COLOURS)], LINES[index // len(COLOURS) % len(LINES)]
+            turn, place = divmod(index, len(COLOURS))
+            marker = "x" if name in comparison.targets else MARKERS[turn % len(MARKERS)]
             errors = [max(p.error or 0.0, 1e-17) for p in runs]
             for axes, cost in ((left, _evaluations), (right, _bytes)):
                 axes.plot(
                     [cost(run) for run in runs],
                     errors,
                     label=name,
-                    color=colour,
-                    linestyle=line,
-                    marker="x" if name in comparison.targets else "o",
-                    markersize=6 if name in comparison.targets else 3,
+                    color=COLOURS[place],
+                    linestyle=LINES[turn % len(LINES)],
+                    marker=marker,
+                    markersize=7 if marker == "x" else 4.5,
                 )
         for axes, label in ((left, "derivative evaluations"), (right, "peak live bytes")):
             axes.set_xscale("log")
             axes.set_yscale("log")
+            least, most = axes.get_xlim()
+            if most > 10 * least:  # powers of ten are labels enough
+                axes.xaxis.set_minor_formatter(NullFormatter())
             axes.set_xlabel(label)
             axes.set_ylabel("relative error")
             axes.axhline(max(comparison.floor, 1e-17), color="#555555", linewidth=0.8)
