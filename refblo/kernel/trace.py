@@ -1,9 +1,4 @@
-"""Pure functions of tensors, traced to a list of operations once and compiled.
-
-What most small problems spend their time on is Python and dispatch: building a graph that is the same at
-every step. A kernel records the operations of a function, its backward passes included, on tensors without
-numbers, and runs the list from then on.
-"""
+"""Recording the operations of a function, backward passes included, and making a kernel of them."""
 
 from collections.abc import Callable, Mapping
 from contextvars import Context
@@ -20,6 +15,8 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from refblo.cost import Evaluations, count, counting
 from refblo.errors import ArgumentError, RefbloError
+from refblo.kernel.emit import straight
+from refblo.kernel.simplify import simplify
 
 Tensors = tuple[Tensor, ...]
 Function = Callable[..., Tensors]
@@ -36,7 +33,7 @@ class Kernel:
     """A traced function; calling it runs the recorded operations on tensors of the traced shapes.
 
     Attributes:
-        operations: how many operations were recorded.
+        operations: how many operations it runs.
     """
 
     operations: int
@@ -52,8 +49,14 @@ class Kernel:
 
 def _traced(function: Function, examples: Tensors) -> tuple[GraphModule, Evaluations]:
     with counting() as evaluations:
-        tracer = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)
-        return tracer(*examples), evaluations
+        return _recorded(function, examples), evaluations
+
+
+def _recorded(function: Function, examples: Tensors) -> GraphModule:
+    recorded: GraphModule = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)(
+        *examples
+    )
+    return recorded
 
 
 def trace(function: Function, examples: Tensors, backend: Backend) -> Kernel:
@@ -83,12 +86,15 @@ def trace(function: Function, examples: Tensors, backend: Backend) -> Kernel:
             "problem must be made of operations that do not depend on the numbers in its tensors (no `if` on "
             f"a tensor, no `.item()`), got {told}; use the estimator without Compiled"
         ) from error
+    evaluations = {kind: number for kind, number in asdict(counted).items() if number}
+    if backend == "eager":
+        # Nothing may be written in place where operations are left out. (A function that asks for gradients
+        # cannot be made so, its graph can.)
+        functional = torch.func.functionalize(graph, remove="mutations")
+        simplified = simplify(Context().run(_recorded, functional, examples))
+        return Kernel(_operations(simplified), straight(simplified), evaluations)
     graph.graph.eliminate_dead_code()
     graph.recompile()
-    evaluations = {kind: number for kind, number in asdict(counted).items() if number}
-    operations = sum(node.op == "call_function" for node in graph.graph.nodes)
-    if backend == "eager":
-        return Kernel(operations, graph, evaluations)
     try:
         # torch keeps on disk only what was compiled in a context that has a place for symbolic shapes.
         shapes = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
@@ -100,4 +106,8 @@ def trace(function: Function, examples: Tensors, backend: Backend) -> Kernel:
             f"{str(error).splitlines()[0] if str(error) else 'no message'}); install a C++ compiler, or use "
             "backend='eager'"
         ) from error
-    return Kernel(operations, run, evaluations)
+    return Kernel(_operations(graph), run, evaluations)
+
+
+def _operations(graph: GraphModule) -> int:
+    return sum(node.op == "call_function" for node in graph.graph.nodes)
