@@ -24,6 +24,7 @@ from asv_bench.benchmarks.measures import (
     hpo_sgld_step,
     live_bytes,
     reverse_mode,
+    runs_side_by_side,
     tiny_problems,
 )
 
@@ -34,7 +35,7 @@ def measure(console: Console) -> tuple[list[Measurement], dict[str, float]]:
     """All measurements, and the medians of the reverse-mode contenders."""
     found: list[Measurement] = []
     with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("HPO-SGLD step, 10⁶ parameters", total=9)
+        task = progress.add_task("HPO-SGLD step, 10⁶ parameters", total=10)
         for batch_size, closed_form, noise_scale, limit in (
             (128, True, 0.0, STEP_LIMIT),
             (256, True, 0.0, STEP_LIMIT),
@@ -51,6 +52,9 @@ def measure(console: Console) -> tuple[list[Measurement], dict[str, float]]:
         progress.advance(task)
         progress.update(task, description="tiny problems")
         found += tiny_problems()
+        progress.advance(task)
+        progress.update(task, description="many runs")
+        found.append(runs_side_by_side())
         progress.advance(task)
         progress.update(task, description="reverse mode against the libraries")
         against_libraries, medians = reverse_mode()

@@ -10,9 +10,12 @@ import importlib.util
 import json
 import os
 import platform
+import statistics
 import sys
 import tempfile
 import time
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +35,21 @@ from asv_bench.benchmarks.problems import Setting, separable
 from asv_bench.benchmarks.timing import interleaved, ratio
 from refblo.chain import Langevin, Schedule
 from refblo.estimators import RMD, Compiled, Estimator, IFTConjugateGradient, IFTNeumann
+from refblo.kernel import Backend
 
 HERE = Path(__file__).resolve().parent
 OUTPUT, PAGE = HERE / "results" / "speed.json", HERE.parent / "docs" / "speed.md"
 STEPS, STEP_SIZE, ITERATIONS, TERMS = 100, 0.5, 10, 20
 LIBRARIES = ("hypergrad", "torchopt", "higher", "betty", "boat_torch", "jax")
-MINE = ("refblo", "refblo, compiled")
+WAYS: dict[str, Backend | None] = {"refblo": None, "traced": "eager", "compiled": "inductor"}
+"""Ours: as it is; its operations recorded and run one by one; the same by torch's compiler."""
 SAME = 1e-8
 """How far an answer may be off: a hundred steps of rounding, and that of ten iterations of CG."""
 
 SIZES = (100, 10_000, 1_000_000)
 
 
-def estimators() -> dict[str, Estimator]:
+def estimators() -> dict[str, RMD | IFTConjugateGradient | IFTNeumann]:
     """What is compared, by name."""
     rule = Langevin(STEP_SIZE)
     return {
@@ -62,30 +67,48 @@ def contenders(method: str, setting: Setting) -> dict[str, Hypergradient]:
     return available_implicit(solve, setting, STEPS, STEP_SIZE, terms)
 
 
-def compare(method: str, n: int, rounds: int, compiled: bool = True) -> dict[str, object]:
+def ways(
+    method: str, setting: Setting, compiled: bool
+) -> tuple[dict[str, Hypergradient], dict[str, tuple[float, float]]]:
+    """Ours, and for those that prepare something: what the first call takes, and in a later process."""
+    estimator = estimators()[method]
+    # The second problem is new to refblo, and its kernels are known to torch.
+    new = separable(setting.lam.numel())
+    run: dict[str, Hypergradient] = {}
+    first: dict[str, tuple[float, float]] = {}
+    for name, backend in WAYS.items():
+        if backend == "inductor" and not compiled:
+            continue
+        mine = estimator if backend is None else Compiled(estimator, backend=backend)
+        if backend is not None:
+            first[name] = seconds_of(mine, setting), seconds_of(mine, new)
+        run[name] = partial(value, mine, setting)
+    return run, first
+
+
+def value(estimator: Estimator, setting: Setting) -> torch.Tensor:
+    """The hypergradient."""
+    return estimator.estimate(setting.problem, setting.lam).value
+
+
+def seconds_of(estimator: Estimator, setting: Setting) -> float:
+    """How long one estimate takes."""
+    started = time.perf_counter()
+    value(estimator, setting)
+    return time.perf_counter() - started
+
+
+def compare(method: str, n: int, rounds: int, compiled: bool = True) -> dict[str, Any]:
     """One method at one size; who gives another answer than refblo is named, and not timed.
 
     Returns:
-        Medians by contender; refblo's faster way, how many times as fast as the fastest library it is, and
-        how many times as long as jitted JAX it takes; what compiling took.
+        Medians by contender; for each way of ours how many times as fast as the fastest library it is
+        (median and quartiles), how many times as long as jitted JAX the fastest of ours takes, and what
+        the first calls took.
     """
     setting = separable(n)
-    estimator = estimators()[method]
-
-    def plain() -> torch.Tensor:
-        return estimator.estimate(setting.problem, setting.lam).value
-
-    reference = plain()
-    mine: dict[str, Hypergradient] = {"refblo": plain}
-    found: dict[str, object] = {"method": method, "n": n}
-    if compiled and isinstance(estimator, RMD | IFTConjugateGradient | IFTNeumann):
-        fast = Compiled(estimator)
-        # The second problem is new to refblo, and its kernels are known to torch.
-        for name, new in (("compile_seconds", setting), ("cached_seconds", separable(n))):
-            started = time.perf_counter()
-            fast.estimate(new.problem, new.lam)
-            found[name] = time.perf_counter() - started
-        mine["refblo, compiled"] = lambda: fast.estimate(setting.problem, setting.lam).value
+    mine, first = ways(method, setting, compiled)
+    reference = mine["refblo"]()
     others = contenders(method, setting)
     jitted = available_jax(method, n, STEPS, STEP_SIZE, ITERATIONS, TERMS)
     everybody = {**mine, **others, **jitted}
@@ -93,21 +116,50 @@ def compare(method: str, n: int, rounds: int, compiled: bool = True) -> dict[str
         name: float((run() - reference).norm() / reference.norm())
         for name, run in everybody.items()
     }
-    found["wrong"] = {name: gap for name, gap in gaps.items() if not gap <= SAME}
-    seconds = interleaved({k: run for k, run in everybody.items() if gaps[k] <= SAME}, rounds)
-    medians = {name: sorted(values)[len(values) // 2] for name, values in seconds.items()}
-    ours = min((name for name in mine if name in medians), key=medians.__getitem__)
-    found |= {"seconds": medians, "ours": ours}
+    wrong = {name: gap for name, gap in gaps.items() if not gap <= SAME}
+    seconds = interleaved({k: run for k, run in everybody.items() if k not in wrong}, rounds)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    found: dict[str, Any] = {"method": method, "n": n, "seconds": medians}
+    found |= {"first_call": first, "wrong": wrong}
     libraries = [name for name in others if name in medians]
     if libraries:
         fastest = min(libraries, key=medians.__getitem__)
-        shares = ratio(seconds[fastest], seconds[ours])
-        found |= {"fastest": fastest, "times_faster": shares.median}
-        found["quartiles"] = (shares.lower_quartile, shares.upper_quartile)
+        shares = {name: asdict(ratio(seconds[fastest], seconds[name])) for name in mine}
+        found |= {"fastest": fastest, "times_faster": shares}
+    ours = min(mine, key=medians.__getitem__)
     for name in jitted:
         if name in seconds:
             found["over_jax"] = ratio(seconds[ours], seconds[name]).median
     return found
+
+
+def is_slower(found: dict[str, Any]) -> bool:
+    """Whether a library is faster than each of our ways."""
+    times = found.get("times_faster", {}).values()
+    return bool(times) and max(ratio["median"] for ratio in times) < 1
+
+
+def cells(found: dict[str, Any]) -> tuple[str, ...]:
+    """A row of the table."""
+    seconds, fastest, times = found["seconds"], found.get("fastest"), found.get("times_faster", {})
+    return (
+        found["method"],
+        f"{found['n']:,}",
+        *(_way(seconds.get(name), times.get(name)) for name in WAYS),
+        fastest or "–",
+        _ms(seconds.get(fastest)),
+        f"{found['over_jax']:.2f}" if "over_jax" in found else "–",
+    )
+
+
+def not_timed(results: list[dict[str, Any]]) -> list[str]:
+    """Who gave another answer."""
+    return [
+        f"{name} is not timed on {one['method']} at n = {one['n']:,}: its answer differs from refblo's by "
+        f"{gap:.1e}, relatively."
+        for one in results
+        for name, gap in one["wrong"].items()
+    ]
 
 
 def page(document: dict[str, Any]) -> str:
@@ -120,41 +172,39 @@ def page(document: dict[str, Any]) -> str:
         f"{document['machine']}, torch {document['torch']}; the problem is "
         "½ Σ w (θ − λ)² + 0.1 Σ cos θ with n = p, so that small n is all calls and large n all memory "
         "traffic. Every contender's answer was first compared with refblo's; all ran in turns in one "
-        "process. *Times faster* is refblo's faster way against the fastest library, round by round "
-        "(quartiles); *over JAX* is its time over that of a few lines of jitted JAX; *compile* is what a "
-        "first call takes, and what it takes a later process: torch keeps what it compiled on disk.",
+        "process.",
         "",
-        "| method | n = p | refblo | compiled | fastest library | its time | times faster | over JAX "
-        "| compile |",
-        "| --- | ---: | ---: | ---: | --- | ---: | --- | ---: | ---: |",
+        "*refblo* is an estimator as it is; *traced* the same in "
+        '`Compiled(…, backend="eager")`, which records its operations once and needs no compiler; *compiled* '
+        'with `backend="inductor"`. Behind each time stands how many times as fast as the fastest library it '
+        "is, round by round (median; its quartiles are in asv_bench/results/speed.json). *Over JAX* is the "
+        "time of the fastest way over that of a few lines of jitted JAX.",
+        "",
+        "| method | n = p | refblo | traced | compiled | fastest library | its time | over JAX |",
+        "| --- | ---: | ---: | ---: | ---: | --- | ---: | ---: |",
+    ]
+    lines += [f"| {' | '.join(cells(one))} |" for one in document["results"]]
+    lines += [
+        "",
+        "What the first call takes, in seconds: to trace, or to compile, and to compile in a later process "
+        "(torch keeps what it compiled on disk).",
+        "",
+        "| method | n = p | traced | compiled | compiled before |",
+        "| --- | ---: | ---: | ---: | ---: |",
     ]
     for one in document["results"]:
-        seconds, fastest = one["seconds"], one.get("fastest")
-        low, high = one.get("quartiles", (0.0, 0.0))
-        cells = (
-            one["method"],
-            f"{one['n']:,}",
-            _ms(seconds.get("refblo")),
-            _ms(seconds.get("refblo, compiled")),
-            fastest or "–",
-            _ms(seconds.get(fastest)),
-            f"{one['times_faster']:.1f} ({low:.1f} … {high:.1f})" if fastest else "–",
-            f"{one['over_jax']:.2f}" if "over_jax" in one else "–",
-            f"{one['compile_seconds']:.0f} s, {one['cached_seconds']:.1f} s"
-            if "compile_seconds" in one
-            else "–",
-        )
-        lines.append("| " + " | ".join(cells) + " |")
-    timed = sorted({name for one in document["results"] for name in one["seconds"]} - set(MINE))
+        traced, compiled = (one["first_call"].get(name) for name in ("traced", "compiled"))
+        later = (f"{compiled[0]:.0f}", f"{compiled[1]:.1f}") if compiled else ("–", "–")
+        lines.append(f"| {one['method']} | {one['n']:,} | {traced[0]:.1f} | {' | '.join(later)} |")
+    timed = sorted({name for one in document["results"] for name in one["seconds"]} - set(WAYS))
     lines += ["", f"Timed: {'; '.join(timed) or 'no library'}."]
-    wrong = [
-        f"{name} is not timed on {one['method']} at n = {one['n']:,}: its answer differs from refblo's by "
-        f"{gap:.1e}, relatively."
-        for one in document["results"]
-        for name, gap in one["wrong"].items()
-    ]
+    wrong = not_timed(document["results"])
     lines += ["", *(f"- {line}" for line in wrong)] if wrong else []
     return "\n".join([*lines, ""])
+
+
+def _way(seconds: float | None, times: dict[str, float] | None) -> str:
+    return _ms(seconds) if times is None else f"{_ms(seconds)} ({times['median']:.1f} ×)"
 
 
 def _ms(seconds: float | None) -> str:
@@ -176,10 +226,7 @@ def speed(rounds: int, largest: int, compiled: bool, output: Path) -> None:
     missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
     if missing:
         console.print(f"not installed, and left out: {', '.join(missing)}")
-    shown = Table(
-        *("method", "n = p", "refblo", "compiled", "fastest library", "its time"),
-        *("times faster", "over JAX"),
-    )
+    shown = Table("method", "n = p", *WAYS, "fastest library", "its time", "over JAX")
     results = []
     slower = False
     for n in (size for size in SIZES if size <= largest):
@@ -198,32 +245,11 @@ def speed(rounds: int, largest: int, compiled: bool, output: Path) -> None:
             output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
             if output == OUTPUT:
                 PAGE.write_text(page(document), encoding="utf-8")
-            seconds = found["seconds"]
-            assert isinstance(seconds, dict)
-            fastest = str(found.get("fastest", "—"))
-            faster, over = found.get("times_faster"), found.get("over_jax")
-            slower = slower or (isinstance(faster, float) and faster < 1)
-            shown.add_row(
-                method,
-                f"{n:,}",
-                f"{seconds['refblo'] * 1e3:.2f} ms",
-                f"{seconds['refblo, compiled'] * 1e3:.2f} ms"
-                if "refblo, compiled" in seconds
-                else "—",
-                fastest,
-                f"{seconds[fastest] * 1e3:.2f} ms" if fastest in seconds else "—",
-                f"{faster:.2f}" if isinstance(faster, float) else "—",
-                f"{over:.1f}" if isinstance(over, float) else "—",
-            )
+            slower = slower or is_slower(found)
+            shown.add_row(*cells(found))
     console.print(shown)
-    for one in results:
-        wrong = one["wrong"]
-        assert isinstance(wrong, dict)
-        for name, gap in wrong.items():
-            console.print(
-                f"{name} was not timed on {one['method']} at n = {one['n']}: its answer differs from "
-                f"refblo's by {gap:.1e} (relative)"
-            )
+    for line in not_timed(results):
+        console.print(line)
     sys.exit(1 if slower else 0)
 
 

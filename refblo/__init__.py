@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         NeumannScaling,
         RMDFirstOrder,
     )
+    from refblo.many_runs import side_by_side
     from refblo.noise import Draws
     from refblo.problem import (
         BilevelProblem,
@@ -77,6 +78,7 @@ __all__ = [
     "hypergradient_is_right",
     "hypergradient_report",
     "identity_initial",
+    "side_by_side",
 ]
 
 _HOMES = {
@@ -114,6 +116,7 @@ _HOMES = {
     "hypergradient_is_right": "conformance",
     "hypergradient_report": "conformance",
     "identity_initial": "problem",
+    "side_by_side": "many_runs",
 }
 """The module of each name."""
 

@@ -46,11 +46,17 @@ def test_a_library_with_another_answer_is_named_and_not_timed(
     monkeypatch.setattr(speed, "available_jax", lambda *_: {})
     found = speed.compare("RMD", 5, rounds=3, compiled=False)
     seconds, wrong = found["seconds"], found["wrong"]
-    assert isinstance(seconds, dict)
-    assert isinstance(wrong, dict)
     assert ("a library" in seconds, "a library" in wrong) == (timed, not timed)
     assert ("times_faster" in found) == timed
     assert "over_jax" not in found
+    assert set(found["first_call"]) == {"traced"}  # the compiler was not asked for
+
+
+def test_a_library_is_faster_if_it_beats_all_of_ours() -> None:
+    def found(*medians: float) -> dict[str, object]:
+        return {"times_faster": {str(median): {"median": median} for median in medians}}
+
+    assert [speed.is_slower(found(*m)) for m in ((0.9, 1.1), (0.9, 0.95), ())] == [0, 1, 0]
 
 
 def test_the_longest_bound_is_the_roof() -> None:

@@ -9,6 +9,7 @@ import torch
 from refblo.chain import Chain, Langevin, Schedule
 from refblo.cost import LiveBytes
 from refblo.estimators import HPOSGLD, RMD, Estimator, RMDFirstOrder
+from refblo.many_runs import side_by_side
 from refblo.noise import Draws
 
 from . import bare
@@ -180,6 +181,26 @@ def tiny_problems(rounds: int = 25) -> list[Measurement]:
             rounds,
         ),
     ]
+
+
+MANY = 64
+
+
+def runs_side_by_side(rounds: int = 9) -> Measurement:
+    """Runs of 100 noisy steps at p = 3, n = 5 side by side, against the same number one by one."""
+    rule, setting = Langevin(0.01, noise_scale=1.0), tiny()
+    method = HPOSGLD(rule, Schedule.last(TINY_STEPS))
+    many, lams = side_by_side(setting.problem, MANY), setting.lam.repeat(MANY)
+
+    def one_by_one() -> None:
+        for seed in range(MANY):
+            method.estimate(setting.problem, setting.lam, Draws(seed))
+
+    functions: dict[str, Callable[[], object]] = {
+        "side by side": lambda: method.estimate(many, lams),
+        "one by one": one_by_one,
+    }
+    return _compare(f"{MANY} runs side by side", "one by one", functions, rounds, 0.25)
 
 
 REVERSE_STEPS, REVERSE_STEP_SIZE = 100, 0.1

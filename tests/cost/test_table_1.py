@@ -11,7 +11,7 @@ import torch
 from asv_bench.exponents import cost, fit
 from refblo.chain import Langevin, Schedule
 from refblo.cost import measure
-from refblo.estimators import HPOSGLD, RMD
+from refblo.estimators import HPOSGLD, RMD, Compiled
 from refblo.problem import BilevelProblem, FixedInitial
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -50,3 +50,6 @@ def test_reverse_mode_stores_little_more_than_the_trajectory() -> None:
     lam = torch.linspace(0, 1, n, dtype=torch.float64)
     method = RMD(Langevin(0.01), Schedule.last(T), graph_bytes=0)
     assert measure(lambda: method.estimate(problem, lam)).peak_bytes <= 1.3 * T * n * 8
+    # Traced, it stores every tenth iterate, and one kernel's memory beside.
+    traced = Compiled(method, backend="eager")
+    assert measure(lambda: traced.estimate(problem, lam)).peak_bytes <= 0.4 * T * n * 8
