@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.utils._python_dispatch import _disable_current_modes
 
 from refblo.cost import Evaluations, count, counting
 from refblo.errors import ArgumentError, RefbloError
@@ -53,9 +54,8 @@ def _traced(function: Function, examples: Tensors) -> tuple[GraphModule, Evaluat
 
 
 def _recorded(function: Function, examples: Tensors) -> GraphModule:
-    recorded: GraphModule = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)(
-        *examples
-    )
+    tracer = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)
+    recorded: GraphModule = tracer(*examples)
     return recorded
 
 
@@ -74,8 +74,14 @@ def trace(function: Function, examples: Tensors, backend: Backend) -> Kernel:
     """
     # A tensor that is given twice would be traced as one input, which later calls need not give twice.
     examples = tuple(example.detach() for example in examples)
+    # Whoever counts what the run costs is not to count the tracing.
+    with _disable_current_modes():
+        return _kernel(function, examples, backend)
+
+
+def _kernel(function: Function, examples: Tensors, backend: Backend) -> Kernel:
     try:
-        # In a context of its own: tracing is no part of what the run that asks for it costs.
+        # In a context of its own, where evaluations are not counted either.
         graph, counted = Context().run(_traced, function, examples)
     except (RuntimeError, DataDependentOutputException) as error:
         told = str(error).splitlines()[0] if str(error) else type(error).__name__

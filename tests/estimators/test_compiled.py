@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 from torch._dynamo.utils import counters
 
+from asv_bench.benchmarks.problems import separable
 from refblo.chain import Chain, Langevin, Schedule
+from refblo.cost import measure, shapes_only
 from refblo.errors import ArgumentError
 from refblo.estimators import HPOSGLD, RMD, IFTConjugateGradient, IFTNeumann
 from refblo.estimators.compiled import Compiled, Method
@@ -69,6 +71,18 @@ def test_the_counts_are_those_of_what_runs() -> None:
     fast = Compiled(method, fused=5, backend="eager")
     assert fast.estimate(case.problem, case.lam).cost == plain
     assert fast.estimate(case.problem, case.lam).cost == plain
+
+
+def test_a_run_can_be_counted_on_shapes_alone() -> None:
+    method = RMD(Langevin(0.05), Schedule.last(4))
+    fast = Compiled(method, fused=2, backend="eager")
+    setting = separable(40)
+    with_numbers = measure(lambda: fast.estimate(setting.problem, setting.lam))
+    with shapes_only():
+        setting = separable(40)
+        on_shapes = measure(lambda: fast.estimate(setting.problem, setting.lam))
+    assert on_shapes == with_numbers
+    assert on_shapes.evaluations.hessian_products == 4
 
 
 @pytest.mark.full
