@@ -5,7 +5,8 @@ from tests.estimators.mutation import Mutant
 HPO, FMD, RMD, IFT, IMPLICIT = (
     f"refblo.estimators.{name}" for name in ("hpo_sgld", "fmd", "rmd", "ift", "_implicit")
 )
-DERIVATIVES, CHAIN = "refblo.derivatives", "refblo.chain"
+REVERSE, FORWARD = "refblo.derivatives.reverse", "refblo.derivatives.forward"
+CHAIN = "refblo.chain"
 
 HPO_SGLD_MUTANTS = [
     Mutant(
@@ -277,32 +278,32 @@ SHARED_MUTANTS = [
     ),
     Mutant(
         "the data gradient alone, regulariser by autograd",
-        DERIVATIVES,
+        REVERSE,
         "return gradient + penalty.detach(), mixed",
         "return gradient, mixed",
     ),
     Mutant(
         "the data gradient alone, regulariser in closed form",
-        DERIVATIVES,
+        REVERSE,
         "gradient = gradient + products.gradient(lam, theta)",
         "gradient = gradient + 0",
     ),
     Mutant(
         "the outputs' tangent at a wrong point",
-        DERIVATIVES,
+        REVERSE,
         "lambda t: inner.outputs(t, batch), (theta.detach(),), (v,)",
         "lambda t: inner.outputs(t, batch), (theta.detach(),), (v + theta.detach(),)",
     ),
     Mutant(
         "C by λ with θ moved too",
-        DERIVATIVES,
-        "return _jvp(gradient, (lam.detach(), theta.detach()), (u, s))",
-        "return _jvp(gradient, (lam.detach(), theta.detach()), (0 * u, s))",
+        FORWARD,
+        "return jvp(gradient, (lam.detach(), theta.detach()), (u, s))",
+        "return jvp(gradient, (lam.detach(), theta.detach()), (0 * u, s))",
     ),
     Mutant(
         "the columns' direct drive lost",
-        DERIVATIVES,
-        "return _jvp(gradient, (lam, theta), (u_column, s_column))",
-        "return _jvp(gradient, (lam, theta), (0 * u_column, s_column))",
+        FORWARD,
+        "return jvp(gradient, (lam, theta), (u_column, s_column))",
+        "return jvp(gradient, (lam, theta), (0 * u_column, s_column))",
     ),
 ]

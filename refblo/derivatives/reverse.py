@@ -1,21 +1,13 @@
-"""Every autograd and torch.func call of the package.
-
-Reverse mode first, then forward mode; the two share no code, so that an estimator built on one can be
-judged by an oracle built on the other. Products are written for a Hessian H = ∂²L/∂θ² (n × n) and
-a mixed derivative C = ∂²L/∂θ∂λ (n × p); the paper's B is −C/τ.
-
-Arguments may be part of no graph: results never are.
-"""
+"""Reverse mode: gradients, products with the Hessian and the mixed derivative, pull-backs through a graph."""
 
 from collections.abc import Callable
 from functools import cache
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from refblo.cost import count, is_fake, uncounted
-from refblo.errors import MissingProductError
+from refblo.derivatives._calls import explain, jvp, leaf
 from refblo.problem import Composed, FixedInitial, Initial, Separable
 from refblo.types import Batch, Lam, Loss, Scalar, Theta
 
@@ -24,42 +16,12 @@ MixedProduct = Callable[[Tensor], Tensor]
 BothProducts = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
-def _explain(error: Exception) -> None:
-    """Say what can be done when a kernel lacks a derivative; leave other errors alone.
-
-    Raises:
-        MissingProductError: if that is what the error is about.
-    """
-    if "forward AD" in str(error):
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise MissingProductError(
-            f"the problem must have forward-mode derivatives here, got a kernel without them ({reason}); use "
-            "operations that have them (for attention, torch's SDPBackend.MATH), or an estimator that "
-            "differentiates in reverse only"
-        ) from error
-    if "not implemented" not in str(error):
-        return
-    raise MissingProductError(
-        f"inner must have second-order products here, got a kernel without them ({error}); declare the "
-        "problem's structure (Separable or Composed) so that nothing differentiates twice through the "
-        "network, or use operations that can be differentiated twice"
-    ) from error
-
-
-def leaf(vector: Tensor) -> Tensor:
-    """The same numbers as a new leaf that autograd can differentiate by."""
-    return vector.detach().requires_grad_()
-
-
-# ---------------------------------------------------------------- reverse mode
-
-
 def _graded(value: Tensor, theta: Tensor, seed: Tensor | None = None) -> Tensor:
     """∂value/∂theta with a graph of its own, for what differentiates it again."""
     try:
         (gradient,) = torch.autograd.grad((value,), (theta,), (seed,), create_graph=True)
     except (RuntimeError, NotImplementedError) as error:
-        _explain(error)
+        explain(error)
         raise
     return gradient
 
@@ -159,7 +121,7 @@ def pull_back(
             outputs, inputs, weights, retain_graph=keep, allow_unused=True, materialize_grads=True
         )
     except (RuntimeError, NotImplementedError) as error:
-        _explain(error)
+        explain(error)
         raise
 
 
@@ -203,7 +165,7 @@ def _composed_gradient_and_mixed(
 
     def mixed(v: Tensor) -> Tensor:
         count("mixed_products")
-        _, pushed = _jvp(lambda t: inner.outputs(t, batch), (theta.detach(),), (v,))
+        _, pushed = jvp(lambda t: inner.outputs(t, batch), (theta.detach(),), (v,))
         return pull_back((by_outputs,), (lam,), (pushed,))[0]
 
     return gradient, mixed
@@ -348,151 +310,3 @@ def initial_vjp(initial: Initial, lam: Lam, v: Theta) -> Lam:
         return initial.vjp(lam, v)
     lam = leaf(lam)
     return pull_back((initial.function(lam),), (lam,), (v,))[0]
-
-
-# ---------------------------------------------------------------- forward mode
-
-
-def initial_jvp(initial: Initial, lam: Lam, u: Lam) -> Theta:
-    """dθ⁰/dλ·u, shape (n,); zero when θ⁰ does not depend on λ."""
-    if isinstance(initial, FixedInitial):
-        return torch.zeros_like(initial.theta)
-    if initial.jvp is not None:
-        return initial.jvp(lam, u)
-    return _jvp(initial.function, (lam,), (u,))[1]
-
-
-def gradient_and_tangent(
-    inner: Loss, lam: Lam, theta: Theta, batch: Batch, u: Lam, s: Theta
-) -> tuple[Theta, Theta]:
-    """(∂_θ L_T, H s + C u), both of shape (n,), by forward over reverse.
-
-    The tangent is that of the inner gradient along (u, s) in (λ, θ).
-    """
-    count("inner_gradients")
-    count("hessian_products")
-    count("mixed_products")
-
-    def gradient(at_lam: Tensor, at_theta: Tensor) -> Tensor:
-        by_theta: Tensor = torch.func.grad(lambda t: inner(at_lam, t, batch))(at_theta)
-        return by_theta
-
-    return _jvp(gradient, (lam.detach(), theta.detach()), (u, s))
-
-
-def gradient_and_tangents(
-    inner: Loss,
-    lam: Lam,
-    theta: Theta,
-    batch: Batch,
-    u: Float[Tensor, "p k"],
-    s: Float[Tensor, "n k"],
-) -> tuple[Theta, Float[Tensor, "n k"]]:
-    """`gradient_and_tangent` for k tangents at once: (∂_θ L_T, H S + C U)."""
-    count("inner_gradients")
-    count("hessian_products", s.shape[1])
-    count("mixed_products", s.shape[1])
-    lam, theta = lam.detach(), theta.detach()
-
-    def gradient(at_lam: Tensor, at_theta: Tensor) -> Tensor:
-        by_theta: Tensor = torch.func.grad(lambda t: inner(at_lam, t, batch))(at_theta)
-        return by_theta
-
-    def one(u_column: Tensor, s_column: Tensor) -> tuple[Tensor, Tensor]:
-        return _jvp(gradient, (lam, theta), (u_column, s_column))
-
-    # Every column computes the same gradient; with no batched input it is computed once (and has no
-    # column dimension of its own, so vmap can only expand it in front).
-    values, tangents = torch.func.vmap(one, in_dims=(1, 1), out_dims=(0, 1))(u, s)
-    return values[0], tangents
-
-
-def outer_directional(
-    outer: Loss, lam: Lam, theta: Theta, batch: Batch, u: Lam, s: Theta
-) -> Scalar:
-    """∂_λ f·u + ∂_θ f·s, a scalar."""
-    count("outer_gradients")
-    return _jvp(
-        lambda at_lam, at_theta: outer(at_lam, at_theta, batch),
-        (lam.detach(), theta.detach()),
-        (u, s),
-    )[1]
-
-
-def _jvp(
-    function: Callable[..., Tensor], primals: tuple[Tensor, ...], tangents: tuple[Tensor, ...]
-) -> tuple[Tensor, Tensor]:
-    result: tuple[Tensor, Tensor]
-    try:
-        result = torch.func.jvp(function, primals, tangents)  # type: ignore[assignment]  # annotated for has_aux too
-    except (RuntimeError, NotImplementedError) as error:
-        _explain(error)
-        raise
-    value, tangent = result
-    # Under vmap, torch's forward mode takes the tangent of a Python number times a 0-d float32 to float64.
-    return value.detach(), tangent.detach().to(value.dtype)
-
-
-# ---------------------------------------------------------------- many points at once
-
-
-def batched_inner_gradients(
-    inner: Inner,
-    lams: Float[Tensor, "k p"],
-    thetas: Float[Tensor, "k n"],
-    batch: Batch,
-) -> Float[Tensor, "k n"]:
-    """∂_θ L_T at k points (λ, θ) on the same batch, shape (k, n), by vmap."""
-    count("inner_gradients", len(lams))
-
-    def one(lam: Tensor, theta: Tensor) -> Tensor:
-        gradient: Tensor = torch.func.grad(lambda t: inner(lam, t, batch))(theta)
-        return gradient
-
-    found: Tensor = torch.func.vmap(one)(lams.detach(), thetas.detach())
-    return found
-
-
-def batched_outer_values(
-    outer: Loss, lams: Float[Tensor, "k p"], thetas: Float[Tensor, "k n"], batch: Batch
-) -> Float[Tensor, " k"]:
-    """F at k points (λ, θ) on the same batch, shape (k,), by vmap; a value is no derivative and free."""
-    points = (lams.detach(), thetas.detach())
-    found: Tensor = torch.func.vmap(lambda lam, theta: outer(lam, theta, batch))(*points)
-    return found
-
-
-def batched_lam_gradients(
-    loss: Loss, lams: Float[Tensor, "k p"], thetas: Float[Tensor, "k n"], batch: Batch
-) -> tuple[Float[Tensor, " k"], Float[Tensor, "k p"]]:
-    """A loss and its ∂_λ at k points (λ, θ) on the same batch, shapes (k,) and (k, p), by vmap."""
-    count("outer_gradients", len(lams))
-
-    def one(lam: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        gradient, value = torch.func.grad_and_value(lambda at: loss(at, theta, batch))(lam)
-        return value, gradient
-
-    values, gradients = torch.func.vmap(one)(lams.detach(), thetas.detach())
-    return values, gradients
-
-
-def batched_mixed_products(
-    inner: Inner,
-    lams: Float[Tensor, "k p"],
-    thetas: Float[Tensor, "k n"],
-    batch: Batch,
-    v: Theta,
-) -> Float[Tensor, "k p"]:
-    """v·C at k points (λ, θ) on the same batch, shape (k, p), by vmap."""
-    count("mixed_products", len(lams))
-
-    def one(lam: Tensor, theta: Tensor) -> Tensor:
-        def along(at: Tensor) -> Tensor:
-            slope: Tensor = torch.func.grad(lambda t: inner(at, t, batch))(theta)
-            return torch.dot(slope, v)
-
-        product: Tensor = torch.func.grad(along)(lam)
-        return product
-
-    found: Tensor = torch.func.vmap(one)(lams.detach(), thetas.detach())
-    return found

@@ -1,0 +1,72 @@
+"""Every derivative that the package takes.
+
+Reverse mode and forward mode share nothing but how torch is called, so that an estimator built on one can be
+judged by an oracle built on the other. Products are written for a Hessian H = ∂²L/∂θ² (n × n) and a mixed
+derivative C = ∂²L/∂θ∂λ (n × p); the paper's B is −C/τ.
+
+Arguments may be part of no graph: results never are.
+"""
+
+from refblo.derivatives._calls import leaf
+from refblo.derivatives.batched import (
+    batched_inner_gradients,
+    batched_lam_gradients,
+    batched_mixed_products,
+    batched_outer_values,
+)
+from refblo.derivatives.forward import (
+    gradient_and_tangent,
+    gradient_and_tangents,
+    initial_jvp,
+    outer_directional,
+)
+from refblo.derivatives.reverse import (
+    BothProducts,
+    Inner,
+    MixedProduct,
+    gradients_if_any,
+    hessian_and_mixed_products,
+    hessian_product_function,
+    initial_vjp,
+    inner_gradient,
+    inner_gradient_and_mixed,
+    inner_gradient_and_products,
+    mixed_product,
+    outer_gradients,
+    outer_gradients_if_any,
+    outer_theta_gradient,
+    pull_back,
+    recorded_bytes,
+    recorded_inner_gradient,
+    recorded_outer,
+)
+
+__all__ = [
+    "BothProducts",
+    "Inner",
+    "MixedProduct",
+    "batched_inner_gradients",
+    "batched_lam_gradients",
+    "batched_mixed_products",
+    "batched_outer_values",
+    "gradient_and_tangent",
+    "gradient_and_tangents",
+    "gradients_if_any",
+    "hessian_and_mixed_products",
+    "hessian_product_function",
+    "initial_jvp",
+    "initial_vjp",
+    "inner_gradient",
+    "inner_gradient_and_mixed",
+    "inner_gradient_and_products",
+    "leaf",
+    "mixed_product",
+    "outer_directional",
+    "outer_gradients",
+    "outer_gradients_if_any",
+    "outer_theta_gradient",
+    "pull_back",
+    "recorded_bytes",
+    "recorded_inner_gradient",
+    "recorded_outer",
+]
