@@ -21,7 +21,7 @@ SOURCES = $(shell find $(wildcard refblo proofs_check tests asv_bench docs) -nam
 	-not -path '*/env/*' -not -path '*/_build/*' | sort)
 ASV := $(CURDIR)/$(BIN)/asv --config asv_bench/asv.conf.json
 
-.PHONY: help env test test-full lint format types audit audit-quick ledger docs peers detection asv asv-full asv-history asv-publish gate clean
+.PHONY: help env test test-full lint format types audit audit-quick ledger docs peers agreement equal-cost speed detection asv asv-full asv-history asv-publish gate clean
 
 help:  ## list the jobs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -117,6 +117,26 @@ peers: export OMP_NUM_THREADS := 1
 
 peers: $(PEERS_STAMP)  ## the conformance suite on other libraries; writes docs/peers.md
 	$(PEERS)/bin/python -m tests.peers.run --jobs $(JOBS) $(ARGS)
+
+agreement equal-cost speed: export OMP_NUM_THREADS := 1
+
+HYPERTORCH_IS := prolearner/hypertorch
+BENCHMARK_BILEVEL_IS := benchopt/benchmark_bilevel
+
+has-%:  # a variable names a working tree
+	@test -d "$($*)" || { echo "$* must be the path of a working tree of $($*_IS), got '$($*)'; clone it, and call make $(MAKECMDGOALS) $*=PATH" >&2; exit 2; }
+
+agreement: has-HYPERTORCH has-BENCHMARK_BILEVEL $(PEERS_STAMP)  ## methods beside public implementations, number by number; writes docs/agreement.md
+	$(PEERS)/bin/python -m pip install --disable-pip-version-check -r tests/peers/requirements-agreement.txt
+	HYPERTORCH="$(HYPERTORCH)" $(PEERS)/bin/python -m tests.peers.agreement "$(BENCHMARK_BILEVEL)" > docs/agreement.new
+	mv docs/agreement.new docs/agreement.md
+
+equal-cost: has-HYPERTORCH $(PEERS_STAMP)  ## methods and libraries at equal cost; writes docs/equal-cost.md
+	HYPERTORCH="$(HYPERTORCH)" $(PEERS)/bin/python -m tests.peers.equal_cost $(ARGS) > docs/equal-cost.new
+	mv docs/equal-cost.new docs/equal-cost.md
+
+speed: has-HYPERTORCH $(PEERS_STAMP)  ## time against public libraries, one interleaved run; writes docs/speed.md
+	PYTHONPATH=.:"$(HYPERTORCH)" $(PEERS)/bin/python -m asv_bench.speed $(ARGS)
 
 detection: export OMP_NUM_THREADS := 1
 
