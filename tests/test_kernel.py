@@ -125,6 +125,8 @@ PITFALLS: dict[str, Callable[[Tensor], Tensors]] = {
     "a product with ones that makes a matrix": lambda x: (2 * (x[:1] * torch.ones_like(x)),),
     "two sets of data": lambda x: (x * DATA + DATA_TOO,),
     "a number in half precision": in_half,
+    "a whole number": lambda x: (x / (2 * (x > 0).long() + 1),),
+    "twice a whole number": lambda x: (torch.zeros_like(x).index_select(0, 2 * (x[0] > 0).long()),),
 }
 
 

@@ -106,10 +106,8 @@ class _Pass:
             self._uniform[node] = number
         if number is not None and target not in _VIEWS and value.is_contiguous():
             self._full(node, number)
-        elif source is not None and target in _COPIES and _alike(source, node):
+        elif source is not None and _keeps_numbers(node) and _alike(source, node):
             self._forward(node, source)
-        elif source is not None and target is aten.pow.Tensor_Scalar and node.args[1] == 1:
-            self._identity(node, source)
         elif target in _PRODUCTS and self._scaled(node):
             pass
         elif torch.Tag.nondeterministic_seeded in getattr(target, "tags", ()):
@@ -145,6 +143,8 @@ class _Pass:
 
     def _scaled(self, node: Node) -> bool:
         """Take over a product with a number: as such, or not at all if the number is one."""
+        if not node.meta["val"].dtype.is_floating_point:
+            return False  # a whole number times 2.0 is none
         left, right = node.args
         if isinstance(left, Node) and left in self._uniform:
             left, right = right, left
@@ -161,12 +161,6 @@ class _Pass:
             source = self._new[left]
             self._once((aten.mul.Scalar, source, factor), node, aten.mul.Scalar, (source, factor))
         return True
-
-    def _identity(self, node: Node, source: Node) -> None:
-        if _alike(source, node):
-            self._forward(node, source)
-        else:
-            self._copy(node)
 
     def _forward(self, node: Node, source: Node) -> None:
         """Use the source wherever the node is used."""
@@ -217,6 +211,13 @@ def _constant(node: Node) -> float | None:
     if target is aten.pow.Tensor_Scalar and node.args[1] == 0:
         return 1.0  # even of what is no number
     return _CONSTRUCTORS.get(target)
+
+
+def _keeps_numbers(node: Node) -> bool:
+    """Whether an operation's result is its first argument, number by number."""
+    if node.target is aten.pow.Tensor_Scalar:
+        return bool(node.args[1] == 1)
+    return node.target in _COPIES
 
 
 def _storage(node: Node) -> int | None:
