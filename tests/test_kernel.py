@@ -54,6 +54,7 @@ OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "halves": lambda x, y: torch.cat([*torch.split(x, 2)[:1], y[:1]]),
     "choice": lambda x, y: torch.where(x > y, x, y),
     "data": lambda x, _: x * DATA,
+    "whole numbers": lambda x, y: x * (2 * (y > 0).long()),
     "slope": sloped,
     "written to": over,
 }

@@ -1,6 +1,7 @@
 """Compiled estimators give the numbers of the ones they are compiled from."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,10 @@ from refblo.estimators.compiled import Compiled, Method
 from refblo.kernel import trace
 from refblo.noise import Draws
 from refblo.problem import BilevelProblem, FixedInitial
-from refblo.problems import build
+from refblo.problems import build, catalogue
 from refblo.problems.case import Case
 from refblo.rounding import rounding_error
-from refblo.types import Status
+from refblo.types import DIVERGED, Status
 
 RULE = Langevin(0.05, temperature=0.5, noise_scale=0.3)
 METHODS: tuple[Method, ...] = (
@@ -39,6 +40,9 @@ def agree(method: Method, case: Case, fast: Compiled, seed: int = 1) -> None:
         compiled = fast.estimate(case.problem, case.lam, draws)
         assert compiled.status is plain.status
         assert compiled.estimand is plain.estimand
+        assert compiled.diverged_at == plain.diverged_at
+        if plain.status in DIVERGED:
+            continue
         allowed = rounding_error(method, case.problem, case.lam, draws, plain.value, 20)
         assert float((compiled.value - plain.value).norm()) <= allowed
         assert float((compiled.theta - plain.theta).norm()) <= 1e-12 * float(plain.theta.norm())
@@ -48,6 +52,15 @@ def agree(method: Method, case: Case, fast: Compiled, seed: int = 1) -> None:
 @pytest.mark.parametrize("name", ["quadratic", "maml_quadratic", "softmax_digits_minibatch"])
 def test_the_numbers_are_the_estimators_own(method: Method, name: str) -> None:
     agree(method, build(name), Compiled(method, fused=2, backend="eager"))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", sorted(catalogue()))
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_every_problem_can_be_traced(method: Method, name: str) -> None:
+    case = build(name)
+    slow = replace(method, dynamics=Langevin(case.dynamics.step_size, noise_scale=0.1))
+    agree(slow, case, Compiled(slow, fused=3, backend="eager"))
 
 
 @pytest.mark.full
