@@ -215,7 +215,15 @@ class BilevelProblem:
     inner_batches: Batches = field(default_factory=FullBatch)
     outer_batches: Batches = field(default_factory=FullBatch)
     name: str = "unnamed problem"
+    _started_from: "BilevelProblem | None" = field(default=None, init=False, repr=False)
 
     def starting_at(self, theta: Theta) -> "BilevelProblem":
         """The same problem started from a fixed θ, shape (n,): a warm start."""
-        return replace(self, initial=FixedInitial(theta.detach()))
+        started = replace(self, initial=FixedInitial(theta.detach()))
+        object.__setattr__(started, "_started_from", self.origin)
+        return started
+
+    @property
+    def origin(self) -> "BilevelProblem":
+        """The problem that this one is a warm start of, else itself: what is known of one holds for both."""
+        return self if self._started_from is None else self._started_from

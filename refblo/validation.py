@@ -1,7 +1,7 @@
 """What is checked before an estimator or an oracle runs.
 
 Vectors are checked at every call (one pass over them). The problem's functions are checked once for
-each problem and signature (dtype, device, sizes), because that takes evaluations.
+each problem, its warm starts included, and signature (dtype, device, sizes), because that takes evaluations.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from refblo.types import Batch, Lam, Loss, Theta
 
 Signature = tuple[torch.dtype, torch.device, int, int]
 
-_checked: WeakKeyDictionary[BilevelProblem, set[Signature]] = WeakKeyDictionary()
+_checked: WeakKeyDictionary[BilevelProblem, set[tuple[Signature, type]]] = WeakKeyDictionary()
 
 
 def check_vector(name: str, vector: object) -> Tensor:
@@ -75,13 +75,14 @@ def check_arguments(problem: BilevelProblem, lam: Lam, draws: Draws) -> None:
     _check_finite("lam", lam)
     _check_finite("initial(lam)", theta)
     signature = (lam.dtype, lam.device, lam.numel(), theta.numel())
-    known = _checked.setdefault(problem, set())
+    known = _checked.setdefault(problem.origin, set())
+    whole = (signature, type(problem.initial))
     # Without numbers there is nothing to look at: only shapes and costs come out.
-    if signature in known or is_fake(lam):
+    if whole in known or is_fake(lam):
         return
     with uncounted():
         _check_functions(problem, lam, theta, draws)
-    known.add(signature)
+    known.add(whole)
 
 
 def _check_functions(problem: BilevelProblem, lam: Lam, theta: Theta, draws: Draws) -> None:

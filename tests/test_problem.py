@@ -1,5 +1,7 @@
 """Problems: batches, initial points and warm starts."""
 
+from dataclasses import replace
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,6 +82,11 @@ def test_a_warm_start_replaces_the_initial_point_only() -> None:
     assert warm.inner is problem.inner
     assert warm.outer is problem.outer
     assert isinstance(problem.initial, LamInitial)
+    assert warm.starting_at(start + 1).origin is warm.origin is problem
+    assert problem.origin is problem
+    # With another loss it is another problem, of which nothing is known.
+    other = replace(warm, outer=lambda _lam, theta, _: theta.sum())
+    assert other.origin is other
 
 
 def test_problems_are_told_apart_by_identity() -> None:

@@ -84,6 +84,10 @@ def test_the_losses_are_looked_at_once_for_each_signature() -> None:
     first, *later = calls_of_a_run
     assert later == [2, 2]  # one for each step
     assert first > 2
+    before = calls
+    warm = problem.starting_at(torch.full((3,), 2.0, dtype=torch.float64))
+    method.estimate(warm, torch.ones(2, dtype=torch.float64))
+    assert calls - before == 2
 
 
 def test_an_unhappy_problem_is_looked_at_again() -> None:

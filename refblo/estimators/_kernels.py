@@ -204,9 +204,9 @@ class Kernels:
     ) -> Tensors:
         """Run the kernel of a function, made at its first call."""
         arguments = (*arguments, *drawn.tensors())
-        known = _known.setdefault(problem, {})
+        known = _known.setdefault(problem.origin, {})
         shapes = tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in arguments)
-        whole = (self.backend, key, shapes)
+        whole = (self.backend, key, type(problem.initial), shapes)
         if whole not in known:
             known[whole] = trace(function, arguments, self.backend)
         return known[whole](*arguments)

@@ -192,7 +192,7 @@ _step_bytes: WeakKeyDictionary[BilevelProblem, dict[Signature, int]] = WeakKeyDi
 
 def _bytes_of_a_step(chain: Chain, lam: Lam, theta: Theta) -> int:
     """The size of one step's graph, measured once for each problem and signature."""
-    known = _step_bytes.setdefault(chain.problem, {})
+    known = _step_bytes.setdefault(chain.problem.origin, {})
     signature = (lam.dtype, lam.device, lam.numel(), theta.numel())
     if signature not in known:
         with uncounted():

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from asv_bench.benchmarks.problems import separable
 from refblo.chain import Chain, Langevin, Schedule
 from refblo.cost import measure, shapes_only
 from refblo.errors import ArgumentError
-from refblo.estimators import HPOSGLD, RMD, IFTConjugateGradient, IFTNeumann
+from refblo.estimators import HPOSGLD, RMD, IFTConjugateGradient, IFTNeumann, _kernels
 from refblo.estimators.compiled import Compiled, Method
 from refblo.kernel import trace
 from refblo.noise import Draws
@@ -84,6 +85,30 @@ def test_the_counts_are_those_of_what_runs() -> None:
     fast = Compiled(method, fused=5, backend="eager")
     assert fast.estimate(case.problem, case.lam).cost == plain
     assert fast.estimate(case.problem, case.lam).cost == plain
+
+
+def test_warm_starts_run_the_kernels_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Mock(side_effect=trace)
+    monkeypatch.setattr(_kernels, "trace", watched)
+    case, method = build("quadratic"), METHODS[1]
+    fast = Compiled(method, fused=5, backend="eager")
+    problem = case.problem
+    theta = fast.estimate(problem, case.lam).theta
+    kernels = watched.call_count
+    for _ in range(2):
+        problem = problem.starting_at(theta)
+        theta = fast.estimate(problem, case.lam).theta
+    assert watched.call_count == kernels > 0
+    plain = method.estimate(problem, case.lam)
+    assert torch.allclose(fast.estimate(problem, case.lam).value, plain.value, rtol=1e-12)
+
+
+def test_a_start_that_depends_on_lam_is_no_warm_start() -> None:
+    case, method = build("maml_quadratic"), METHODS[2]
+    fast = Compiled(method, fused=5, backend="eager")
+    for problem in (case.problem, case.problem.starting_at(case.problem.initial(case.lam))):
+        found, expected = (each.estimate(problem, case.lam).value for each in (fast, method))
+        assert torch.allclose(found, expected, rtol=1e-12)
 
 
 def test_a_run_can_be_counted_on_shapes_alone() -> None:
