@@ -54,7 +54,7 @@ format: $(STAMP)  ## apply ruff's formatting and its safe fixes
 	$(BIN)/ruff format .
 
 types: $(STAMP)  ## mypy --strict over all Python in the repository
-	$(BIN)/python -m mypy --strict $(SOURCES)
+	@$(BIN)/python -m mypy --strict $(SOURCES)
 
 audit: $(STAMP)  ## every estimator against every truth, with a report to look at
 	$(BIN)/refblo audit --html audit-report.html --json audit-report.json $(ARGS)
