@@ -207,11 +207,11 @@ def page(document: dict[str, Any]) -> str:
 
 
 def _way(seconds: float | None, times: dict[str, float] | None) -> str:
-    return _ms(seconds) if times is None else f"{_ms(seconds)} ({times['median']:.1f} ×)"
+    return _ms(seconds) if times is None else f"{_ms(seconds)} ({times['median']:.1f}\u00a0×)"
 
 
 def _ms(seconds: float | None) -> str:
-    return "–" if seconds is None else f"{seconds * 1e3:,.2f}"
+    return "–" if seconds is None else f"{seconds * 1e3:,.{0 if seconds >= 0.1 else 2}f}"
 
 
 @click.command()
