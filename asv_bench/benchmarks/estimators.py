@@ -98,7 +98,7 @@ class OnTheCPU:
 
 
 class AtScaleOnTheCPU:
-    """One hypergradient of HPO-SGLD on ViT-B/16, B = M = 5, batch 8, on one thread: minutes."""
+    """HPO-SGLD on ViT-B/16, B = M = 5, batch 8, on one thread, a first call's checks included: minutes."""
 
     timeout = 3600
 
