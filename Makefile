@@ -126,6 +126,7 @@ BENCHMARK_BILEVEL_IS := benchopt/benchmark_bilevel
 has-%:  # a variable names a working tree
 	@test -d "$($*)" || { echo "$* must be the path of a working tree of $($*_IS), got '$($*)'; clone it, and call make $(MAKECMDGOALS) $*=PATH" >&2; exit 2; }
 
+# Without the constraints: benchopt needs an older joblib than they name.
 agreement: has-HYPERTORCH has-BENCHMARK_BILEVEL $(PEERS_STAMP)  ## methods beside public implementations, number by number; writes docs/agreement.md
 	$(PEERS)/bin/python -m pip install --disable-pip-version-check -r tests/peers/requirements-agreement.txt
 	HYPERTORCH="$(HYPERTORCH)" $(PEERS)/bin/python -m tests.peers.agreement "$(BENCHMARK_BILEVEL)" > docs/agreement.new

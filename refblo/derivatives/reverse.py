@@ -20,7 +20,7 @@ def _graded(value: Tensor, theta: Tensor, seed: Tensor | None = None) -> Tensor:
     """∂value/∂theta with a graph of its own, for what differentiates it again."""
     try:
         (gradient,) = torch.autograd.grad((value,), (theta,), (seed,), create_graph=True)
-    except (RuntimeError, NotImplementedError) as error:
+    except RuntimeError as error:  # torch's NotImplementedError is one
         explain(error)
         raise
     return gradient
@@ -120,7 +120,7 @@ def pull_back(
         return torch.autograd.grad(
             outputs, inputs, weights, retain_graph=keep, allow_unused=True, materialize_grads=True
         )
-    except (RuntimeError, NotImplementedError) as error:
+    except RuntimeError as error:  # torch's NotImplementedError is one
         explain(error)
         raise
 
