@@ -5,8 +5,8 @@ import sympy as sp
 import torch
 from torch import Tensor
 
-from proofs_check.bridge import Run, Small, Vector, hpo_sgld, iterates
-from proofs_check.world import ENERGY, LAMS, OUTER, THETAS
+from proofs_check.tools.refblo_runs import Run, Small, Vector, hpo_sgld, iterates
+from proofs_check.tools.world import ENERGY, LAMS, OUTER, THETAS
 from refblo.problem import LamInitial
 
 _MATRICES = {

@@ -4,11 +4,15 @@ The names below are imported when they are first asked for, so that `refblo --he
 seconds for torch.
 """
 
+import sys
 from importlib import import_module
-from typing import TYPE_CHECKING
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_loader
+from types import ModuleType
+from typing import TYPE_CHECKING, final
 
 if TYPE_CHECKING:
-    from refblo.assumptions import AssumptionReport, check_assumptions
     from refblo.chain import Chain, Langevin, Schedule
     from refblo.conformance import (
         HypergradientMismatch,
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
         UniformBatches,
         identity_initial,
     )
+    from refblo.theory.assumptions import AssumptionReport, check_assumptions
     from refblo.types import ErrorKind, Estimand, Hypergradient, Status, Truth
 
 __all__ = [
@@ -82,7 +87,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AssumptionReport": "assumptions",
+    "AssumptionReport": "theory.assumptions",
     "BilevelProblem": "problem",
     "Chain": "chain",
     "Composed": "problem",
@@ -111,7 +116,7 @@ _HOMES = {
     "Status": "types",
     "Truth": "types",
     "UniformBatches": "problem",
-    "check_assumptions": "assumptions",
+    "check_assumptions": "theory.assumptions",
     "hypergradcheck": "conformance",
     "hypergradient_is_right": "conformance",
     "hypergradient_report": "conformance",
@@ -120,6 +125,77 @@ _HOMES = {
 }
 """The module of each name."""
 
+
+_MOVED = {
+    "refblo.assumptions": "refblo.theory.assumptions",
+    "refblo.budget": "refblo.theory.budget",
+    "refblo.checkpoint": "refblo.outer.checkpoint",
+    "refblo.compare": "refblo.contracts.comparison",
+    "refblo.compare_command": "refblo.commands.compare",
+    "refblo.compare_methods": "refblo.equal_cost.methods",
+    "refblo.compare_targets": "refblo.equal_cost.targets",
+    "refblo.conformance.command": "refblo.commands.check",
+    "refblo.conformance.expectation": "refblo.conformance.truth.expectation",
+    "refblo.conformance.program": "refblo.conformance.truth.program",
+    "refblo.conformance.reference": "refblo.conformance.truth.reference",
+    "refblo.conformance.rules": "refblo.conformance.truth.rules",
+    "refblo.conformance.stationary": "refblo.conformance.truth.stationary",
+    "refblo.conformance.tangent": "refblo.conformance.truth.tangent",
+    "refblo.cost_command": "refblo.commands.cost",
+    "refblo.estimators._run": "refblo.estimators.protocol",
+    "refblo.estimators._warm": "refblo.estimators.warm",
+    "refblo.estimators.error_bound": "refblo.theory.recursion_bound",
+    "refblo.experiments.command": "refblo.commands.reproduce",
+    "refblo.experiments.plotting": "refblo.plotting",
+    "refblo.extrapolation": "refblo.contracts.extrapolation",
+    "refblo.oracles._ball_gibbs": "refblo.oracles.ball_gibbs",
+    "refblo.oracles._balls": "refblo.balls.derivatives",
+    "refblo.oracles._differences": "refblo.oracles.differences",
+    "refblo.oracles._graph": "refblo.balls.graph",
+    "refblo.oracles._krawczyk": "refblo.balls.minimiser",
+    "refblo.predictions": "refblo.theory.predictions",
+    "refblo.report": "refblo.audit",
+    "refblo.report.command": "refblo.commands.audit",
+    "refblo.report.files": "refblo.files",
+    "refblo.report.html": "refblo.audit.html",
+    "refblo.report.json_report": "refblo.audit.json_report",
+    "refblo.report.plots": "refblo.audit.plots",
+    "refblo.report.summary": "refblo.audit.summary",
+    "refblo.report.terminal": "refblo.audit.terminal",
+    "refblo.rounding": "refblo.contracts.rounding",
+    "refblo.stationarity": "refblo.theory.stationarity",
+    "refblo.symbolic": "refblo.problems.symbolic",
+    "refblo.vectors.command": "refblo.commands.vectors",
+}
+"""Modules that moved: the old name, and the module that it now names."""
+
+
+@final
+class _MovedModules(MetaPathFinder, Loader):
+    """Makes `import OLD` give the module that has moved, imported only then."""
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: object,  # noqa: ARG002  (a sequence of str, or a namespace path, which is none)
+        target: ModuleType | None = None,  # noqa: ARG002
+    ) -> ModuleSpec | None:
+        return spec_from_loader(fullname, self) if fullname in _MOVED else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        module = import_module(_MOVED[spec.name])
+        spec.loader_state = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        # The import system has given the module the specification of its old name: take the own one back.
+        spec = module.__spec__
+        if spec is not None:
+            module.__spec__ = spec.loader_state
+
+
+# First, or the old name of a module in a moved package would be found as a second copy of it.
+sys.meta_path.insert(0, _MovedModules())
 
 if not TYPE_CHECKING:  # or a type checker would take any name for one of the package
 

@@ -31,30 +31,30 @@ class Entry:
 
 
 COMMANDS = {
-    "audit": Entry("refblo.report.command", "audit", "Check every estimator against every truth."),
+    "audit": Entry("refblo.commands.audit", "audit", "Check every estimator against every truth."),
     "list": Entry(
-        "refblo.report.command", "list_command", "List the estimators, the cases and the contracts."
+        "refblo.commands.audit", "list_command", "List the estimators, the cases and the contracts."
     ),
     "check": Entry(
-        "refblo.conformance.command",
+        "refblo.commands.check",
         "check",
         "Check somebody else's implementation, and diagnose it.",
     ),
     "reproduce": Entry(
-        "refblo.experiments.command",
+        "refblo.commands.reproduce",
         "reproduce",
         "Compute a table or a figure of the papers again.",
     ),
     "vectors": Entry(
-        "refblo.vectors.command",
+        "refblo.commands.vectors",
         "vectors",
         "Write test vectors, or judge results for them.",
     ),
     "compare": Entry(
-        "refblo.compare_command", "compare", "Run all methods on a problem at equal cost."
+        "refblo.commands.compare", "compare", "Run all methods on a problem at equal cost."
     ),
     "cost": Entry(
-        "refblo.cost_command", "cost", "Count what a hypergradient costs, up to ViT-B/16."
+        "refblo.commands.cost", "cost", "Count what a hypergradient costs, up to ViT-B/16."
     ),
 }
 """Every command of refblo. A new one adds its line here."""

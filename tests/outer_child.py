@@ -10,9 +10,9 @@ import torch
 
 from refblo.chain import Langevin, Schedule
 from refblo.estimators import HPOSGLD
-from refblo.estimators._run import Estimator
 from refblo.estimators.fsla import FSLA
-from refblo.outer import OuterLoop, OuterStep
+from refblo.estimators.protocol import Estimator
+from refblo.outer.loop import OuterLoop, OuterStep
 from refblo.problems import build
 
 STEPS = 40

@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import refblo
-from refblo.assumptions import SMALL_ERROR, check_assumptions
 from refblo.chain import Langevin, Schedule
 from refblo.errors import ArgumentError, DivergenceError
 from refblo.noise import Draws
 from refblo.problem import BilevelProblem, FixedInitial, identity_initial
 from refblo.problems import build
-from refblo.stationarity import effective_samples, split_rhat
+from refblo.theory.assumptions import SMALL_ERROR, check_assumptions
+from refblo.theory.stationarity import effective_samples, split_rhat
 
 LAM = torch.tensor([0.4, -0.3], dtype=torch.float64)
 CURVATURES = torch.tensor([1.0, 2.0, 5.0], dtype=torch.float64)

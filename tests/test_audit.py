@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from refblo import audit
-from refblo.audit import Outcome, Settings, plan
-from refblo.budget import ErrorBudget
+from refblo.audit import run as audit
+from refblo.audit.run import Outcome, Settings, plan
+from refblo.theory.budget import ErrorBudget
 
 
 def finished(settings: Settings) -> audit.Audit:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from refblo.compare_command import compare
-from refblo.compare_methods import (
+from refblo.commands.compare import compare
+from refblo.equal_cost.methods import (
     METHODS,
     MethodComparison,
     Point,

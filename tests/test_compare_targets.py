@@ -10,9 +10,9 @@ import torch
 from click.testing import CliRunner
 
 from refblo.chain import Langevin, Schedule
-from refblo.compare_command import compare
-from refblo.compare_methods import METHODS, MethodComparison, compare_methods
-from refblo.compare_targets import Target, target
+from refblo.commands.compare import compare
+from refblo.equal_cost.methods import METHODS, MethodComparison, compare_methods
+from refblo.equal_cost.targets import Target, target
 from refblo.errors import ArgumentError
 from refblo.estimators import RMD, IFTNeumann, RMDFirstOrder
 from refblo.noise import Draws

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from refblo.contracts.extrapolation import extrapolate
 from refblo.errors import ArgumentError
-from refblo.extrapolation import extrapolate
 
 coefficients = st.lists(st.floats(-3, 3), min_size=3, max_size=3)
 

@@ -5,13 +5,13 @@ import torch
 from torch import Tensor
 
 from refblo.chain import Langevin, Schedule
+from refblo.contracts.rounding import rounding_error
 from refblo.errors import ArgumentError
 from refblo.estimators import FMD, HPOSGLD, RMD, Compiled, Estimator, IFTNeumann, RMDFirstOrder
 from refblo.many_runs import APART, side_by_side
 from refblo.noise import Draws
 from refblo.problem import BilevelProblem, Composed, FixedInitial, RegulariserProducts, Separable
 from refblo.problems import build
-from refblo.rounding import rounding_error
 
 RULE, RUNS = Langevin(0.02), 3
 METHODS: tuple[Estimator, ...] = (

@@ -18,7 +18,7 @@ from refblo.chain import Langevin, Schedule
 from refblo.errors import ArgumentError, ResumeError
 from refblo.estimators import RMD, IFTConjugateGradient
 from refblo.estimators.soba import SOBA
-from refblo.outer import OuterLoop, OuterStep, progress_bar
+from refblo.outer.loop import OuterLoop, OuterStep, progress_bar
 from refblo.problem import BilevelProblem, FixedInitial
 from refblo.problems import build
 from refblo.types import Status
@@ -223,7 +223,7 @@ def test_a_state_of_another_version_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = saved(tmp_path)
-    monkeypatch.setattr("refblo.checkpoint.version", lambda name: f"{name} of tomorrow")
+    monkeypatch.setattr("refblo.outer.checkpoint.version", lambda name: f"{name} of tomorrow")
     with pytest.raises(ResumeError, match="must come from the same version of refblo"):
         settings.run(ZERO, resume=True)
 

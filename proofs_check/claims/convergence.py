@@ -6,11 +6,11 @@ from fractions import Fraction
 import numpy as np
 import sympy as sp
 
-from proofs_check.bridge import Run, Small, hpo_sgld, reverse_mode
 from proofs_check.claim import Assumption, Claim, Context, Source, Verdict
 from proofs_check.evidence import Check, Method, fact, identity, number, within
-from proofs_check.measure import slope
 from proofs_check.statement import Statement, coefficient, exponent, index
+from proofs_check.tools.measure import slope
+from proofs_check.tools.refblo_runs import Run, Small, hpo_sgld, reverse_mode
 
 CONVEX = Assumption("convex", "the expected outer loss F is convex")
 NOISELESS = Assumption("noiseless", "the hypergradient has no variance (M → ∞)")

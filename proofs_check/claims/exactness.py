@@ -9,13 +9,13 @@ import sympy as sp
 from sympy.polys.rings import PolyElement
 from torch import Tensor
 
-from proofs_check.algebra import Jets, Series, chain_series, lowest, root, weight
-from proofs_check.bridge import Run, Small, Vector, forward_mode, hpo_sgld, noises
 from proofs_check.claim import Assumption, Claim, Context, Source, Verdict
 from proofs_check.claims.recursion import order_check
 from proofs_check.evidence import Check, Method, Role, encloses, fact, identity, number, within
-from proofs_check.measure import STANDARD_ERRORS, limit_check, slope_check
 from proofs_check.statement import Statement, coefficient, exponent, sign
+from proofs_check.tools.algebra import Jets, Series, chain_series, lowest, root, weight
+from proofs_check.tools.measure import STANDARD_ERRORS, limit_check, slope_check
+from proofs_check.tools.refblo_runs import Run, Small, Vector, forward_mode, hpo_sgld, noises
 
 NOISE = Assumption("noise", "the chain has noise and f is curved")
 ORTHOGONAL = Assumption("orthogonal-mixed", "B·Bᵀ is a multiple of the identity")

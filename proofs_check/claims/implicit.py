@@ -67,7 +67,7 @@ def _unscaled(s: Statement, _context: Context) -> Iterator[Check]:
     total = 1 / (1 - (1 - alpha * h))  # Σ (1 - αh)^j
     yield identity("limit of the series without α", total, alpha ** number(s["a"]) / h)
     # Table 2's row: α = 0.99 without the factor, so its error is 1/α - 1 of the reaction term.
-    from proofs_check.hand import solve
+    from proofs_check.tools.hand import solve
 
     best = 0.748935575424
     without = abs(float(solve("IFT-Neumann", False, 1)[0][0]) - best)

@@ -69,7 +69,7 @@ def _step(s: Statement, _context: Context) -> Iterator[Check]:
 
 
 def _step_of_the_package(s: Statement) -> Iterator[Check]:
-    from proofs_check.bridge import langevin_step
+    from proofs_check.tools.refblo_runs import langevin_step
 
     theta, slope, epsilon, temperature = 0.4, 1.7, 0.02, 0.5
     found, noise = langevin_step(theta, slope, epsilon, temperature)

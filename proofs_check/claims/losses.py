@@ -6,10 +6,10 @@ from itertools import combinations
 import numpy as np
 import sympy as sp
 
-from proofs_check.bridge import Run, Small, forward_mode, hpo_sgld
 from proofs_check.claim import Assumption, Claim, Context, Source, Verdict
 from proofs_check.evidence import Check, Method, exact, fact, identity, number
 from proofs_check.statement import Statement, coefficient, exponent, index, sign
+from proofs_check.tools.refblo_runs import Run, Small, forward_mode, hpo_sgld
 
 BOUNDED = Assumption("bounded-below", "the learned loss is bounded below in the logits")
 

@@ -7,12 +7,12 @@ import numpy as np
 import sympy as sp
 from sympy.polys.rings import PolyElement
 
-from proofs_check.algebra import EPS, Jets, chain_series, lowest, root, weight
 from proofs_check.claim import Assumption, Claim, Context, Source, Verdict
 from proofs_check.claims.tangent import FIXED_STEPS, equal
 from proofs_check.evidence import Check, Method, fact, identity, number
 from proofs_check.statement import Statement, coefficient, exponent, index
-from proofs_check.world import Exact, World, world
+from proofs_check.tools.algebra import EPS, Jets, chain_series, lowest, root, weight
+from proofs_check.tools.world import Exact, World, world
 
 START_FIXED = Assumption("start-fixed", "θ⁰ does not depend on λ, or f has no third derivative")
 

@@ -22,8 +22,8 @@ from proofs_check.evidence import (
     rational,
     within,
 )
-from proofs_check.measure import mean_check
 from proofs_check.statement import Statement, coefficient, exponent
+from proofs_check.tools.measure import mean_check
 
 x, mu, z, t = sp.symbols("x mu z t", real=True)
 

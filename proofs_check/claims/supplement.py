@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import sympy as sp
 
-from proofs_check.algebra import Jets, chain_series, lowest
 from proofs_check.claim import Claim, Context, Source, Verdict
 from proofs_check.claims.recursion import (
     START_FIXED,
@@ -16,6 +15,7 @@ from proofs_check.claims.recursion import (
 from proofs_check.claims.tangent import FIXED_STEPS
 from proofs_check.evidence import Check, identity, number
 from proofs_check.statement import Statement, coefficient, exponent
+from proofs_check.tools.algebra import Jets, chain_series, lowest
 
 b0, f2, f3, e2, s0, z1 = sp.symbols("b0 f2 f3 e2 s0 z1")
 

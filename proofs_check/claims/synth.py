@@ -156,7 +156,7 @@ def _drift(s: Statement, _context: Context) -> Iterator[Check]:
 
 def _drift_measured(s: Statement) -> Iterator[Check]:
     """The package's HPO-SGLD at the fixed point predicted for B = 100, M = 1: h must vanish there."""
-    from proofs_check.bridge import Run, Small, forward_mode, hpo_sgld
+    from proofs_check.tools.refblo_runs import Run, Small, forward_mode, hpo_sgld
 
     steps, gamma = 101, 0.2
     predicted = float(fixed_point(Fraction(steps), Fraction(1, 5)).mid())

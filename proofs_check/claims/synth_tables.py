@@ -7,9 +7,9 @@ import sympy as sp
 
 from proofs_check.claim import Claim, Context, Source, Verdict
 from proofs_check.evidence import Check, Method, Role, fact, figure, identity, number, within
-from proofs_check.hand import solve
-from proofs_check.measure import mean_check
 from proofs_check.statement import Statement, Term, coefficient, exponent, sign
+from proofs_check.tools.hand import solve
+from proofs_check.tools.measure import mean_check
 
 TABLE_2 = {
     "IFT-Neumann": ("0.7491", "0.6625"),

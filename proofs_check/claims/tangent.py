@@ -6,7 +6,6 @@ from fractions import Fraction
 import numpy as np
 import sympy as sp
 
-from proofs_check.algebra import EPS, S0, coefficient_of, matrices, tangent
 from proofs_check.claim import Assumption, Claim, Context, Source, Verdict
 from proofs_check.evidence import (
     Check,
@@ -19,7 +18,8 @@ from proofs_check.evidence import (
     rational,
 )
 from proofs_check.statement import Statement, coefficient, exponent, index, sign
-from proofs_check.world import ENERGY, LAMS, THETAS, Exact, same, world
+from proofs_check.tools.algebra import EPS, S0, coefficient_of, matrices, tangent
+from proofs_check.tools.world import ENERGY, LAMS, THETAS, Exact, same, world
 
 FIXED_STEPS = Assumption("fixed-steps", "the number of steps is fixed while ε → 0")
 FROZEN_NOISE = Assumption("frozen-noise", "z does not depend on λ")

@@ -6,11 +6,11 @@ from fractions import Fraction
 import sympy as sp
 from sympy.polys.rings import PolyElement
 
-from proofs_check.algebra import Jets, Series, chain_series, generator, lowest, root, weight
 from proofs_check.claim import Claim, Context, Source, Verdict
 from proofs_check.claims.recursion import order_check
 from proofs_check.evidence import Check, Method, fact, identity, number
 from proofs_check.statement import Statement, coefficient, exponent, index, sign
+from proofs_check.tools.algebra import Jets, Series, chain_series, generator, lowest, root, weight
 
 t = sp.symbols("t", real=True)
 

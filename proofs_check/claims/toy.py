@@ -161,7 +161,7 @@ def _one_start(s: Statement, _context: Context) -> Iterator[Check]:
 def _descended() -> Iterator[Check]:
     import torch
 
-    from proofs_check.bridge import Run, Small, iterates
+    from proofs_check.tools.refblo_runs import Run, Small, iterates
 
     xs = torch.tensor([float(u) for u, _ in TRAINING], dtype=torch.float64)
     ys = torch.tensor([float(y) for _, y in TRAINING], dtype=torch.float64)

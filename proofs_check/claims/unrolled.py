@@ -8,13 +8,13 @@ from functools import cache
 import numpy as np
 import sympy as sp
 
-from proofs_check.bridge import Run, Small, Vector, forward_mode, reverse_mode
 from proofs_check.claim import Claim, Context, Source, Verdict
 from proofs_check.claims.tangent import equal
-from proofs_check.counting import Tape, counted, degree
 from proofs_check.evidence import Check, Method, exact, fact, identity, number
 from proofs_check.statement import Statement, Term, coefficient, exponent, index
-from proofs_check.world import Exact, world
+from proofs_check.tools.counting import Tape, counted, degree
+from proofs_check.tools.refblo_runs import Run, Small, Vector, forward_mode, reverse_mode
+from proofs_check.tools.world import Exact, world
 
 
 def _unrolled(s: Statement, _context: Context) -> Iterator[Check]:

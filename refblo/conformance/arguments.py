@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refblo.chain import Schedule
-from refblo.conformance.program import Flat, Frozen, Losses, Program, build, leaf
-from refblo.conformance.rules import Rule
+from refblo.conformance.truth.program import Flat, Frozen, Losses, Program, build, leaf
+from refblo.conformance.truth.rules import Rule
 from refblo.errors import ArgumentError, ArgumentTypeError, require
 from refblo.ravel import Tree, ravel_tree
 from refblo.types import Estimand

@@ -12,14 +12,6 @@ from torch import Tensor
 
 from refblo.conformance.arguments import Given, Loss, Run, Start, estimand_of, given
 from refblo.conformance.diagnosis import Setting, Subject, diagnose
-from refblo.conformance.expectation import (
-    ERROR_RATE,
-    POWER,
-    estimates,
-    gibbs_truth,
-    judge_mean,
-)
-from refblo.conformance.reference import LARGE, Reference, reference
 from refblo.conformance.report import (
     HypergradientMismatch,
     Margin,
@@ -29,6 +21,14 @@ from refblo.conformance.report import (
     miss_rate,
     worst_direction,
 )
+from refblo.conformance.truth.expectation import (
+    ERROR_RATE,
+    POWER,
+    estimates,
+    gibbs_truth,
+    judge_mean,
+)
+from refblo.conformance.truth.reference import LARGE, Reference, reference
 from refblo.errors import ArgumentError, OracleError, require
 from refblo.noise import Draws, Stream
 from refblo.ravel import Tree, ravel_tree

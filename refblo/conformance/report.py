@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from refblo.conformance.diagnosis import Diagnosis
-from refblo.conformance.reference import Reference
+from refblo.conformance.truth.reference import Reference
 from refblo.errors import RefbloError
 from refblo.types import Estimand
 

@@ -15,11 +15,11 @@ from refblo.chain import Langevin, Schedule
 from refblo.contracts.contract import Context, Contract, Curve, Factory, Finding
 from refblo.contracts.implicit import has_minimiser, strict_minimiser
 from refblo.contracts.relations import Biased, Sweep
+from refblo.contracts.rounding import ROUNDINGS_A_STEP, unit_roundoff
 from refblo.contracts.selection import array
 from refblo.derivatives import outer_gradients
-from refblo.predictions import Local, local_derivatives
 from refblo.problems.case import Case
-from refblo.rounding import ROUNDINGS_A_STEP, unit_roundoff
+from refblo.theory.predictions import Local, local_derivatives
 from refblo.types import Theta
 
 MOST_STEPS = 450

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from refblo.compare import compare
+from refblo.contracts.comparison import compare
 from refblo.contracts.contract import Context, Contract, Finding
 from refblo.contracts.exact import margin
 from refblo.contracts.implicit import has_minimiser

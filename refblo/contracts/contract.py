@@ -9,7 +9,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from refblo.chain import Langevin, Schedule
-from refblo.compare import Comparison
+from refblo.contracts.comparison import Comparison
 from refblo.contracts.relations import Judgement
 from refblo.cost import Evaluations
 from refblo.estimators import Estimator

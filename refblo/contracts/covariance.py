@@ -9,9 +9,9 @@ from refblo.contracts.contract import Context, Contract, Finding
 from refblo.contracts.random_forward import Sampler, as_rows
 from refblo.contracts.relations import Replicates, Unbiased
 from refblo.contracts.selection import array, is_small
-from refblo.predictions import local_derivatives
 from refblo.problem import FixedInitial
 from refblo.problems.case import Case
+from refblo.theory.predictions import local_derivatives
 
 Chains = Callable[[Langevin, Schedule, int], Sampler]
 """Builds it from (rule, schedule, C)."""

@@ -11,13 +11,13 @@ from refblo.chain import Chain, Langevin, Schedule
 from refblo.contracts.contract import Context, Contract, Curve, Finding
 from refblo.contracts.random_forward import MOST_ENTRIES, SCHEDULE, Sampler, as_rows, moments
 from refblo.contracts.relations import Order, Sweep
+from refblo.contracts.rounding import ROUNDINGS_A_STEP, unit_roundoff
 from refblo.contracts.selection import array, is_small, resolves_orders
 from refblo.estimators import RMD
 from refblo.estimators.evolution import Variant
 from refblo.noise import Draws, Stream
 from refblo.problems.case import Case
 from refblo.problems.quadratic_forms import QuadraticForms
-from refblo.rounding import ROUNDINGS_A_STEP, unit_roundoff
 
 Array = np.ndarray
 

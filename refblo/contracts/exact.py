@@ -3,12 +3,12 @@
 import math
 
 from refblo.chain import Schedule
-from refblo.compare import Comparison, compare
+from refblo.contracts.comparison import Comparison, compare
 from refblo.contracts.contract import Context, Contract, Factory, Finding
 from refblo.contracts.relations import Exact
+from refblo.contracts.rounding import rounding_error
 from refblo.contracts.selection import is_small
 from refblo.problems.case import Case
-from refblo.rounding import rounding_error
 from refblo.types import Estimand
 
 

@@ -6,12 +6,12 @@ import torch
 from refblo.chain import Chain
 from refblo.contracts.contract import Context, Contract, Factory, Finding
 from refblo.contracts.relations import Judgement
+from refblo.contracts.rounding import ROUNDINGS_A_STEP, unit_roundoff
 from refblo.contracts.selection import SMALL, array
 from refblo.derivatives import outer_directional
 from refblo.estimators import RMD
 from refblo.problem import FixedInitial
 from refblo.problems.case import Case
-from refblo.rounding import ROUNDINGS_A_STEP, unit_roundoff
 
 
 def direct_term(name: str, factory: Factory) -> Contract:

@@ -6,17 +6,17 @@ from jaxtyping import Float64
 from refblo.chain import Langevin, Schedule
 from refblo.contracts.contract import Context, Contract, Curve, Factory, Finding
 from refblo.contracts.relations import Biased, Order, Sweep
+from refblo.contracts.rounding import ROUNDINGS_A_STEP, unit_roundoff
 from refblo.contracts.selection import array, full_batch, is_small, resolves_orders
 from refblo.estimators import RMD
 from refblo.noise import SEED_ZERO, Draws
-from refblo.predictions import (
+from refblo.problem import FixedInitial
+from refblo.problems.case import Case
+from refblo.theory.predictions import (
     fixed_horizon_limit,
     recursion_error_deterministic,
     recursion_error_noise,
 )
-from refblo.problem import FixedInitial
-from refblo.problems.case import Case
-from refblo.rounding import ROUNDINGS_A_STEP, unit_roundoff
 
 Array = np.ndarray
 

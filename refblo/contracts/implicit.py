@@ -8,19 +8,19 @@ import torch
 from jaxtyping import Float64
 
 from refblo.chain import Langevin
-from refblo.compare import compare
+from refblo.contracts.comparison import compare
 from refblo.contracts.contract import Context, Contract, Curve, Finding
 from refblo.contracts.exact import margin
 from refblo.contracts.relations import Exact, Geometric, Sweep
+from refblo.contracts.rounding import ROUNDINGS_A_STEP, unit_roundoff
 from refblo.contracts.selection import array, is_small
 from refblo.derivatives import outer_gradients
 from refblo.errors import OracleError
 from refblo.estimators import Estimator, IFTConjugateGradient, IFTDense, IFTNeumann, NeumannScaling
 from refblo.oracles.implicit_dense import newton
-from refblo.predictions import Local, local_derivatives
 from refblo.problem import BilevelProblem, FixedInitial
 from refblo.problems.case import Case
-from refblo.rounding import ROUNDINGS_A_STEP, unit_roundoff
+from refblo.theory.predictions import Local, local_derivatives
 from refblo.types import Estimand, Theta
 
 Array = np.ndarray

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from refblo.chain import Langevin
-from refblo.compare import compare
+from refblo.contracts.comparison import compare
 from refblo.contracts.contract import Context, Contract, Curve, Finding
 from refblo.contracts.exact import margin
 from refblo.contracts.minimiser import has_minimiser, minimum
@@ -15,9 +15,9 @@ from refblo.contracts.selection import array
 from refblo.derivatives import outer_gradients
 from refblo.estimators import Estimator
 from refblo.estimators.joint_objective import joint
-from refblo.predictions import local_derivatives
 from refblo.problems.case import Case
 from refblo.problems.quadratic_forms import QuadraticForms
+from refblo.theory.predictions import local_derivatives
 from refblo.types import Estimand
 
 Adaptation = Callable[[Langevin, int], Estimator]

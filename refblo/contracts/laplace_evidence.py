@@ -15,11 +15,11 @@ from refblo.contracts.closed_form_head import quadratic_inner_loss
 from refblo.contracts.contract import Context, Contract, Finding
 from refblo.contracts.minimiser import has_minimiser, minimum
 from refblo.contracts.relations import Judgement
+from refblo.contracts.rounding import ROUNDINGS_A_STEP, unit_roundoff
 from refblo.contracts.selection import array
 from refblo.derivatives import outer_gradients
 from refblo.estimators import Estimator
 from refblo.problems.case import Case
-from refblo.rounding import ROUNDINGS_A_STEP, unit_roundoff
 
 Evidence = Callable[[Langevin, int], Estimator]
 """Builds the method from (rule with τ, T)."""

@@ -9,19 +9,19 @@ import numpy as np
 from jaxtyping import Float64
 
 from refblo.chain import Langevin, Schedule
-from refblo.compare import compare
+from refblo.contracts.comparison import compare
 from refblo.contracts.contract import Context, Contract, Curve, Factory, Finding
 from refblo.contracts.exact import exact, margin
 from refblo.contracts.relations import Exact, Geometric, Order, Sweep
+from refblo.contracts.rounding import ROUNDINGS_A_STEP, unit_roundoff
 from refblo.contracts.selection import array, is_small, resolves_orders
 from refblo.estimators import RMD, Estimator
 from refblo.estimators.imaml import proximal
 from refblo.oracles.implicit_dense import newton
-from refblo.predictions import Local, local_derivatives
 from refblo.problem import LamInitial
 from refblo.problems.case import Case
 from refblo.problems.quadratic_forms import QuadraticForms
-from refblo.rounding import ROUNDINGS_A_STEP, unit_roundoff
+from refblo.theory.predictions import Local, local_derivatives
 from refblo.types import Estimand
 
 Array = np.ndarray

@@ -9,13 +9,13 @@ from jaxtyping import Float64
 from refblo.chain import Langevin
 from refblo.contracts.implicit import NEWTON_STEPS, has_minimiser
 from refblo.contracts.relations import Judgement
+from refblo.contracts.rounding import ROUNDINGS_A_STEP, unit_roundoff
 from refblo.contracts.selection import array
 from refblo.derivatives import outer_gradients
 from refblo.oracles.implicit_dense import newton
-from refblo.predictions import Local, local_derivatives
 from refblo.problem import BilevelProblem
 from refblo.problems.case import Case
-from refblo.rounding import ROUNDINGS_A_STEP, unit_roundoff
+from refblo.theory.predictions import Local, local_derivatives
 
 __all__ = ["Minimum", "has_minimiser", "known_limit", "minimum"]
 

@@ -20,18 +20,18 @@ import torch
 from torch import Tensor
 
 from refblo.chain import Langevin
-from refblo.compare import compare
+from refblo.contracts.comparison import compare
 from refblo.contracts.contract import Context, Contract, Finding
 from refblo.contracts.exact import margin
 from refblo.contracts.relations import Exact
+from refblo.contracts.rounding import rounding_error
 from refblo.contracts.selection import array, is_small
 from refblo.derivatives import inner_gradient
 from refblo.estimators import Estimator
 from refblo.noise import SEED_ZERO, Draws, Stream
-from refblo.oracles._differences import directional_derivatives
+from refblo.oracles.differences import directional_derivatives
 from refblo.problem import BilevelProblem, LamInitial
 from refblo.problems.case import Case
-from refblo.rounding import rounding_error
 from refblo.types import ErrorKind, Estimand, Hypergradient, Lam, Loss, Theta, Truth
 
 Array = np.ndarray

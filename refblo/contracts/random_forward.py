@@ -15,15 +15,15 @@ from torch import Tensor
 from refblo.chain import Chain, Langevin, Schedule
 from refblo.contracts.contract import Context, Contract, Finding
 from refblo.contracts.relations import Replicates, Unbiased
+from refblo.contracts.rounding import ROUNDINGS_A_STEP, unit_roundoff
 from refblo.contracts.selection import array, is_small
 from refblo.estimators import RMD
-from refblo.estimators._run import Estimator
+from refblo.estimators.protocol import Estimator
 from refblo.estimators.random_tangents import Law
 from refblo.noise import Draws
-from refblo.predictions import local_derivatives
 from refblo.problem import BilevelProblem, FixedInitial
 from refblo.problems.case import Case
-from refblo.rounding import ROUNDINGS_A_STEP, unit_roundoff
+from refblo.theory.predictions import local_derivatives
 from refblo.types import Lam
 
 Array = np.ndarray

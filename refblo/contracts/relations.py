@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Float64
 from scipy import stats
 
-from refblo.compare import Comparison
+from refblo.contracts.comparison import Comparison
+from refblo.contracts.extrapolation import extrapolate
 from refblo.errors import require
-from refblo.extrapolation import extrapolate
 
 Array = np.ndarray
 

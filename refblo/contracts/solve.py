@@ -11,13 +11,13 @@ import numpy as np
 from refblo.chain import Chain, Langevin
 from refblo.contracts.contract import Context, Contract, Finding
 from refblo.contracts.relations import Judgement
+from refblo.contracts.rounding import ROUNDINGS_A_STEP, unit_roundoff
 from refblo.contracts.selection import array, full_batch
 from refblo.derivatives import outer_gradients
 from refblo.estimators import IFTConjugateGradient
-from refblo.predictions import local_derivatives
 from refblo.problem import FixedInitial
 from refblo.problems.case import Case
-from refblo.rounding import ROUNDINGS_A_STEP, unit_roundoff
+from refblo.theory.predictions import local_derivatives
 from refblo.types import Status
 
 TOLERANCE = 1e-9

@@ -5,12 +5,12 @@ import numpy as np
 from refblo.chain import Chain, Schedule
 from refblo.contracts.contract import Context, Contract, Curve, Finding
 from refblo.contracts.relations import Geometric, Sweep
+from refblo.contracts.rounding import ROUNDINGS_A_STEP, unit_roundoff
 from refblo.contracts.selection import array, is_small
 from refblo.estimators import RMD
-from refblo.predictions import local_derivatives
 from refblo.problem import FixedInitial
 from refblo.problems.case import Case
-from refblo.rounding import ROUNDINGS_A_STEP, unit_roundoff
+from refblo.theory.predictions import local_derivatives
 
 
 def geometric_truncation(name: str) -> Contract:

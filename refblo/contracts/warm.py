@@ -9,8 +9,8 @@ from refblo.contracts.contract import Context, Contract, Curve, Finding
 from refblo.contracts.minimiser import Minimum, has_minimiser, known_limit, minimum
 from refblo.contracts.relations import Geometric, Sweep
 from refblo.contracts.selection import array
-from refblo.estimators._run import Estimator
-from refblo.estimators._warm import WarmEstimator
+from refblo.estimators.protocol import Estimator
+from refblo.estimators.warm import WarmEstimator
 from refblo.noise import Draws
 from refblo.problems.case import Case
 

@@ -1,7 +1,5 @@
 """One estimator a file: equation, state, step, estimate."""
 
-from refblo.estimators._run import Estimator
-from refblo.estimators._warm import Carried, WarmEstimator
 from refblo.estimators.adaptive import AdaptiveImplicit, BoundedImplicit
 from refblo.estimators.amigo import AmIGO
 from refblo.estimators.bmaml import BMAML
@@ -9,7 +7,6 @@ from refblo.estimators.closed_form_head import ClosedFormHead, Direction
 from refblo.estimators.compiled import Compiled
 from refblo.estimators.covariance import CovarianceIdentity
 from refblo.estimators.discounted import DiscountedHPOSGLD
-from refblo.estimators.error_bound import Constants
 from refblo.estimators.evolution import EvolutionStrategies, Variant
 from refblo.estimators.fmd import FMD, FMDDirectional
 from refblo.estimators.fo_maml import FOMAML
@@ -21,6 +18,7 @@ from refblo.estimators.joint_objective import JointObjective, joint
 from refblo.estimators.laplace_evidence import LaplaceEvidence, laplace
 from refblo.estimators.maml import MAML
 from refblo.estimators.mrbo import MRBO
+from refblo.estimators.protocol import Estimator
 from refblo.estimators.random_tangents import Law, RandomTangents
 from refblo.estimators.reptile import Reptile
 from refblo.estimators.rmd import RMD, RMDFirstOrder
@@ -31,6 +29,8 @@ from refblo.estimators.stocbio import StocBiO
 from refblo.estimators.t1_t2 import T1T2
 from refblo.estimators.uoro import UORO
 from refblo.estimators.vrbo import VRBO
+from refblo.estimators.warm import Carried, WarmEstimator
+from refblo.theory.recursion_bound import Constants
 
 __all__ = [
     "BMAML",

@@ -8,7 +8,7 @@ import torch
 from refblo.chain import Chain, Langevin
 from refblo.cost import counting
 from refblo.derivatives import MixedProduct, hessian_and_mixed_products, outer_gradients
-from refblo.estimators._run import conclude, is_finite
+from refblo.estimators.protocol import conclude, is_finite
 from refblo.noise import Draws
 from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam, Status, Theta

@@ -23,8 +23,8 @@ from refblo.derivatives import (
     outer_gradients,
 )
 from refblo.errors import require
-from refblo.estimators._run import is_finite
-from refblo.estimators._warm import Carried
+from refblo.estimators.protocol import is_finite
+from refblo.estimators.warm import Carried
 from refblo.noise import Draws, Stream
 from refblo.problem import BilevelProblem
 from refblo.types import Batch, Estimand, Hypergradient, Lam, Status, Theta

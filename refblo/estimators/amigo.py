@@ -20,9 +20,9 @@ from refblo.chain import Chain, Langevin
 from refblo.cost import counting
 from refblo.derivatives import hessian_product_function, mixed_product, outer_gradients
 from refblo.errors import require
-from refblo.estimators._run import conclude
-from refblo.estimators._warm import Carried, WarmEstimator
 from refblo.estimators.ift import IFTConjugateGradient
+from refblo.estimators.protocol import conclude
+from refblo.estimators.warm import Carried, WarmEstimator
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam

@@ -39,7 +39,7 @@ from refblo.derivatives import (
 )
 from refblo.errors import require, require_integer, require_real
 from refblo.estimators._meta import require_moving_start
-from refblo.estimators._run import is_finite
+from refblo.estimators.protocol import is_finite
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam, Status, Theta

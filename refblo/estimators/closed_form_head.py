@@ -25,7 +25,7 @@ from refblo.derivatives import (
     mixed_product,
     outer_gradients,
 )
-from refblo.estimators._run import is_finite
+from refblo.estimators.protocol import is_finite
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam, Status

@@ -17,9 +17,9 @@ from refblo.derivatives import initial_vjp
 from refblo.errors import ArgumentError, require_integer
 from refblo.estimators._implicit import implicit
 from refblo.estimators._kernels import Kernels, sampled
-from refblo.estimators._run import conclude
 from refblo.estimators.hpo_sgld import HPOSGLD, State
 from refblo.estimators.ift import IFTConjugateGradient, IFTNeumann
+from refblo.estimators.protocol import conclude
 from refblo.estimators.rmd import RMD
 from refblo.kernel import Backend
 from refblo.noise import SEED_ZERO, Draws

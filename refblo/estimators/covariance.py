@@ -38,8 +38,8 @@ from refblo.derivatives import (
     outer_theta_gradient,
 )
 from refblo.errors import require
-from refblo.estimators._run import conclude
 from refblo.estimators.ift import IFTConjugateGradient
+from refblo.estimators.protocol import conclude
 from refblo.noise import SEED_ZERO, Draws, Stream
 from refblo.problem import BilevelProblem, FullBatch
 from refblo.types import Estimand, Hypergradient, Lam, Theta

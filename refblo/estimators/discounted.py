@@ -30,7 +30,7 @@ from refblo.derivatives import (
     outer_theta_gradient,
 )
 from refblo.errors import require
-from refblo.estimators._run import conclude
+from refblo.estimators.protocol import conclude
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam, Theta

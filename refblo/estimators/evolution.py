@@ -29,7 +29,7 @@ from refblo.chain import Chain, Langevin, Schedule
 from refblo.cost import counting
 from refblo.derivatives import batched_inner_gradients, batched_outer_values
 from refblo.errors import require
-from refblo.estimators._run import conclude
+from refblo.estimators.protocol import conclude
 from refblo.noise import SEED_ZERO, Draws, Stream
 from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam, Theta

@@ -26,7 +26,7 @@ from refblo.derivatives import (
     outer_gradients,
 )
 from refblo.errors import require_integer
-from refblo.estimators._run import conclude, is_finite
+from refblo.estimators.protocol import conclude, is_finite
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam, Theta

@@ -20,7 +20,7 @@ from refblo.estimators._single_loop import (
     outer_batch,
     simultaneous,
 )
-from refblo.estimators._warm import Carried, WarmEstimator
+from refblo.estimators.warm import Carried, WarmEstimator
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam

@@ -29,7 +29,7 @@ from refblo.derivatives import (
     outer_gradients_if_any,
     outer_theta_gradient,
 )
-from refblo.estimators._run import conclude
+from refblo.estimators.protocol import conclude
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem, FixedInitial
 from refblo.types import Estimand, Hypergradient, Lam, Theta

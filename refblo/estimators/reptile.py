@@ -23,7 +23,7 @@ from refblo.cost import counting
 from refblo.derivatives import initial_vjp
 from refblo.errors import require_integer
 from refblo.estimators._meta import require_moving_start
-from refblo.estimators._run import conclude
+from refblo.estimators.protocol import conclude
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam

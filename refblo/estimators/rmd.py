@@ -27,7 +27,7 @@ from refblo.derivatives import (
     recorded_outer,
 )
 from refblo.errors import require_integer
-from refblo.estimators._run import conclude
+from refblo.estimators.protocol import conclude
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam, Theta

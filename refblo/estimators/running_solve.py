@@ -32,8 +32,8 @@ from refblo.derivatives import (
     outer_theta_gradient,
 )
 from refblo.errors import ArgumentError, require
-from refblo.estimators._run import conclude
-from refblo.estimators._warm import Carried, WarmEstimator
+from refblo.estimators.protocol import conclude
+from refblo.estimators.warm import Carried, WarmEstimator
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam

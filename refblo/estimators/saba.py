@@ -20,7 +20,7 @@ from refblo.cost import counting
 from refblo.derivatives import inner_gradient_and_products, outer_gradients
 from refblo.errors import ArgumentError
 from refblo.estimators._single_loop import check_count, check_rate, concluded
-from refblo.estimators._warm import Carried, WarmEstimator, at_rest
+from refblo.estimators.warm import Carried, WarmEstimator, at_rest
 from refblo.noise import SEED_ZERO, Draws, Stream
 from refblo.problem import BilevelProblem, FullBatch, Minibatches
 from refblo.types import Batch, Estimand, Hypergradient, Lam, Theta

@@ -18,7 +18,7 @@ from refblo.chain import Chain, Langevin
 from refblo.cost import counting
 from refblo.derivatives import inner_gradient_and_mixed, outer_gradients
 from refblo.errors import require
-from refblo.estimators._run import conclude
+from refblo.estimators.protocol import conclude
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam

@@ -25,7 +25,7 @@ from refblo.chain import Chain, Langevin, Schedule
 from refblo.cost import counting
 from refblo.derivatives import inner_gradient_and_products, outer_gradients
 from refblo.errors import require
-from refblo.estimators._run import conclude
+from refblo.estimators.protocol import conclude
 from refblo.noise import SEED_ZERO, Draws, Stream
 from refblo.problem import BilevelProblem, FixedInitial
 from refblo.types import Estimand, Hypergradient, Lam, Theta

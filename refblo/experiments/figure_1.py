@@ -24,7 +24,6 @@ from torch import Tensor
 
 from refblo.chain import Chain, Langevin
 from refblo.experiments.markdown import saved
-from refblo.experiments.plotting import OURS, PRINTED, drawing
 from refblo.experiments.report import (
     TAIL,
     Progress,
@@ -37,6 +36,7 @@ from refblo.experiments.report import (
 )
 from refblo.experiments.store import Store, Values
 from refblo.noise import Draws, Stream
+from refblo.plotting import OURS, PRINTED, drawing
 from refblo.problem import BilevelProblem, FixedInitial
 from refblo.problems import cubic
 from refblo.types import Batch, Loss

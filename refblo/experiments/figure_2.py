@@ -23,7 +23,6 @@ from refblo.experiments.methods import (
     unrolled,
 )
 from refblo.experiments.outer_loop import Descent, final_state, largest_difference, many_seeds
-from refblo.experiments.plotting import COLOURS, TRUE, drawing
 from refblo.experiments.report import (
     Progress,
     Report,
@@ -33,6 +32,7 @@ from refblo.experiments.report import (
     silent,
 )
 from refblo.experiments.store import Store, Values
+from refblo.plotting import COLOURS, TRUE, drawing
 
 LOOP = Descent()
 SEEDS = 20

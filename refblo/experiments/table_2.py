@@ -20,7 +20,6 @@ from refblo.experiments.methods import (
     unrolled,
 )
 from refblo.experiments.outer_loop import Descent
-from refblo.experiments.plotting import COLOURS, OURS, PRINTED, TRUE, drawing
 from refblo.experiments.printed import TABLE_2, TRUE_LAM, TRUE_THETA, Printed, error_column
 from refblo.experiments.report import (
     ENOUGH_RUNS,
@@ -36,6 +35,7 @@ from refblo.experiments.report import (
 )
 from refblo.experiments.solving import By, Effort, Solved, solve
 from refblo.experiments.store import Store
+from refblo.plotting import COLOURS, OURS, PRINTED, TRUE, drawing
 
 NEAR = 0.7
 """The runs that reset θ end below this λ, too far away to be drawn with the others."""

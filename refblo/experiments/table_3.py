@@ -20,7 +20,6 @@ from refblo.experiments.methods import (
     unrolled,
 )
 from refblo.experiments.outer_loop import Descent
-from refblo.experiments.plotting import OURS, PRINTED, TRUE, drawing
 from refblo.experiments.printed import TABLE_3, error_column
 from refblo.experiments.report import (
     ENOUGH_RUNS,
@@ -34,6 +33,7 @@ from refblo.experiments.report import (
 )
 from refblo.experiments.solving import By, Effort, Solved, solve
 from refblo.experiments.store import Store
+from refblo.plotting import OURS, PRINTED, TRUE, drawing
 
 TEMPERATURES = (1e-2, 1e-5, 1e-10)
 LOOP = Descent(noisy=True)

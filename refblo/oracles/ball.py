@@ -24,11 +24,7 @@ import torch
 from flint import arb, arb_mat, ctx
 from torch import Tensor
 
-from refblo.chain import Langevin, Schedule
-from refblo.errors import ArgumentError, DivergenceError, OracleError, require
-from refblo.noise import SEED_ZERO, Draws, Stream
-from refblo.oracles._ball_gibbs import gibbs, gibbs_form
-from refblo.oracles._balls import (
+from refblo.balls.derivatives import (
     Derivatives,
     column,
     decimal,
@@ -38,8 +34,12 @@ from refblo.oracles._balls import (
     symmetric,
     upper_float,
 )
-from refblo.oracles._graph import Balls
-from refblo.oracles._krawczyk import enclose_minimiser
+from refblo.balls.graph import Balls
+from refblo.balls.minimiser import enclose_minimiser
+from refblo.chain import Langevin, Schedule
+from refblo.errors import ArgumentError, DivergenceError, OracleError, require
+from refblo.noise import SEED_ZERO, Draws, Stream
+from refblo.oracles.ball_gibbs import gibbs, gibbs_form
 from refblo.oracles.protocol import (
     PROGRAMS,
     check_applies,
@@ -49,7 +49,7 @@ from refblo.oracles.protocol import (
 )
 from refblo.problem import BilevelProblem
 from refblo.problems.case import Case
-from refblo.symbolic import SymbolicProblem
+from refblo.problems.symbolic import SymbolicProblem
 from refblo.types import Batch, ErrorKind, Estimand, Lam, Truth
 
 _FIRST_PRECISION = 128

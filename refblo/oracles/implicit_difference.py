@@ -17,7 +17,7 @@ from torch import Tensor
 from refblo.derivatives import inner_gradient
 from refblo.errors import OracleError, require
 from refblo.noise import SEED_ZERO, Draws
-from refblo.oracles._differences import (
+from refblo.oracles.differences import (
     Differences,
     along_directions,
     batched_derivatives,

@@ -22,7 +22,7 @@ from torch import Tensor
 from refblo.errors import OracleError
 from refblo.noise import SEED_ZERO, Draws
 from refblo.oracles._density import Density, locate
-from refblo.oracles._differences import Differences, directional_derivatives
+from refblo.oracles.differences import Differences, directional_derivatives
 from refblo.oracles.protocol import check_applies, gibbs_temperature, is_deterministic
 from refblo.problems.case import Case
 from refblo.types import ErrorKind, Estimand, Lam, Truth

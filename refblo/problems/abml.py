@@ -41,7 +41,7 @@ from refblo.problems.namespace import (
     Statement,
     as_tensor,
 )
-from refblo.symbolic import SymbolicProblem, exact_matrix, symbols
+from refblo.problems.symbolic import SymbolicProblem, exact_matrix, symbols
 from refblo.types import Lam, Theta
 
 Array = np.ndarray

@@ -23,7 +23,7 @@ from refblo.problems.maml import ADAPTATION, TAGS, repeated_initial, sinusoid_ta
 from refblo.problems.namespace import A, ArrayNamespace, Losses, Statement, as_tensor
 from refblo.problems.quadratic import step_size
 from refblo.problems.quadratic_forms import Quadratic, QuadraticForms
-from refblo.symbolic import SymbolicProblem, exact_matrix, symbols
+from refblo.problems.symbolic import SymbolicProblem, exact_matrix, symbols
 
 Data = Mapping[str, np.ndarray]
 

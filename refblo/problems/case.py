@@ -9,7 +9,7 @@ from jaxtyping import Float64
 from refblo.chain import Langevin, Schedule
 from refblo.problem import BilevelProblem
 from refblo.problems.namespace import Statement
-from refblo.symbolic import SymbolicProblem
+from refblo.problems.symbolic import SymbolicProblem
 from refblo.types import Lam
 
 Array = np.ndarray

@@ -18,7 +18,7 @@ from refblo.problems.case import Case
 from refblo.problems.namespace import A, ArrayNamespace, Losses, Statement, as_tensor
 from refblo.problems.quadratic import SCHEDULE, step_size
 from refblo.problems.quadratic_forms import Quadratic, QuadraticForms
-from refblo.symbolic import SymbolicProblem, symbols
+from refblo.problems.symbolic import SymbolicProblem, symbols
 
 TRAINING = ((-0.75, -0.375), (0.75, -0.675))
 VALIDATION = ((-0.5, -0.3), (0.5, -0.5))

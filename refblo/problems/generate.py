@@ -27,7 +27,7 @@ from refblo.problems.namespace import (
     as_tensor,
 )
 from refblo.problems.quadratic import case_of, instance
-from refblo.symbolic import SymbolicProblem, exact_matrix, symbols
+from refblo.problems.symbolic import SymbolicProblem, exact_matrix, symbols
 
 ROWS = 4
 """Data points of the smooth problems."""

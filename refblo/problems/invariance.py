@@ -17,7 +17,7 @@ from refblo.noise import Draws, Stream
 from refblo.problem import BilevelProblem, FixedInitial
 from refblo.problems.case import Case
 from refblo.problems.namespace import A, ArrayNamespace, Losses, Statement, as_tensor
-from refblo.symbolic import SymbolicProblem, exact_matrix, symbols
+from refblo.problems.symbolic import SymbolicProblem, exact_matrix, symbols
 
 Array = np.ndarray
 

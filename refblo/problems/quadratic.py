@@ -19,7 +19,7 @@ from refblo.problem import BilevelProblem, FixedInitial, Initial, LamInitial
 from refblo.problems.case import Case
 from refblo.problems.namespace import A, ArrayNamespace, Losses, Statement, as_tensor
 from refblo.problems.quadratic_forms import Diagonal, Quadratic, QuadraticForms
-from refblo.symbolic import SymbolicProblem, exact_matrix, symbols
+from refblo.problems.symbolic import SymbolicProblem, exact_matrix, symbols
 
 SCHEDULE = Schedule(burn_in=50, samples=50)
 """B = M = 50, as in E.3."""

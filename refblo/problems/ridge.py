@@ -28,7 +28,7 @@ from refblo.problems.namespace import (
 from refblo.problems.quadratic import SCHEDULE, step_size
 from refblo.problems.quadratic_forms import Diagonal, Quadratic, QuadraticForms
 from refblo.problems.regularisers import weighted_l2, weighted_l2_products
-from refblo.symbolic import SymbolicProblem, exact_matrix, symbols
+from refblo.problems.symbolic import SymbolicProblem, exact_matrix, symbols
 
 Data = Mapping[str, np.ndarray]
 

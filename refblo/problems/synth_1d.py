@@ -19,7 +19,7 @@ from refblo.chain import Langevin, Schedule
 from refblo.problem import BilevelProblem, FixedInitial, UniformBatches
 from refblo.problems.case import Case, ClosedForms
 from refblo.problems.namespace import A, ArrayNamespace, Losses, Statement
-from refblo.symbolic import SymbolicProblem, symbols
+from refblo.problems.symbolic import SymbolicProblem, symbols
 
 START = 0.1
 """λ⁰ = θ⁰, which the paper does not print: with it the deterministic rows of its Table 2 come out."""

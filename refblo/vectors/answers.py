@@ -10,11 +10,11 @@ from typing import final
 
 from flint import arb, arb_mat
 
+from refblo.balls.derivatives import exact
+from refblo.balls.graph import Balls
+from refblo.balls.minimiser import enclose_minimiser
 from refblo.errors import OracleError
-from refblo.oracles._ball_gibbs import gibbs, gibbs_form
-from refblo.oracles._balls import exact
-from refblo.oracles._graph import Balls
-from refblo.oracles._krawczyk import enclose_minimiser
+from refblo.oracles.ball_gibbs import gibbs, gibbs_form
 from refblo.vectors.problems import Posed, symbolic
 from refblo.vectors.run import Model, Row, Run, Sweep, run, sweep
 

@@ -11,7 +11,7 @@ import numpy as np
 import sympy
 from flint import ctx
 
-from refblo.oracles._balls import decimal
+from refblo.balls.derivatives import decimal
 from refblo.vectors.answers import Answer, Question, questions
 from refblo.vectors.flags import FLAGS
 from refblo.vectors.problems import Posed, formulas, problems

@@ -12,7 +12,7 @@ import numpy as np
 import sympy
 from jaxtyping import Float64
 
-from refblo.symbolic import SymbolicProblem, symbols
+from refblo.problems.symbolic import SymbolicProblem, symbols
 
 Array = np.ndarray
 Matrix = list[list[sympy.Expr]]

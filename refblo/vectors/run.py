@@ -11,8 +11,8 @@ from typing import final
 
 from flint import arb, arb_mat
 
-from refblo.oracles._balls import Derivatives, differentiate, exact, symmetric
-from refblo.oracles._graph import Balls
+from refblo.balls.derivatives import Derivatives, differentiate, exact, symmetric
+from refblo.balls.graph import Balls
 from refblo.vectors.problems import Posed, symbolic
 
 Row = arb_mat

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from refblo.conformance.catalogue import Entry
-from refblo.conformance.program import Program, rebuilt
+from refblo.conformance.truth.program import Program, rebuilt
 from refblo.problems.namespace import Statement
 from refblo.types import Estimand
 

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from refblo.conformance import Verdict, hypergradient_report
-from refblo.conformance.reference import LARGE
-from refblo.conformance.tangent import _BLOCK, _uniform
+from refblo.conformance.truth.reference import LARGE
+from refblo.conformance.truth.tangent import _BLOCK, _uniform
 from refblo.errors import OracleError
 from refblo.noise import Draws
-from refblo.oracles._differences import Frugal, directional_derivatives
+from refblo.oracles.differences import Frugal, directional_derivatives
 
 P = LARGE + 1
 GAMMA, T = 0.25, 3

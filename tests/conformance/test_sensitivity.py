@@ -15,8 +15,8 @@ import pytest
 
 from refblo.conformance.catalogue import Entry, entries
 from refblo.conformance.diagnosis import Diagnosis, Setting, Subject, diagnose
-from refblo.conformance.reference import reference
 from refblo.conformance.report import Margin, margin
+from refblo.conformance.truth.reference import reference
 from refblo.noise import Draws
 from refblo.types import Estimand
 from tests.conformance.planted import Planted, implicit, right, scaled, unrolled

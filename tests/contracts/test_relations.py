@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from refblo.compare import Comparison
+from refblo.contracts.comparison import Comparison
 from refblo.contracts.relations import (
     Biased,
     Exact,

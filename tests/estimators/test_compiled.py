@@ -12,6 +12,7 @@ from torch._dynamo.utils import counters
 
 from asv_bench.benchmarks.problems import separable
 from refblo.chain import Chain, Langevin, Schedule
+from refblo.contracts.rounding import rounding_error
 from refblo.cost import measure, shapes_only
 from refblo.errors import ArgumentError
 from refblo.estimators import HPOSGLD, RMD, IFTConjugateGradient, IFTNeumann, _kernels
@@ -21,7 +22,6 @@ from refblo.noise import Draws
 from refblo.problem import BilevelProblem, FixedInitial
 from refblo.problems import build, catalogue
 from refblo.problems.case import Case
-from refblo.rounding import rounding_error
 from refblo.types import DIVERGED, Status
 
 RULE = Langevin(0.05, temperature=0.5, noise_scale=0.3)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from refblo.chain import Chain, Langevin, Schedule
 from refblo.contracts.field import field_contracts
 from refblo.contracts.particles import Layout, Particles, layout, through_particles
+from refblo.contracts.rounding import rounding_error, unit_roundoff
 from refblo.derivatives import initial_jvp
 from refblo.errors import ArgumentError, DivergenceError
 from refblo.estimators import RMD, Estimator
@@ -24,7 +25,6 @@ from refblo.problem import BilevelProblem, LamInitial, identity_initial
 from refblo.problems import build
 from refblo.problems.case import Case
 from refblo.problems.generate import random_separable
-from refblo.rounding import rounding_error, unit_roundoff
 from refblo.types import Batch, Estimand, Hypergradient, Lam, Loss, Status
 from tests.estimators_field.instances import Context
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from refblo.contracts.closed_form_head import exact_in_one_step, refuses_the_rest
 from refblo.contracts.minimiser import minimum
+from refblo.contracts.rounding import unit_roundoff
 from refblo.contracts.selection import array
 from refblo.estimators import FMD, RMD, Estimator, IFTDense
 from refblo.estimators.closed_form_head import ClosedFormHead, Direction
@@ -17,7 +18,6 @@ from refblo.noise import Draws, Stream
 from refblo.oracles import ClosedForm, truths
 from refblo.problems import build
 from refblo.problems.case import Case
-from refblo.rounding import unit_roundoff
 from refblo.types import Estimand, Status
 from tests.estimators_field.instances import Context, Member, Mended, quadratics
 

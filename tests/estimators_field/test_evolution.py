@@ -13,7 +13,7 @@ from refblo.errors import ArgumentError
 from refblo.estimators import RMD
 from refblo.estimators.evolution import EvolutionStrategies, Variant
 from refblo.noise import Draws
-from refblo.outer import OuterLoop
+from refblo.outer.loop import OuterLoop
 from refblo.problem import BilevelProblem
 from refblo.problems import build
 from refblo.types import Lam

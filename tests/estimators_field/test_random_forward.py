@@ -11,6 +11,7 @@ from torch import Tensor
 
 from refblo.chain import Langevin, Schedule
 from refblo.contracts.random_forward import Replica, Tangents, random_tangents, uoro
+from refblo.contracts.rounding import rounding_error
 from refblo.errors import ArgumentError
 from refblo.estimators import RMD
 from refblo.estimators.random_tangents import Law, RandomTangents
@@ -18,7 +19,6 @@ from refblo.estimators.uoro import UORO
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.problems import build
-from refblo.rounding import rounding_error
 from refblo.types import Lam
 from tests.estimators_field.instances import Context, Mended
 

@@ -11,6 +11,7 @@ from scipy.optimize import brentq
 
 from refblo.chain import Langevin, Schedule
 from refblo.contracts.minimiser import minimum
+from refblo.contracts.rounding import unit_roundoff
 from refblo.contracts.running import discounted_limit, discounted_rate, running_solve
 from refblo.contracts.selection import array
 from refblo.errors import ArgumentError
@@ -18,11 +19,10 @@ from refblo.estimators import HPOSGLD, Estimator
 from refblo.estimators.discounted import DiscountedHPOSGLD
 from refblo.estimators.running_solve import RunningSolve
 from refblo.noise import Draws
-from refblo.outer import OuterLoop
+from refblo.outer.loop import OuterLoop
 from refblo.problems import build
 from refblo.problems.case import Case
 from refblo.problems.quadratic import case_of, instance
-from refblo.rounding import unit_roundoff
 from tests.estimators_field.instances import Context, Member, Mended, quadratics
 
 CASES = [

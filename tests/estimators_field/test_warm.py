@@ -10,11 +10,11 @@ from refblo.chain import Langevin, Schedule
 from refblo.contracts.contract import Contract
 from refblo.contracts.field import field_contracts
 from refblo.contracts.minimiser import minimum
+from refblo.contracts.rounding import unit_roundoff
 from refblo.contracts.selection import array
 from refblo.contracts.warm import geometric_in_calls, geometric_in_terms, one_step
 from refblo.errors import ArgumentError
 from refblo.estimators import RMD
-from refblo.estimators._warm import Carried, WarmEstimator
 from refblo.estimators.amigo import AmIGO
 from refblo.estimators.fsla import FSLA
 from refblo.estimators.mrbo import MRBO
@@ -23,10 +23,10 @@ from refblo.estimators.soba import SOBA
 from refblo.estimators.stocbio import StocBiO
 from refblo.estimators.t1_t2 import T1T2
 from refblo.estimators.vrbo import VRBO
+from refblo.estimators.warm import Carried, WarmEstimator
 from refblo.noise import Draws
 from refblo.problem import BilevelProblem, FixedInitial, Minibatches
 from refblo.problems import build
-from refblo.rounding import unit_roundoff
 from refblo.types import Batch
 from tests.estimators_field.instances import Context, Mended
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from refblo.experiments.command import reproduce
+from refblo.commands.reproduce import reproduce
 from refblo.experiments.registry import registry
 
 

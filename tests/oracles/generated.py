@@ -19,7 +19,7 @@ from refblo.problem import (
     UniformBatches,
 )
 from refblo.problems.case import Case
-from refblo.symbolic import SymbolicProblem, exact_matrix, symbols
+from refblo.problems.symbolic import SymbolicProblem, exact_matrix, symbols
 from refblo.types import Truth
 
 # Nothing so small that products of a few underflow: rounding is relative down to there only.

@@ -11,15 +11,15 @@ from flint import arb, ctx
 from hypothesis import given
 from hypothesis import strategies as st
 
+from refblo.balls.derivatives import decimal, tape
 from refblo.chain import Langevin, Schedule
 from refblo.errors import ArgumentError, DivergenceError, OracleError
 from refblo.noise import Draws
 from refblo.oracles import Ball
-from refblo.oracles._balls import decimal, tape
 from refblo.problem import BilevelProblem, FixedInitial
 from refblo.problems import build
 from refblo.problems.case import Case
-from refblo.symbolic import SymbolicProblem, symbols
+from refblo.problems.symbolic import SymbolicProblem, symbols
 from refblo.types import ErrorKind, Estimand
 from tests.oracles.generated import Recipe, recipes
 

@@ -17,11 +17,11 @@ import numpy as np
 
 from refblo.chain import Langevin
 from refblo.contracts.minimiser import minimum
+from refblo.contracts.rounding import ROUNDINGS_A_STEP, unit_roundoff
 from refblo.contracts.selection import array
 from refblo.estimators import MRBO, SABA, SOBA, VRBO, AmIGO, StocBiO, WarmEstimator
 from refblo.problems import build
 from refblo.problems.case import Case
-from refblo.rounding import ROUNDINGS_A_STEP, unit_roundoff
 from tests.peers.agreement_row import Agreement, Vector
 
 CASE = "quadratic"

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import final
 
 from refblo.chain import Chain, Langevin
-from refblo.compare_targets import target
+from refblo.contracts.rounding import rounding_error
 from refblo.contracts.selection import array
 from refblo.derivatives import outer_theta_gradient
+from refblo.equal_cost.targets import target
 from refblo.estimators import MAML, Estimator, IFTConjugateGradient, IFTNeumann
 from refblo.noise import SEED_ZERO
 from refblo.problems import build
 from refblo.problems.case import Case
-from refblo.rounding import rounding_error
 from refblo.types import Status
 from tests.peers.agreement_row import Agreement, Vector
 

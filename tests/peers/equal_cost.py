@@ -12,8 +12,8 @@ import textwrap
 from pathlib import Path
 
 from refblo.chain import Langevin, Schedule
-from refblo.compare_methods import METHODS, MethodComparison, compare_methods
-from refblo.compare_targets import Target, target
+from refblo.equal_cost.methods import METHODS, MethodComparison, compare_methods
+from refblo.equal_cost.targets import Target, target
 from refblo.estimators import RMD
 from refblo.problems import build, catalogue
 from refblo.problems.case import Case

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from refblo.compare_methods import METHODS
+from refblo.equal_cost.methods import METHODS
 from refblo.problems import build, catalogue
 from tests.peers.equal_cost import BUDGET, FOLDER, TARGETS, budget
 

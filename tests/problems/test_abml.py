@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import Distribution, Gamma, Independent, Normal, kl_divergence
 
-from refblo.compare import compare
+from refblo.contracts.comparison import compare
+from refblo.contracts.rounding import rounding_error, unit_roundoff
 from refblo.derivatives import mixed_product
 from refblo.estimators.maml import MAML
 from refblo.noise import Draws, Stream
@@ -26,7 +27,6 @@ from refblo.problem import BilevelProblem
 from refblo.problems.abml import RATE, SHAPE, VARIANCE, case_of
 from refblo.problems.case import Case
 from refblo.problems.catalogue import build
-from refblo.rounding import rounding_error, unit_roundoff
 from refblo.types import Estimand
 
 SIZES = st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 3))

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refblo.chain import Langevin, Schedule
+from refblo.contracts.rounding import rounding_error, unit_roundoff
 from refblo.derivatives import outer_gradients
 from refblo.estimators import FMD, RMD, IFTDense
 from refblo.noise import Draws, Stream
 from refblo.problems import Case, build
 from refblo.problems.generate import random_quadratic
-from refblo.rounding import rounding_error, unit_roundoff
 
 DIRECTIONS = 4.0
 """κ of `rounding_error` is measured along random signs. With at most 16 entries of λ and θ⁰, the worst

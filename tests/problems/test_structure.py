@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from refblo.chain import Schedule
+from refblo.contracts.rounding import rounding_error, unit_roundoff
 from refblo.derivatives import inner_gradient_and_mixed
 from refblo.estimators import HPOSGLD, RMD
 from refblo.noise import Draws, Stream
@@ -16,7 +17,6 @@ from refblo.problem import Composed, Separable
 from refblo.problems import Case, build, catalogue
 from refblo.problems.generate import random_composed, random_separable
 from refblo.problems.namespace import TORCH
-from refblo.rounding import rounding_error, unit_roundoff
 from refblo.types import Batch
 
 STRUCTURED = tuple(

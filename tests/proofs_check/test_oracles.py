@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proofs_check.counting import counted, degree
-from proofs_check.hand import solve
-from proofs_check.world import Dual, same, world
+from proofs_check.tools.counting import counted, degree
+from proofs_check.tools.hand import solve
+from proofs_check.tools.world import Dual, same, world
 from refblo.experiments.methods import conjugate_gradient, hpo_sgld, neumann, unrolled
 from refblo.experiments.outer_loop import Descent, as_drawn, final_state
 

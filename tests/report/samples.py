@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 import numpy as np
 import torch
 
-from refblo.audit import Audit, Outcome, Row, Settings
-from refblo.budget import ErrorBudget
-from refblo.compare import Comparison
+from refblo.audit.run import Audit, Outcome, Row, Settings
+from refblo.contracts.comparison import Comparison
 from refblo.contracts.contract import Curve, Finding
 from refblo.contracts.relations import Judgement
 from refblo.cost import Evaluations
+from refblo.theory.budget import ErrorBudget
 from refblo.types import ErrorKind
 
 WRITTEN = datetime(2024, 2, 29, 12, 30, 15, tzinfo=UTC)

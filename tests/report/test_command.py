@@ -9,13 +9,13 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from refblo.audit.json_report import schema
 from refblo.cli import main
 from refblo.contracts.contract import Context, Contract, Finding
 from refblo.contracts.registry import contracts
 from refblo.contracts.relations import Judgement
 from refblo.problems import catalogue
 from refblo.problems.case import Case
-from refblo.report.json_report import schema
 
 Check = Callable[[Case, Context], Finding]
 
@@ -45,7 +45,7 @@ def crashing(case: Case, context: Context) -> Finding:
 def two_cases(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the catalogue a short one."""
     short = {name: catalogue()[name] for name in ("synth_1d", "cubic_toy")}
-    monkeypatch.setattr("refblo.audit.catalogue", lambda: short)
+    monkeypatch.setattr("refblo.audit.run.catalogue", lambda: short)
 
 
 @pytest.fixture
@@ -57,8 +57,8 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             Contract(f"contract {number}", "E", "Exact", "claims", lambda _: True, check)
             for number, check in enumerate(checks)
         )
-        monkeypatch.setattr("refblo.audit.contracts", lambda: known)
-        monkeypatch.setattr("refblo.audit.catalogue", lambda: {case: catalogue()[case]})
+        monkeypatch.setattr("refblo.audit.run.contracts", lambda: known)
+        monkeypatch.setattr("refblo.audit.run.catalogue", lambda: {case: catalogue()[case]})
 
     return set_up
 
@@ -147,7 +147,7 @@ def test_a_budget_that_breaks_is_a_row_of_its_own(
     def broken(case: Case, draws: object) -> None:
         raise ZeroDivisionError("in the budget")
 
-    monkeypatch.setattr("refblo.audit.error_budget", broken)
+    monkeypatch.setattr("refblo.audit.run.error_budget", broken)
     file, page = tmp_path / "a.json", tmp_path / "a.html"
     assert main(["audit", "--json", str(file), "--html", str(page)]) == 1
     assert outcomes(file) == ["holds", "error"]
@@ -165,7 +165,7 @@ def test_a_crash_outside_the_checks_leaves_the_finished_part(
     def crash(case: Case, draws: object) -> None:
         raise ZeroDivisionError("outside")
 
-    monkeypatch.setattr("refblo.audit._budget", crash)
+    monkeypatch.setattr("refblo.audit.run._budget", crash)
     file = tmp_path / "a.json"
     with pytest.raises(ZeroDivisionError):
         main(["audit", "--json", str(file)])

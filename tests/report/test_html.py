@@ -7,10 +7,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from refblo.audit import Audit, Outcome
+from refblo.audit import plots
+from refblo.audit.html import render
+from refblo.audit.run import Audit, Outcome
 from refblo.contracts.contract import Curve
-from refblo.report import plots
-from refblo.report.html import render
 from tests.report import samples
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}

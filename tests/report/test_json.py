@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refblo.audit import Audit, Outcome, Row
+from refblo.audit.json_report import schema, to_json
+from refblo.audit.run import Audit, Outcome, Row
 from refblo.contracts.contract import Curve, Finding
 from refblo.contracts.relations import Judgement
 from refblo.errors import ArgumentError
-from refblo.report.files import write_atomically
-from refblo.report.json_report import schema, to_json
+from refblo.files import write_atomically
 from tests.report import samples
 
 VALIDATOR = jsonschema.Draft202012Validator(

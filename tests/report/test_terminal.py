@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from refblo.report.summary import duration, figure, headline, used
-from refblo.report.terminal import Board, Lines, show, standard_output
+from refblo.audit.summary import duration, figure, headline, used
+from refblo.audit.terminal import Board, Lines, show, standard_output
 from tests.report import samples
 
 

@@ -20,9 +20,9 @@ from refblo.chain import Schedule
 from refblo.cli import main
 from refblo.conformance.catalogue import losses
 from refblo.conformance.diagnosis import Setting, Subject, diagnose
-from refblo.conformance.program import Frozen, Losses, Program, build
-from refblo.conformance.reference import reference
-from refblo.conformance.rules import Rule
+from refblo.conformance.truth.program import Frozen, Losses, Program, build
+from refblo.conformance.truth.reference import reference
+from refblo.conformance.truth.rules import Rule
 from refblo.errors import ArgumentError
 from refblo.noise import Draws
 from refblo.problems.namespace import Statement
@@ -446,8 +446,9 @@ def test_a_reader_of_fifty_lines_computes_them(command: list[str]) -> None:
 
 
 def test_nothing_here_unpickles_or_evaluates() -> None:
-    for module in ("read", "verify", "document", "command"):
-        found = importlib.util.find_spec(f"refblo.vectors.{module}")
+    readers = [f"refblo.vectors.{name}" for name in ("read", "verify", "document")]
+    for module in (*readers, "refblo.commands.vectors"):
+        found = importlib.util.find_spec(module)
         assert found is not None
         assert found.origin is not None
         names = {

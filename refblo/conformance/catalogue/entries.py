@@ -12,7 +12,7 @@ from jaxtyping import Float64
 from refblo.chain import Schedule
 from refblo.conformance.catalogue import losses
 from refblo.conformance.catalogue.entry import Entry
-from refblo.conformance.rules import Rule
+from refblo.conformance.truth.rules import Rule
 from refblo.errors import ArgumentError
 from refblo.problems.namespace import Statement
 from refblo.types import Estimand

@@ -10,8 +10,8 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from refblo.chain import Schedule
-from refblo.conformance.program import Frozen, Losses, Program, build
-from refblo.conformance.rules import Rule
+from refblo.conformance.truth.program import Frozen, Losses, Program, build
+from refblo.conformance.truth.rules import Rule
 from refblo.problems.namespace import A, ArrayNamespace, Statement
 from refblo.types import Estimand
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from refblo.conformance.diagnosis.setting import Candidate, Subject
 from refblo.conformance.diagnosis.trace import Trace, sweep
-from refblo.conformance.program import Frozen, rebuilt
+from refblo.conformance.truth.program import Frozen, rebuilt
 
 Array = np.ndarray
 NOISE, BATCH = "noise not shared", "minibatch not shared"

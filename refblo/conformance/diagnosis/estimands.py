@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from refblo.chain import Schedule
 from refblo.conformance.diagnosis.setting import Candidate, Subject
 from refblo.conformance.diagnosis.trace import Trace, numpy_of, sweep
-from refblo.conformance.program import rebuilt
+from refblo.conformance.truth.program import rebuilt
 from refblo.types import Estimand
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from refblo.chain import Schedule
 from refblo.conformance.diagnosis.setting import Candidate, Subject
 from refblo.conformance.diagnosis.trace import Trace, numpy_of, sweep
-from refblo.conformance.program import Losses, Program, leaf, rebuilt
+from refblo.conformance.truth.program import Losses, Program, leaf, rebuilt
 
 NAME = "inner loss's gradient left in the buffer"
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from refblo.conformance.diagnosis.setting import Candidate, Subject
 from refblo.conformance.diagnosis.trace import Trace, sweep
-from refblo.conformance.program import Losses, Program
-from refblo.conformance.rules import Rule, root
+from refblo.conformance.truth.program import Losses, Program
+from refblo.conformance.truth.rules import Rule, root
 
 Direction = Callable[[Tensor, Tensor, Rule, int], Tensor]
 """(m, v, rule, step) ↦ what θ moves by, over −γ; step counts from 0."""

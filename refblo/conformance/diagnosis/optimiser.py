@@ -9,8 +9,8 @@ from torch import Tensor
 
 from refblo.conformance.diagnosis.setting import Candidate, Subject
 from refblo.conformance.diagnosis.trace import Trace, numpy_of, sweep
-from refblo.conformance.program import Losses, Program, rebuilt
-from refblo.conformance.stationary import linearise
+from refblo.conformance.truth.program import Losses, Program, rebuilt
+from refblo.conformance.truth.stationary import linearise
 from refblo.errors import OracleError
 
 Array = np.ndarray

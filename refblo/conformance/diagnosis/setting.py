@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Float64
 
 from refblo.conformance.diagnosis.trace import Sweep, Trace, numpy_of, sweep
-from refblo.conformance.program import Program
-from refblo.conformance.reference import Reference
-from refblo.conformance.stationary import Linear, linearise
+from refblo.conformance.truth.program import Program
+from refblo.conformance.truth.reference import Reference
+from refblo.conformance.truth.stationary import Linear, linearise
 from refblo.errors import OracleError
 from refblo.types import Estimand
 

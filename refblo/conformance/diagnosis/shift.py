@@ -7,7 +7,7 @@ import numpy as np
 from refblo.chain import Schedule
 from refblo.conformance.diagnosis.setting import Candidate, Subject
 from refblo.conformance.diagnosis.trace import Trace, sweep
-from refblo.conformance.program import rebuilt
+from refblo.conformance.truth.program import rebuilt
 
 Array = np.ndarray
 NAME = "off by one step"

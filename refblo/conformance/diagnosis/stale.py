@@ -8,8 +8,8 @@ from jaxtyping import Float64
 
 from refblo.conformance.diagnosis.setting import Candidate, Setting, Subject
 from refblo.conformance.diagnosis.trace import Trace, numpy_of, sweep
-from refblo.conformance.program import Program
-from refblo.conformance.stationary import linearise
+from refblo.conformance.truth.program import Program
+from refblo.conformance.truth.stationary import linearise
 from refblo.errors import OracleError
 
 Array = np.ndarray

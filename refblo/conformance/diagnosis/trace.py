@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from refblo.conformance.program import Program, leaf
-from refblo.conformance.tangent import push
+from refblo.conformance.truth.program import Program, leaf
+from refblo.conformance.truth.tangent import push
 
 Array = np.ndarray
 Row = Float64[Array, " p"]

@@ -7,7 +7,7 @@ import torch
 
 from refblo.conformance.diagnosis.setting import Candidate, Subject
 from refblo.conformance.diagnosis.trace import Trace, numpy_of, sweep
-from refblo.conformance.program import leaf
+from refblo.conformance.truth.program import leaf
 
 Array = np.ndarray
 

@@ -7,8 +7,8 @@ import torch
 
 from refblo.conformance.diagnosis.setting import Candidate, Subject
 from refblo.conformance.diagnosis.trace import numpy_of
-from refblo.conformance.program import Program
-from refblo.conformance.stationary import jacobians, outer_gradients, residual_of
+from refblo.conformance.truth.program import Program
+from refblo.conformance.truth.stationary import jacobians, outer_gradients, residual_of
 
 _LONGEST = 2000
 _CONVERGED = 1e-12  # of the first residual: later iterates give the truth itself

@@ -11,13 +11,13 @@ from jaxtyping import Float64
 
 from refblo.conformance.catalogue import Entry
 from refblo.conformance.diagnosis import Diagnosis, Setting, Subject, diagnose
-from refblo.conformance.expectation import ERROR_RATE, POWER, judge_mean
-from refblo.conformance.reference import Reference, reference
 from refblo.conformance.report import Margin, margin
 from refblo.conformance.suite.process import Answer, Process
 from refblo.conformance.suite.rows import Finding, Kind, Outcome, Row, Statistics
 from refblo.conformance.suite.series import TERMS, conventions
 from refblo.conformance.suite.target import Declared
+from refblo.conformance.truth.expectation import ERROR_RATE, POWER, judge_mean
+from refblo.conformance.truth.reference import Reference, reference
 from refblo.errors import OracleError
 from refblo.noise import Draws
 from refblo.types import Estimand

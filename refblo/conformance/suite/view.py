@@ -13,7 +13,7 @@ from array_api_compat import array_namespace
 
 from refblo.chain import Schedule
 from refblo.conformance.catalogue.entry import Entry, losses_in
-from refblo.conformance.rules import Rule
+from refblo.conformance.truth.rules import Rule
 from refblo.errors import ArgumentError, MissingExtraError
 from refblo.problems.namespace import ArrayNamespace
 from refblo.types import Estimand

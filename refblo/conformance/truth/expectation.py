@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from refblo.chain import Langevin, Schedule
-from refblo.conformance.program import Program
+from refblo.conformance.truth.program import Program
 from refblo.errors import ArgumentError, OracleError, require
 from refblo.problem import BilevelProblem, FixedInitial
 from refblo.problems.case import Case

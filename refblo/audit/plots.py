@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
-from refblo.audit import Audit
-from refblo.budget import ErrorBudget
+from refblo.audit.run import Audit
+from refblo.audit.summary import figure, groups
 from refblo.contracts.contract import Curve
-from refblo.report.summary import figure, groups
+from refblo.theory.budget import ErrorBudget
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,6 +1,6 @@
 """The audit: every contract on every case to which it applies.
 
-No printing and no files here: `run` yields rows as they are finished, and `refblo.report` shows them.
+No printing and no files here: `run` yields rows as they are finished, and `refblo.audit` shows them.
 """
 
 import math
@@ -16,7 +16,6 @@ from typing import final
 
 import torch
 
-from refblo.budget import ErrorBudget, error_budget, has_budget
 from refblo.chain import Schedule
 from refblo.contracts.contract import Contract, Finding, Known
 from refblo.contracts.registry import contracts
@@ -32,6 +31,7 @@ from refblo.parallel import stream
 from refblo.problems import catalogue
 from refblo.problems.case import Case
 from refblo.problems.catalogue import Builder
+from refblo.theory.budget import ErrorBudget, error_budget, has_budget
 from refblo.types import Estimand, Truth
 
 

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refblo.conformance.program import Program, leaf
+from refblo.conformance.truth.program import Program, leaf
 from refblo.errors import OracleError
 from refblo.noise import Draws, Stream
 

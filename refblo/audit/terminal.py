@@ -15,9 +15,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from refblo.audit import Audit, Outcome, Plan, Row
-from refblo.budget import ErrorBudget
-from refblo.report.summary import (
+from refblo.audit.run import Audit, Outcome, Plan, Row
+from refblo.audit.summary import (
     SYMBOLS,
     duration,
     figure,
@@ -27,6 +26,7 @@ from refblo.report.summary import (
     troubled,
     used,
 )
+from refblo.theory.budget import ErrorBudget
 
 STYLES = {Outcome.HOLDS: "green", Outcome.FAILS: "bold red", Outcome.ERROR: "bold red"}
 PLAIN_WIDTH = 180

@@ -9,11 +9,11 @@ from matplotlib.ticker import NullFormatter
 from rich.console import Console
 from rich.table import Table
 
-from refblo.compare_methods import METHODS, MethodComparison, Point, compare_methods
-from refblo.compare_targets import target
+from refblo.equal_cost.methods import METHODS, MethodComparison, Point, compare_methods
+from refblo.equal_cost.targets import target
 from refblo.errors import RefbloError
-from refblo.experiments.plotting import COLOURS, drawing
 from refblo.noise import Draws
+from refblo.plotting import COLOURS, drawing
 from refblo.problems import build
 from refblo.problems.catalogue import catalogue
 from refblo.types import Estimand

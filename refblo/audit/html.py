@@ -5,9 +5,9 @@ from datetime import datetime
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from refblo.audit import Audit, Outcome, Row
-from refblo.report import plots
-from refblo.report.summary import (
+from refblo.audit import plots
+from refblo.audit.run import Audit, Outcome, Row
+from refblo.audit.summary import (
     SYMBOLS,
     cases,
     command,
@@ -31,7 +31,7 @@ def render(audit: Audit, *, finished: bool, written: datetime) -> str:
         written: when.
     """
     environment = Environment(
-        loader=PackageLoader("refblo.report"),
+        loader=PackageLoader("refblo.audit"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

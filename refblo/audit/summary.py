@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import final
 
-from refblo.audit import Audit, Outcome, Row, Settings
+from refblo.audit.run import Audit, Outcome, Row, Settings
 
 SYMBOLS = {Outcome.HOLDS: "✓", Outcome.FAILS: "✗", Outcome.ERROR: "!"}
 """A verdict is never told by its colour alone."""

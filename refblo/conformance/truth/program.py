@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refblo.chain import Schedule
-from refblo.conformance.rules import Rule
+from refblo.conformance.truth.rules import Rule
 
 T = TypeVar("T")
 Batches = Sequence[Tensor] | None

@@ -33,7 +33,7 @@ from refblo.estimators.hpo_sgld import HPOSGLD
 from refblo.estimators.rmd import RMD
 from refblo.noise import SEED_ZERO, Draws, Stream
 from refblo.problem import BilevelProblem, FixedInitial, FullBatch
-from refblo.stationarity import RHAT_LIMIT, SAMPLES_WANTED, effective_samples, split_rhat
+from refblo.theory.stationarity import RHAT_LIMIT, SAMPLES_WANTED, effective_samples, split_rhat
 from refblo.types import Batch, Lam, Theta
 from refblo.validation import check_arguments
 

@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 
 from flint import arb, arb_mat, ctx
 
-from refblo.errors import OracleError
-from refblo.oracles._balls import (
+from refblo.balls.derivatives import (
     Derivatives,
     column,
     positive_definite,
     symmetric,
 )
-from refblo.oracles._graph import Balls
+from refblo.balls.graph import Balls
+from refblo.errors import OracleError
 
 _NEWTON_STEPS = 500
 _INFLATIONS = 8

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException
 
 from refblo.chain import Langevin, Schedule
-from refblo.compare_methods import METHODS, Make
 from refblo.cost import Cost, LiveBytes, measure, shapes_only
 from refblo.cost.predict import Fit, in_words, largest_that_fits, parse_bytes
+from refblo.equal_cost.methods import METHODS, Make
 from refblo.errors import ArgumentError
 from refblo.estimators import FMD, RMD
 from refblo.problem import BilevelProblem

@@ -14,8 +14,9 @@ from typing import final
 import torch
 
 from refblo.chain import Langevin, Schedule
-from refblo.compare_targets import Target, share
+from refblo.contracts.rounding import ROUNDINGS_A_STEP, unit_roundoff
 from refblo.cost import LiveBytes
+from refblo.equal_cost.targets import Target, share
 from refblo.errors import ArgumentError, OracleError, RefbloError, require
 from refblo.estimators import (
     FMD,
@@ -39,7 +40,6 @@ from refblo.noise import SEED_ZERO, Draws
 from refblo.oracles import truths
 from refblo.problem import FixedInitial
 from refblo.problems.case import Case
-from refblo.rounding import ROUNDINGS_A_STEP, unit_roundoff
 from refblo.types import DIVERGED, Estimand, Truth
 
 Make = Callable[[float, int], Estimator]

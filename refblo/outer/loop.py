@@ -17,12 +17,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refblo import checkpoint
 from refblo.cost import Evaluations
 from refblo.errors import require
-from refblo.estimators._run import Estimator
-from refblo.estimators._warm import Carried, WarmEstimator
+from refblo.estimators.protocol import Estimator
+from refblo.estimators.warm import Carried, WarmEstimator
 from refblo.noise import Draws, Stream
+from refblo.outer import checkpoint
 from refblo.problem import BilevelProblem, FixedInitial
 from refblo.types import DIVERGED, Hypergradient, Lam, Status
 from refblo.validation import check_vector

@@ -16,7 +16,7 @@ import torch.autograd.forward_ad as forward
 from jaxtyping import Float
 from torch import Tensor
 
-from refblo.conformance.program import Program, leaf
+from refblo.conformance.truth.program import Program, leaf
 from refblo.noise import Draws, Stream
 
 Function = Callable[[Tensor, Tensor], Tensor]

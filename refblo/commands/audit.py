@@ -15,15 +15,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from refblo.audit import Audit, Plan, Row, Settings, plan
-from refblo.budget import ErrorBudget
+from refblo.audit.html import render
+from refblo.audit.json_report import to_json
+from refblo.audit.run import Audit, Plan, Row, Settings, plan
+from refblo.audit.terminal import progress, show, standard_output
 from refblo.contracts.registry import contracts
 from refblo.errors import ArgumentError
+from refblo.files import write_atomically
 from refblo.problems import catalogue
-from refblo.report.files import write_atomically
-from refblo.report.html import render
-from refblo.report.json_report import to_json
-from refblo.report.terminal import progress, show, standard_output
+from refblo.theory.budget import ErrorBudget
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 FILE = click.Path(dir_okay=False, writable=True, path_type=Path)

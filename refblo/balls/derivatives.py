@@ -13,8 +13,8 @@ from typing import final
 import sympy
 from flint import arb, arb_mat
 
-from refblo.oracles._graph import Balls, Graph
-from refblo.symbolic import SymbolicProblem
+from refblo.balls.graph import Balls, Graph
+from refblo.problems.symbolic import SymbolicProblem
 
 
 @final

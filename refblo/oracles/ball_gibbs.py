@@ -24,8 +24,7 @@ import numpy as np
 import sympy
 from flint import acb, arb, arb_mat, arb_poly, ctx
 
-from refblo.errors import OracleError
-from refblo.oracles._balls import (
+from refblo.balls.derivatives import (
     Derivatives,
     Tape,
     differentiate,
@@ -33,8 +32,9 @@ from refblo.oracles._balls import (
     symmetric,
     tape,
 )
-from refblo.oracles._graph import Balls
-from refblo.symbolic import SymbolicProblem
+from refblo.balls.graph import Balls
+from refblo.errors import OracleError
+from refblo.problems.symbolic import SymbolicProblem
 
 _RADII = 60  # doublings of R
 

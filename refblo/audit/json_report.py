@@ -12,11 +12,11 @@ from importlib import resources
 import numpy as np
 from jaxtyping import Float64
 
-from refblo.audit import Audit, Outcome, Row
-from refblo.budget import ErrorBudget
-from refblo.compare import Comparison
+from refblo.audit.run import Audit, Outcome, Row
+from refblo.audit.summary import command, counts
+from refblo.contracts.comparison import Comparison
 from refblo.contracts.contract import Curve, Finding
-from refblo.report.summary import command, counts
+from refblo.theory.budget import ErrorBudget
 
 FORMAT = "refblo-audit"
 VERSION = 1
@@ -27,7 +27,7 @@ Object = dict[str, object]
 
 def schema() -> Object:
     """The JSON Schema (2020-12) of the documents."""
-    text = resources.files("refblo.report").joinpath("audit.schema.json").read_text("utf-8")
+    text = resources.files("refblo.audit").joinpath("audit.schema.json").read_text("utf-8")
     loaded: Object = json.loads(text)
     return loaded
 

@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from refblo.conformance.program import Program
-from refblo.conformance.stationary import implicit_objective, linearise, replicas
-from refblo.conformance.tangent import directional
+from refblo.conformance.truth.program import Program
+from refblo.conformance.truth.stationary import implicit_objective, linearise, replicas
+from refblo.conformance.truth.tangent import directional
 from refblo.errors import OracleError
 from refblo.noise import Draws, Stream
 from refblo.types import Estimand
@@ -164,7 +164,7 @@ def _confirm(
         OracleError: if it exceeds the two errors, or the differences are too coarse to tell.
     """
     # Here, because a target's process imports this file and not the oracles, which take a second.
-    from refblo.oracles._differences import Frugal, directional_derivatives
+    from refblo.oracles.differences import Frugal, directional_derivatives
 
     precision = float(torch.finfo(lam.dtype).eps)
     along = (columns @ torch.as_tensor(weights).to(columns)).cpu()

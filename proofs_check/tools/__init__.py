@@ -1,0 +1,1 @@
+"""Tools that the claims share: algebra, exact worlds, counts and measured orders."""

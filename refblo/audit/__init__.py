@@ -1,0 +1,1 @@
+"""The audit: every contract on every case, and its reports."""

@@ -1,0 +1,1 @@
+"""Ball arithmetic: derivatives and minimisers with rigorous error bounds."""

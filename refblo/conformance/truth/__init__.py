@@ -1,0 +1,1 @@
+"""The truth about a caller's own program, computed without the estimators."""

@@ -1,0 +1,1 @@
+"""All methods on one problem at equal cost."""

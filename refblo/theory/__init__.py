@@ -1,0 +1,1 @@
+"""What theory says of a problem: assumptions, predicted limits, error budgets and bounds."""
