@@ -1,77 +1,88 @@
-"""What the flags of test vectors mean: a mistake's name is the one that a diagnosis gives it."""
+"""What the flags of test vectors mean: a mistake is named as a diagnosis names it; two are conventions."""
 
 from collections.abc import Mapping
 
+from refblo.conformance.diagnosis.mistakes import Mistake, Place
+
 FLAGS: Mapping[str, tuple[str, str]] = {
-    "missing direct term": (
+    Mistake.MISSING_DIRECT.printed: (
         "MISSING_TERM",
         "the derivative of the outer loss by lambda is left out",
     ),
-    "missing indirect term": (
+    Mistake.MISSING_INDIRECT.printed: (
         "MISSING_TERM",
         "only the derivative of the outer loss by lambda is there",
     ),
-    "initial point not differentiated": (
+    Mistake.INITIAL_NOT_DIFFERENTIATED.printed: (
         "MISSING_TERM",
         "theta^0 depends on lambda, which is ignored",
     ),
-    "missing transitions": ("MISSING_TERM", "only the path through the initial point is there"),
-    "first-order": ("MISSING_TERM", "no second-order product at all"),
-    "wrong sign": ("WRONG_SIGN", "the whole has the wrong sign"),
-    "wrong sign of the direct term": ("WRONG_SIGN", "the direct term has the wrong sign"),
-    "wrong sign of the indirect term": ("WRONG_SIGN", "the indirect term has the wrong sign"),
-    "factor 2": ("WRONG_FACTOR", "the whole is doubled"),
-    "factor 1/2": ("WRONG_FACTOR", "the whole is halved"),
-    "factor 2 in the indirect term": ("WRONG_FACTOR", "the indirect term is doubled"),
-    "factor 1/2 in the indirect term": ("WRONG_FACTOR", "the indirect term is halved"),
-    "step size left out in the indirect term": (
+    Mistake.MISSING_TRANSITIONS.printed: (
+        "MISSING_TERM",
+        "only the path through the initial point is there",
+    ),
+    Mistake.FIRST_ORDER.printed: ("MISSING_TERM", "no second-order product at all"),
+    Mistake.WRONG_SIGN.printed: ("WRONG_SIGN", "the whole has the wrong sign"),
+    Mistake.WRONG_SIGN.at(Place.DIRECT): ("WRONG_SIGN", "the direct term has the wrong sign"),
+    Mistake.WRONG_SIGN.at(Place.INDIRECT): ("WRONG_SIGN", "the indirect term has the wrong sign"),
+    Mistake.FACTOR_TWO.printed: ("WRONG_FACTOR", "the whole is doubled"),
+    Mistake.FACTOR_HALF.printed: ("WRONG_FACTOR", "the whole is halved"),
+    Mistake.FACTOR_TWO.at(Place.INDIRECT): ("WRONG_FACTOR", "the indirect term is doubled"),
+    Mistake.FACTOR_HALF.at(Place.INDIRECT): ("WRONG_FACTOR", "the indirect term is halved"),
+    Mistake.STEP_SIZE_LEFT_OUT.at(Place.INDIRECT): (
         "WRONG_FACTOR",
         "the indirect term lacks its factor, the step size",
     ),
-    "step size twice in the indirect term": (
+    Mistake.STEP_SIZE_TWICE.at(Place.INDIRECT): (
         "WRONG_FACTOR",
         "the indirect term has the step size as a factor once too often",
     ),
-    "sum instead of mean": ("WRONG_FACTOR", "the samples are summed and not averaged"),
-    "divided by all steps": (
+    Mistake.SUM_FOR_MEAN.printed: ("WRONG_FACTOR", "the samples are summed and not averaged"),
+    Mistake.DIVIDED_BY_ALL_STEPS.printed: (
         "WRONG_FACTOR",
         "the sum over the samples is divided by the number of steps",
     ),
-    "truncated": ("TRUNCATION", "too few of the last transitions are differentiated"),
-    "last transition not differentiated": (
+    Mistake.TRUNCATED.printed: ("TRUNCATION", "too few of the last transitions are differentiated"),
+    Mistake.LAST_TRANSITION.printed: (
         "TRUNCATION",
         "the step that leads to the last iterate is missing from the sum",
     ),
-    "identity for the transition Jacobian": (
+    Mistake.IDENTITY_FOR_JACOBIAN.printed: (
         "WRONG_JACOBIAN",
         "every derivative of theta^{t+1} by theta^t is replaced by the identity",
     ),
-    "HPO-SGLD recursion": (
+    Mistake.HPO_SGLD.printed: (
         "WRONG_JACOBIAN",
         "the recursion of HPO-SGLD stands where the exact derivative is asked for",
     ),
-    "wrong sign of the inner Hessian": ("WRONG_JACOBIAN", "I + gamma H stands for I - gamma H"),
-    "one transition Jacobian too many": (
+    Mistake.HESSIAN_SIGN.printed: ("WRONG_JACOBIAN", "I + gamma H stands for I - gamma H"),
+    Mistake.JACOBIAN_TOO_MANY.printed: (
         "WRONG_JACOBIAN",
         "each term is pulled through its own transition as well",
     ),
-    "stale theta": ("STALE", "every second-order product is taken at theta^0"),
-    "off by one step": ("OFF_BY_ONE", "the run has one step fewer than asked for"),
-    "noise not shared": ("RANDOMNESS", "the run is made without the frozen noise"),
-    "minibatch not shared": (
+    Mistake.STALE_THETA.printed: ("STALE", "every second-order product is taken at theta^0"),
+    Mistake.OFF_BY_ONE.printed: ("OFF_BY_ONE", "the run has one step fewer than asked for"),
+    Mistake.NOISE_NOT_SHARED.printed: ("RANDOMNESS", "the run is made without the frozen noise"),
+    Mistake.MINIBATCH_NOT_SHARED.printed: (
         "RANDOMNESS",
         "the inner loss sees all data instead of the frozen batch",
     ),
-    "another estimand": ("OTHER_ESTIMAND", "it is right for another estimand of the same problem"),
-    "identity for the inverse Hessian": (
+    Mistake.ANOTHER_ESTIMAND.printed: (
+        "OTHER_ESTIMAND",
+        "it is right for another estimand of the same problem",
+    ),
+    Mistake.IDENTITY_FOR_INVERSE.printed: (
         "SOLVER",
         "the inverse Hessian is replaced by the identity",
     ),
-    "one-step approximation": ("SOLVER", "the inverse Hessian is replaced by the step size"),
-    "damping left in": ("SOLVER", "the solve is with H + I/16"),
-    "inner solver not converged": ("SOLVER", "the implicit formula is applied at theta^T"),
-    "series not scaled": ("SERIES", "the factor in front of the Neumann series is left out"),
-    "series with one term fewer": ("SERIES", "the Neumann series has K - 1 terms"),
+    Mistake.ONE_STEP.printed: ("SOLVER", "the inverse Hessian is replaced by the step size"),
+    Mistake.DAMPING.printed: ("SOLVER", "the solve is with H + I/16"),
+    Mistake.NOT_CONVERGED.printed: ("SOLVER", "the implicit formula is applied at theta^T"),
+    Mistake.SERIES_NOT_SCALED.printed: (
+        "SERIES",
+        "the factor in front of the Neumann series is left out",
+    ),
+    Mistake.SERIES_ONE_FEWER.printed: ("SERIES", "the Neumann series has K - 1 terms"),
     "K + 1 terms": (
         "CONVENTION",
         "K counts the products with the Hessian, so the series has K + 1 terms",

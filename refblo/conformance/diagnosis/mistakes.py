@@ -1,0 +1,559 @@
+"""Every mistake that a diagnosis can name: its printed name, what it is, its cause, its remedy.
+
+H is the Hessian of the inner loss by θ, C = ∂²L_T/∂θ∂λ, γ the step size, T the number of inner steps.
+"""
+
+from enum import Enum
+from typing import final
+
+
+@final
+class Place(Enum):
+    """Which part of a hypergradient a factor or a sign is wrong in."""
+
+    WHOLE = ""
+    DIRECT = "the direct term"
+    INDIRECT = "the indirect term"
+
+
+@final
+class Mistake(Enum):
+    """A mistake of an implementation.
+
+    Attributes:
+        printed: the name as a report prints it.
+        what: what the wrong hypergradient is.
+        cause: how it comes about.
+        remedy: what to do.
+    """
+
+    def __init__(self, printed: str, what: str, cause: str, remedy: str) -> None:
+        self.printed, self.what, self.cause, self.remedy = printed, what, cause, remedy
+
+    @property
+    def paragraph(self) -> str:
+        """What it is, how it comes about and how to mend it."""
+        return f"{self.what} {self.cause} {self.remedy}"
+
+    def at(self, place: Place) -> str:
+        """The name with the part of the hypergradient it is in."""
+        if place is Place.WHOLE:
+            return self.printed
+        joint = "of" if self is Mistake.WRONG_SIGN else "in"
+        return f"{self.printed} {joint} {place.value}"
+
+    @staticmethod
+    def named(name: str) -> "Mistake":
+        """The mistake whose printed name this is, with a place or without.
+
+        Raises:
+            KeyError: if no mistake has that name.
+        """
+        return _BY_NAME[name]
+
+    # Terms, signs and factors.
+    MISSING_DIRECT = (
+        "missing direct term",
+        "∂_λ f is left out.",
+        "The outer loss was differentiated by θ only, or λ was detached inside it.",
+        "Differentiate the outer loss by λ as well and add the result.",
+    )
+    MISSING_INDIRECT = (
+        "missing indirect term",
+        "Only ∂_λ f is there; how θ depends on λ is left out.",
+        "The inner run was made without a graph, or θ was detached before the outer loss.",
+        "Keep the graph of the inner run (create_graph=True), or add the adjoint's term.",
+    )
+    ZERO = (
+        "zero",
+        "Every entry is zero.",
+        "The graph from λ to the outer loss is cut: a detach, a copy, .item(), or unused inputs that are "
+        "replaced by zeros.",
+        "Follow the graph from the outer loss back to λ and remove the cut.",
+    )
+    INITIAL_NOT_DIFFERENTIATED = (
+        "initial point not differentiated",
+        "The path through θ⁰(λ) is left out.",
+        "θ⁰ was computed from λ and then detached, or copied with .data or .clone().detach().",
+        "Start the run from θ⁰(λ) with its graph.",
+    )
+    MISSING_TRANSITIONS = (
+        "missing transitions",
+        "Only the path through θ⁰(λ) is there; what λ does inside the steps is left out.",
+        "λ was detached in the inner loss, or the mixed products were not added.",
+        "Use λ itself in the inner loss of every step.",
+    )
+    FIRST_ORDER = (
+        "first-order",
+        "No second-order product at all: the inner gradients are treated as constants.",
+        "The inner gradient was taken without create_graph=True, as in first-order MAML.",
+        "Take the inner gradients with create_graph=True, or call the result first-order.",
+    )
+    WRONG_SIGN = (
+        "wrong sign",
+        "The whole, or the term that is named, has the wrong sign.",
+        "A minus of −γ ∂_θ L_T or of −H⁻¹C was lost or applied twice.",
+        "Derive the sign again: dθ*/dλ = −H⁻¹C.",
+    )
+    FACTOR_TWO = (
+        "factor 2",
+        "The whole, or the term that is named, is doubled.",
+        "A term was added twice, or the 2 of a squared loss was counted twice.",
+        "Compare with a one-dimensional problem computed by hand.",
+    )
+    FACTOR_HALF = (
+        "factor 1/2",
+        "The whole, or the term that is named, is halved.",
+        "A loss with and without its factor 1/2 were mixed, or ε/2 stands where γ belongs.",
+        "Use the same loss and the same step size in the run and in its derivative.",
+    )
+    SUM_FOR_MEAN = (
+        "sum instead of mean",
+        "The sum over the samples stands where their mean belongs.",
+        "The accumulated sum was not divided by M.",
+        "Divide by the number of samples M.",
+    )
+    DIVIDED_BY_ALL_STEPS = (
+        "divided by all steps",
+        "The sum over the M samples is divided by the number T of steps.",
+        "The burn-in was counted in the divisor.",
+        "Divide by M = T − B.",
+    )
+    DIVIDED_BY_ONE_MORE = (
+        "divided by M + 1",
+        "The sum over the M samples is divided by M + 1.",
+        "A loop counter that had already been advanced was used as the divisor.",
+        "Divide by M.",
+    )
+    DIVIDED_BY_ONE_FEWER = (
+        "divided by M - 1",
+        "The sum over the M samples is divided by M − 1.",
+        "The divisor of an unbiased variance was used for a mean.",
+        "Divide by M.",
+    )
+    EPSILON_FOR_GAMMA = (
+        "epsilon for gamma",
+        "A factor 2τ too much: ε = 2τγ stands where γ belongs.",
+        "SGLD's step ε was used as the step size of the gradient.",
+        "Use γ = ε / (2τ) in front of every inner gradient.",
+    )
+    GAMMA_FOR_EPSILON = (
+        "gamma for epsilon",
+        "A factor 1 / (2τ) too much: γ stands where ε belongs.",
+        "γ = ε / (2τ) was divided by 2τ once more.",
+        "Convert between ε and γ in one place only.",
+    )
+    TEMPERATURE_LEFT_IN = (
+        "temperature left in",
+        "A factor τ too much.",
+        "The energy L_T / τ and the loss L_T were mixed.",
+        "Use γ with ∂L_T, or ε/2 with ∂(L_T / τ).",
+    )
+    TEMPERATURE_TWICE = (
+        "temperature twice",
+        "A factor 1/τ too much.",
+        "The loss was divided by τ although the step size had been already.",
+        "Divide by τ once.",
+    )
+    STEP_SIZE_TWICE = (
+        "step size twice",
+        "A factor γ too much.",
+        "The step size was applied to the inner gradient and again to its derivative.",
+        "The derivative of −γ ∂_θ L_T holds γ once.",
+    )
+    STEP_SIZE_LEFT_OUT = (
+        "step size left out",
+        "A factor γ is missing.",
+        "The mixed product was taken of L_T, not of γ L_T.",
+        "Multiply the mixed products by γ.",
+    )
+    SERIES_SCALED_TWICE = (
+        "series scaled twice",
+        "The factor α of the Neumann series is applied twice.",
+        "α is in the recursion and in front of its result.",
+        "H⁻¹ ≈ α Σ (I − αH)^j holds α once in front.",
+    )
+    SERIES_NOT_SCALED = (
+        "series not scaled",
+        "The factor α in front of the Neumann series is left out.",
+        "Σ (I − αH)^j was taken for H⁻¹.",
+        "Multiply the sum by α.",
+    )
+    DIFFERENCE_TIMES_EPS_SQUARED = (
+        "indirect term times eps^2",
+        "The indirect term is multiplied by ε², the square of a difference quotient's step.",
+        "In a difference quotient such as that of DARTS, (p − n) / 2ε was written (p − n) / 2 · ε.",
+        "Put the divisor in parentheses: (p − n) / (2 · ε).",
+    )
+    DIFFERENCE_NOT_DIVIDED = (
+        "difference not divided by its step",
+        "The indirect term is multiplied by ε or by 2ε, the step of a difference quotient.",
+        "The difference of two gradients was not divided by 2ε.",
+        "Divide the difference by 2ε.",
+    )
+    SCALED = (
+        "scaled",
+        "The whole, or the term that is named, is multiplied by a factor that has no name.",
+        "A learning rate, a number of examples or a weight was applied once too often or too rarely.",
+        "Compare the factor that is printed with the constants of the code.",
+    )
+    ONES_IN_EVERY_ENTRY = (
+        "derivative along ones in every entry",
+        "Every entry is the derivative along the vector of ones: the right entries' sum, or their mean.",
+        "A forward-mode derivative with a tangent of ones was taken for the gradient.",
+        "Push one unit vector for each entry, or use reverse mode.",
+    )
+    ONE_ENTRY = (
+        "one entry wrong",
+        "One entry of λ has a wrong derivative, all others are right.",
+        "An index, a mask or a special case touches that entry alone.",
+        "Look at what the code does with the entry that is printed.",
+    )
+    ONE_BLOCK = (
+        "one block wrong",
+        "One named part of λ has a wrong derivative, all others are right.",
+        "One tensor was left out of, or entered twice, the list that is differentiated.",
+        "Look at what the code does with the part that is printed.",
+    )
+    # Between calls.
+    ACCUMULATED = (
+        "accumulated over calls",
+        "What earlier calls returned is added, or averaged in.",
+        ".grad was not set to zero between calls.",
+        "Use torch.autograd.grad, or clear .grad before every call.",
+    )
+    STALE_LAMBDA = (
+        "stale lambda",
+        "Everything, or the part that is printed, is evaluated at the λ of an earlier call.",
+        "A closure or a cache kept λ, or what was computed from it.",
+        "Compute it from the λ that is passed in.",
+    )
+    GRADIENT_LEFT_IN_BUFFER = (
+        "inner loss's gradient left in the buffer",
+        "∂_λ L_T of some iterates is added.",
+        "backward() of the inner loss wrote to λ.grad, which was not cleared.",
+        "Use torch.autograd.grad by θ alone for the inner loss.",
+    )
+    FLOAT32 = (
+        "float32 inside",
+        "The error is rounding noise of single precision.",
+        "A constant, a buffer or a cast to float32 sits inside a computation in float64.",
+        "Make every tensor in the dtype of λ.",
+    )
+    # The derivative of a step.
+    IDENTITY_FOR_JACOBIAN = (
+        "identity for the transition Jacobian",
+        "Every ∂θ^{t+1}/∂θ^t is replaced by the identity.",
+        "The mixed products were kept and the Hessian products dropped.",
+        "Multiply by I − γH when going through a step.",
+    )
+    HPO_SGLD = (
+        "HPO-SGLD recursion",
+        "The recursion of HPO-SGLD: the identity for every ∂θ^{t+1}/∂θ^t, slopes taken along the way.",
+        "An approximation is judged as if it were the exact derivative.",
+        "Ask for its own estimand, or multiply by the transition Jacobians.",
+    )
+    TRANSPOSED_JACOBIAN = (
+        "transposed transition Jacobian",
+        "The transition's Jacobian (or the matrix of the solve) is transposed.",
+        "A vector-Jacobian product was taken for a Jacobian-vector product, or the reverse; only a "
+        "symmetric Jacobian forgives it.",
+        "Push tangents with jvp, pull adjoints with vjp.",
+    )
+    TRANSPOSED_MIXED = (
+        "transposed mixed product",
+        "C·v stands where v·C belongs.",
+        "With as many hyperparameters as parameters the shapes fit either way.",
+        "Differentiate ⟨v, ∂_θ L_T⟩ by λ.",
+    )
+    HESSIAN_SIGN = (
+        "wrong sign of the inner Hessian",
+        "I + γH stands where I − γH belongs.",
+        "The sign of the step was lost in the recursion.",
+        "A descent step has the Jacobian I − γH.",
+    )
+    JACOBIAN_TOO_MANY = (
+        "one transition Jacobian too many",
+        "Each term carries one ∂θ^{t+1}/∂θ^t more than belongs to it.",
+        "The adjoint was advanced before the mixed product was taken.",
+        "Take the mixed product of step t with the adjoint of θ^{t+1}.",
+    )
+    JACOBIAN_TOO_FEW = (
+        "one transition Jacobian too few",
+        "Each term lacks one ∂θ^{t+1}/∂θ^t.",
+        "The mixed product was taken with the adjoint of a later step.",
+        "Take the mixed product of step t with the adjoint of θ^{t+1}.",
+    )
+    GAUSS_NEWTON = (
+        "Gauss-Newton matrix for the Hessian",
+        "The second derivative of the model by θ is left out of the Hessian.",
+        "A Gauss-Newton product was used for a Hessian product.",
+        "Use the full Hessian product, or call the result an approximation.",
+    )
+    FISHER = (
+        "empirical Fisher matrix for the Hessian",
+        "Outer products of the examples' gradients stand for the Hessian.",
+        "An optimiser's curvature estimate was used for a Hessian product.",
+        "Use the full Hessian product, or call the result an approximation.",
+    )
+    CONTINUOUS_ADJOINT = (
+        "continuous adjoint for a discrete run",
+        "The adjoint differential equation of the gradient flow is integrated for a run of finite steps.",
+        "The adjoint method for neural differential equations was applied to gradient descent.",
+        "Use the adjoint of the discrete steps, at the states of the run.",
+    )
+    REPTILE = (
+        "Reptile's displacement",
+        "The displacement of θ over the run, scaled or not, stands for the hypergradient.",
+        "Reptile's update was taken for the gradient by the initial point.",
+        "Differentiate the outer loss, or call the result Reptile's.",
+    )
+    INNER_FOR_OUTER = (
+        "inner loss used as outer loss",
+        "The support (inner) loss after the run is differentiated, not the outer loss.",
+        "The wrong batch or the wrong loss was passed to the outer step.",
+        "Evaluate the outer loss on its own data.",
+    )
+    NORMALISER_CONSTANT = (
+        "normaliser treated as constant",
+        "A normaliser (of a softmax, of clipping, of a batch, Adam's second moment) is not differentiated.",
+        "The norm, the sum or the statistic was computed under no_grad, or detached.",
+        "Let the graph go through the normaliser.",
+    )
+    # How far back.
+    TRUNCATED = (
+        "truncated",
+        "Only the last K transitions are differentiated.",
+        "The state was detached K steps before the end.",
+        "Differentiate all steps, or call the result truncated.",
+    )
+    LAST_TRANSITION = (
+        "last transition not differentiated",
+        "The step that leads to θ^T is missing from the sum.",
+        "The last step was made outside the graph.",
+        "Differentiate the last step as well.",
+    )
+    DETACHED_SAMPLE = (
+        "detached through the sample",
+        "Each sample is differentiated through one transition only.",
+        "θ was detached after every step.",
+        "Keep the graph between the steps.",
+    )
+    TRUNCATED_AT_SAMPLE = (
+        "truncated at each sample",
+        "Each sample's path is cut after K transitions.",
+        "The graph was cut K steps before each sample.",
+        "Differentiate all steps, or call the result truncated.",
+    )
+    # Indices.
+    OFF_BY_ONE = (
+        "off by one step",
+        "An index of a step, an iterate or a sample is one too large or too small.",
+        "A loop runs once too often or too rarely, or pairs a state with its neighbour's derivative.",
+        "Compare the indices with a run of one and of two steps.",
+    )
+    STATE_TOO_FAR = (
+        "state advanced one too far",
+        "The run, or the outer loss alone, goes on from a state that was advanced once more.",
+        "The state was changed in place, or a step was made to try the code out.",
+        "Copy the state before it is advanced.",
+    )
+    BATCH_TOO_FAR = (
+        "batch advanced one too far",
+        "A step or an iterate sees the batch of the next one.",
+        "An iterator was advanced before, or once more than, it was read.",
+        "Index the batches by the step.",
+    )
+    STALE_THETA = (
+        "stale theta",
+        "Products or gradients are taken at θ⁰ or θ^T throughout.",
+        "The parameters of the model were not updated, or were overwritten, where the derivative is taken.",
+        "Evaluate each derivative at the θ of its own step.",
+    )
+    TASK_DROPPED = (
+        "one task or block of theta dropped",
+        "What the outer loss owes to one task, or to one tensor of θ, is missing.",
+        "A loop over tasks or tensors stops early, or skips one.",
+        "Sum over all of them.",
+    )
+    # Randomness.
+    NOISE_NOT_SHARED = (
+        "noise not shared",
+        "The noise is left out, shifted, reversed or repeated.",
+        "The noise was drawn again, or in another order, where the derivative is taken.",
+        "Use the frozen noise of each step.",
+    )
+    NOISE_SCALED = (
+        "noise scaled",
+        "The noise is multiplied by a constant c.",
+        "Its standard deviation is √(2τγ); γ, √γ or 1/√γ was written, or the temperature left out.",
+        "Multiply standard normal noise by √(2τγ) κ.",
+    )
+    DRIFT_SCALED = (
+        "drift gamma/2 (the eps/2 convention)",
+        "The gradient step is halved (or doubled) while the noise is right.",
+        "θ ← θ − (ε/2) ∂L_T + √ε z was combined with noise of size √(2γ).",
+        "With noise √(2τγ) z the gradient step is γ.",
+    )
+    MINIBATCH_NOT_SHARED = (
+        "minibatch not shared",
+        "Steps or outer losses see other batches than the run's.",
+        "The batches (or dropout masks) were drawn again where the derivative is taken.",
+        "Use the frozen batch of each step.",
+    )
+    TEMPERATURE_INVERTED = (
+        "temperature inverted",
+        "1/τ stands where τ belongs.",
+        "The inverse temperature was passed as the temperature.",
+        "The density is exp(−L_T/τ).",
+    )
+    TEMPERATURE_IGNORED = (
+        "temperature ignored",
+        "τ = 1 is used.",
+        "The temperature was not passed on.",
+        "Use τ in the density and in the noise.",
+    )
+    # The optimiser.
+    OPTIMISER_DETACHED = (
+        "optimiser state detached",
+        "The optimiser's buffers are treated as constants.",
+        "Momentum or moments were kept without a graph.",
+        "Carry the buffers' derivatives with those of θ.",
+    )
+    MOMENTUM_IGNORED = (
+        "momentum ignored",
+        "The run is without momentum.",
+        "A plain gradient step was written for the optimiser's step.",
+        "Use the optimiser's own update.",
+    )
+    NESTEROV = (
+        "Nesterov",
+        "Nesterov's momentum and the plain one are exchanged.",
+        "θ ← θ − γ(g + μv) was written for θ ← θ − γv, or the reverse.",
+        "Use the form of momentum that the rule states.",
+    )
+    DECAY_NOT_DIFFERENTIATED = (
+        "weight decay not differentiated",
+        "The run decays the weights, what is differentiated does not.",
+        "The decay was applied under no_grad, or left out of the Hessian.",
+        "Add w to the Hessian's diagonal, or let the graph go through the decay.",
+    )
+    DECAY_FORGOTTEN = (
+        "weight decay forgotten",
+        "The optimiser's weight decay is missing from the run or from the density.",
+        "The decay (the prior) was not added to the inner gradient.",
+        "Add w·θ to the inner gradient.",
+    )
+    DECAY_BEFORE_RUN = (
+        "weight decay applied before the run",
+        "The weights decay once before the first step.",
+        "The buffers were filled by a step with a zero gradient.",
+        "Fill the buffers without a step.",
+    )
+    DECOUPLED_DECAY = (
+        "decoupled weight decay",
+        "AdamW's decay θ ← (1 − γw) θ and decay as part of the gradient are exchanged.",
+        "AdamW was taken for Adam with weight decay, or the reverse.",
+        "Use the form of decay that the rule states.",
+    )
+    ADAM_EPSILON_EARLY = (
+        "Adam's epsilon before the bias correction",
+        "√v + ε is divided by √(1 − β₂ᵗ).",
+        "ε was added before the second moment's bias was corrected.",
+        "Divide m̂ by √v̂ + ε.",
+    )
+    ADAM_ROOT = (
+        "Adam's root left out",
+        "v stands where √v belongs.",
+        "The square root of the second moment was forgotten.",
+        "Divide m̂ by √v̂ + ε.",
+    )
+    ADAM_EPSILON = (
+        "Adam's epsilon not differentiated",
+        "∂√v/∂v is taken as 1 / 2(√v + ε).",
+        "ε was put under the root's derivative.",
+        "Differentiate √v and add ε afterwards.",
+    )
+    ADAM_CORRECTION = (
+        "Adam's bias correction left out",
+        "The moments are used without their bias corrections.",
+        "m stands for m / (1 − β₁ᵗ), v for v / (1 − β₂ᵗ), or one of them.",
+        "Divide the moments by 1 − βᵗ.",
+    )
+    # The estimand.
+    ANOTHER_ESTIMAND = (
+        "another estimand",
+        "It is right for another estimand of the same problem.",
+        "Unrolled, pathwise, implicit and Gibbs hypergradients differ.",
+        "Ask for the estimand that the code computes, or compute the one that is wanted.",
+    )
+    # The implicit solve.
+    IDENTITY_FOR_INVERSE = (
+        "identity for the inverse Hessian",
+        "The inverse Hessian is replaced by the identity.",
+        "The solve was left out (T1-T2 without its step size).",
+        "Solve H q = ∂_θ f.",
+    )
+    ONE_STEP = (
+        "one-step approximation",
+        "γ stands for H⁻¹ (T1-T2).",
+        "The inner solution was differentiated through its last step alone.",
+        "Solve H q = ∂_θ f, or call the result an approximation.",
+    )
+    HESSIAN_BLOCKS = (
+        "Hessian's blocks between tensors left out",
+        "The Hessian is taken for each of θ's tensors by itself.",
+        "Products were formed tensor by tensor.",
+        "Form the product with the whole of θ at once.",
+    )
+    CG_LAST_DROPPED = (
+        "dropped last CG iterate",
+        "The solve returns the iterate before its last.",
+        "The loop ends before its last update is stored.",
+        "Return the updated iterate.",
+    )
+    CG_EARLY = (
+        "CG stopped early",
+        "Conjugate gradients end before they have converged.",
+        "Too few iterations, or too large a tolerance.",
+        "Iterate until the residual is small.",
+    )
+    CG_OLD_RESIDUAL = (
+        "CG direction from an old residual",
+        "A direction is made from the residual before last.",
+        "The residual was updated after the direction.",
+        "Use p ← r_new + β p.",
+    )
+    DAMPING = (
+        "damping left in",
+        "The solve is with a damped Hessian, H + δI or H + δ diag H.",
+        "A damping for stability was kept in the answer.",
+        "Lower δ, or correct for it.",
+    )
+    SERIES_SHORT = (
+        "series cut short",
+        "The Neumann series has too few terms.",
+        "K is too small for the condition of H.",
+        "Take more terms, or a solve.",
+    )
+    SERIES_ONE_MORE = (
+        "series with one term more",
+        "The Neumann series has K + 1 terms.",
+        "K was counted in products with the Hessian.",
+        "Take K terms: powers 0 … K − 1.",
+    )
+    SERIES_ONE_FEWER = (
+        "series with one term fewer",
+        "The Neumann series has K − 1 terms.",
+        "The loop starts at 1.",
+        "Take K terms: powers 0 … K − 1.",
+    )
+    NOT_CONVERGED = (
+        "inner solver not converged",
+        "The implicit formula is applied at an iterate that is not the solution.",
+        "Too few inner steps were made.",
+        "Make more inner steps before the formula is applied.",
+    )
+
+
+_BY_NAME = {mistake.at(place): mistake for mistake in Mistake for place in Place}
