@@ -5,6 +5,8 @@ says what it must be, what it got, and what to do.
 """
 
 import math
+from collections.abc import Collection
+from enum import Enum
 from numbers import Integral, Real
 
 
@@ -68,6 +70,30 @@ def require_integer(argument: str, got: object, least: int, remedy: str) -> None
     if isinstance(got, bool) or not isinstance(got, Integral):
         raise ArgumentTypeError(f"{argument} must be an integer, got {got!r}; {remedy}")
     require(int(got) >= least, argument, f"be at least {least}", got, remedy)
+
+
+def require_one_of(argument: str, got: object, known: Collection[str]) -> None:
+    """Raise unless a name is one of those that are known.
+
+    Raises:
+        ArgumentTypeError: if it is no string.
+        ArgumentError: if it is none of them.
+    """
+    choices = ", ".join(repr(name) for name in known)
+    if not isinstance(got, str):
+        raise ArgumentTypeError(f"{argument} must be one of {choices}, got {got!r}; choose one")
+    require(got in known, argument, f"be one of {choices}", repr(got), "choose one")
+
+
+def require_member(argument: str, got: object, kind: type[Enum]) -> None:
+    """Raise unless a choice is a member of its enum.
+
+    Raises:
+        ArgumentTypeError: if it is none; the message names them all.
+    """
+    if not isinstance(got, kind):
+        choices = ", ".join(f"{kind.__name__}.{member.name}" for member in kind)
+        raise ArgumentTypeError(f"{argument} must be one of {choices}, got {got!r}; choose one")
 
 
 def require_real(argument: str, got: object, remedy: str, positive: bool = True) -> None:

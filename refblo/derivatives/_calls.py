@@ -44,8 +44,10 @@ def jvp(
         MissingProductError: if a kernel has no forward-mode derivative.
     """
     result: tuple[Tensor, Tensor]
+    # Forward mode refuses a tensor of which several entries lie in one place, as an expanded one's do.
+    separate = tuple(primal.contiguous() for primal in primals)
     try:
-        result = torch.func.jvp(function, primals, tangents)  # type: ignore[assignment]  # annotated for has_aux too
+        result = torch.func.jvp(function, separate, tangents)  # type: ignore[assignment]  # annotated for has_aux too
     except RuntimeError as error:  # torch's NotImplementedError is one
         explain(error)
         raise

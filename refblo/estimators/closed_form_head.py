@@ -25,6 +25,7 @@ from refblo.derivatives import (
     mixed_product,
     outer_gradients,
 )
+from refblo.errors import require_member
 from refblo.estimators.protocol import is_finite
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
@@ -46,11 +47,17 @@ class ClosedFormHead:
 
     Args:
         direction: reverse takes one solve, forward one for each hyperparameter.
+
+    Raises:
+        ArgumentTypeError: if the direction is no `Direction`.
     """
 
     direction: Direction = Direction.REVERSE
     name: str = field(default="closed-form head", kw_only=True)
     estimand: Estimand = field(default=Estimand.IMPLICIT, init=False)
+
+    def __post_init__(self) -> None:
+        require_member("direction", self.direction, Direction)
 
     def estimate(
         self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO

@@ -7,14 +7,14 @@ minute, and torch keeps on disk what it compiled. Kernels stay with the problem,
 """
 
 from dataclasses import dataclass, field
-from typing import final
+from typing import final, get_args
 
 import torch
 
 from refblo.chain import Chain
 from refblo.cost import counting
 from refblo.derivatives import initial_vjp
-from refblo.errors import ArgumentError, require_integer
+from refblo.errors import ArgumentError, require_integer, require_one_of
 from refblo.estimators._implicit import implicit
 from refblo.estimators._kernels import Kernels, sampled
 from refblo.estimators.hpo_sgld import HPOSGLD, State
@@ -44,7 +44,7 @@ class Compiled:
             about a second to prepare, no compiler, and two to three times as fast as with autograd.
 
     Raises:
-        ArgumentError: if `fused` is less than 1, or the method is none of these.
+        ArgumentError: if `fused` is less than 1, the backend is unknown, or the method is none of these.
 
     Example:
         >>> import torch
@@ -65,6 +65,7 @@ class Compiled:
 
     def __post_init__(self) -> None:
         require_integer("fused", self.fused, 1, "put one transition or more in a kernel")
+        require_one_of("backend", self.backend, get_args(Backend))
         method: object = self.method
         if not isinstance(method, Method):
             raise ArgumentError(

@@ -28,7 +28,7 @@ from torch import Tensor
 from refblo.chain import Chain, Langevin, Schedule
 from refblo.cost import counting
 from refblo.derivatives import batched_inner_gradients, batched_outer_values
-from refblo.errors import require
+from refblo.errors import require, require_member
 from refblo.estimators.protocol import conclude
 from refblo.noise import SEED_ZERO, Draws, Stream
 from refblo.problem import BilevelProblem
@@ -59,6 +59,7 @@ class EvolutionStrategies:
 
     Raises:
         ArgumentError: if one of them is out of range.
+        ArgumentTypeError: if the variant is no `Variant`.
     """
 
     dynamics: Langevin
@@ -70,6 +71,7 @@ class EvolutionStrategies:
     name: str = field(default="ES", kw_only=True)
 
     def __post_init__(self) -> None:
+        require_member("variant", self.variant, Variant)
         require(self.sigma > 0, "sigma", "be positive", self.sigma, "raise it")
         require(self.draws_of_z >= 1, "draws_of_z", "be at least 1", self.draws_of_z, "raise it")
         require(self.block >= 1, "block", "be at least 1", self.block, "raise it")

@@ -24,7 +24,7 @@ from torch import Tensor
 from refblo.chain import Langevin
 from refblo.cost import decide, uncounted
 from refblo.derivatives import MixedProduct
-from refblo.errors import require_integer, require_real
+from refblo.errors import require_integer, require_member, require_real
 from refblo.estimators._implicit import Solve, implicit
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
@@ -59,6 +59,7 @@ class IFTNeumann:
 
     Raises:
         ArgumentError: if one of them is out of range.
+        ArgumentTypeError: if the scaling is no `NeumannScaling`.
     """
 
     dynamics: Langevin
@@ -73,6 +74,7 @@ class IFTNeumann:
         require_integer("steps", self.steps, 1, "run at least one inner step")
         require_real("scale", self.scale, "choose α below 2 / (largest eigenvalue of H)")
         require_integer("terms", self.terms, 1, "keep at least one term")
+        require_member("scaling", self.scaling, NeumannScaling)
 
     def add_terms(
         self, hessian: MixedProduct, term: Theta, total: Theta, number: int

@@ -30,7 +30,7 @@ from torch import Tensor
 from refblo.chain import Chain, Langevin, Schedule
 from refblo.cost import counting
 from refblo.derivatives import gradient_and_tangents, initial_jvp, outer_gradients
-from refblo.errors import require
+from refblo.errors import require, require_member
 from refblo.estimators.protocol import conclude
 from refblo.noise import SEED_ZERO, Draws, Stream
 from refblo.problem import BilevelProblem
@@ -88,6 +88,7 @@ class RandomTangents:
 
     Raises:
         ArgumentError: if one of them is out of range.
+        ArgumentTypeError: if the law is no `Law`.
     """
 
     dynamics: Langevin
@@ -99,6 +100,7 @@ class RandomTangents:
     name: str = field(default="random tangents", kw_only=True)
 
     def __post_init__(self) -> None:
+        require_member("law", self.law, Law)
         require(self.tangents >= 1, "tangents", "be at least 1", self.tangents, "raise it")
         require(self.block >= 1, "block", "be at least 1", self.block, "raise it")
         require(self.groups >= 1, "groups", "be at least 1", self.groups, "raise it")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from contextvars import Context
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, final
+from typing import Any, Literal, final, get_args
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._python_dispatch import _disable_current_modes
 
 from refblo.cost import Evaluations, count, counting
-from refblo.errors import ArgumentError, RefbloError
+from refblo.errors import ArgumentError, RefbloError, require_one_of
 from refblo.kernel.emit import straight
 from refblo.kernel.simplify import simplify
 
@@ -69,9 +69,11 @@ def trace(function: Function, examples: Tensors, backend: Backend) -> Kernel:
             "eager" for the recorded operations one by one.
 
     Raises:
-        ArgumentError: if the function's operations depend on the numbers it is given.
+        ArgumentError: if the function's operations depend on the numbers it is given, or the backend is
+            unknown.
         CompilerError: if the compiler is missing or fails.
     """
+    require_one_of("backend", backend, get_args(Backend))
     # A tensor that is given twice would be traced as one input, which later calls need not give twice.
     examples = tuple(example.detach() for example in examples)
     # Whoever counts what the run costs is not to count the tracing.

@@ -12,13 +12,13 @@ Images are noise: what is looked at here is cost. Inside `refblo.cost.shapes_onl
 """
 
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Literal, final, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
-from refblo.errors import require_integer
+from refblo.errors import require_integer, require_one_of
 from refblo.noise import Draws, Stream
 from refblo.problem import BilevelProblem, FixedInitial, Separable
 from refblo.problems.namespace import TORCH
@@ -134,9 +134,10 @@ def vit_problem(
         device: where they live.
 
     Raises:
-        ArgumentError: if `batch` is less than 1.
+        ArgumentError: if `batch` is less than 1, or the attention is neither.
     """
     require_integer("batch", batch, 1, "show the network an image")
+    require_one_of("attention", attention, get_args(Attention))
     size = size or Size()
     with torch.device("meta"):  # a module without numbers: θ has them
         module = VisionTransformer(size, attention)

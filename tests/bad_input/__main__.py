@@ -20,12 +20,20 @@ from refblo.estimators import (
     RMDFirstOrder,
 )
 from tests.bad_input.case import GOOD, RULE, SCHEDULE
+from tests.bad_input.choices import choice_cases
 from tests.bad_input.losses import loss_cases
 from tests.bad_input.numbers import range_cases, type_cases
 from tests.bad_input.parts import part_cases
 from tests.bad_input.vectors import vector_cases
 
-CASES = {**range_cases(), **type_cases(), **vector_cases(), **loss_cases(), **part_cases()}
+CASES = {
+    **range_cases(),
+    **type_cases(),
+    **vector_cases(),
+    **loss_cases(),
+    **part_cases(),
+    **choice_cases(),
+}
 
 EVERY_METHOD = (
     FMD(RULE, SCHEDULE),

@@ -12,12 +12,14 @@ from refblo.estimators import (
     HPOSGLD,
     RMD,
     Estimator,
+    FMDDirectional,
     IFTConjugateGradient,
     IFTDense,
     IFTNeumann,
     RMDFirstOrder,
 )
 from refblo.noise import Draws
+from refblo.problem import BilevelProblem, FixedInitial, Initial, LamInitial
 from tests.strategies import Instance, instances
 
 
@@ -97,3 +99,26 @@ def test_methods_share_the_run(instance: Instance) -> None:
     for end in ends[1:]:
         # Declared structure sums the gradient in another order: some units in the last place a step.
         assert (end - ends[0]).abs().max().item() <= 1e-13 * scale
+
+
+def test_a_point_whose_entries_share_one_place_in_memory_gives_the_same_numbers() -> None:
+    """λ = x.expand(p) and θ⁰ = x.expand(n) are of stride 0, which torch's forward mode refuses."""
+    narrow, start = (torch.full((1,), x, dtype=torch.float64) for x in (-1.0, 0.3))
+    shared, theta = narrow.expand(3), start.expand(2)
+
+    def problem(initial: Initial) -> BilevelProblem:
+        return BilevelProblem(
+            lambda lam, theta, _: (lam[:2].exp() @ theta.square()) + (theta * lam[2]).sum(),
+            lambda lam, theta, _: (theta - 1).square().sum() + lam.square().sum(),
+            initial,
+        )
+
+    for initial in (FixedInitial(theta), LamInitial(lambda lam: lam[:2] * 0.5)):
+        for method in methods(Langevin(0.1), Schedule.last(3)):
+            expected = method.estimate(problem(initial), shared.clone())
+            found = method.estimate(problem(initial), shared)
+            assert torch.equal(found.value, expected.value), method.name
+    direction, rule = torch.ones(1, dtype=torch.float64).expand(3), Langevin(0.1)
+    along = FMDDirectional(rule, Schedule.last(3)).derivative
+    at = problem(FixedInitial(theta))
+    assert along(at, shared, direction) == along(at, shared.clone(), direction.clone())
