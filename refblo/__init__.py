@@ -132,7 +132,7 @@ _MOVED = {
     "refblo.checkpoint": "refblo.outer.checkpoint",
     "refblo.compare": "refblo.contracts.comparison",
     "refblo.compare_command": "refblo.commands.compare",
-    "refblo.compare_methods": "refblo.equal_cost.methods",
+    "refblo.compare_methods": "refblo.equal_cost",
     "refblo.compare_targets": "refblo.equal_cost.targets",
     "refblo.conformance.command": "refblo.commands.check",
     "refblo.conformance.expectation": "refblo.conformance.truth.expectation",

@@ -33,7 +33,7 @@ class Entry:
 COMMANDS = {
     "audit": Entry("refblo.commands.audit", "audit", "Check every estimator against every truth."),
     "list": Entry(
-        "refblo.commands.audit", "list_command", "List the estimators, the cases and the contracts."
+        "refblo.commands.list", "list_command", "List the estimators, the cases and the contracts."
     ),
     "check": Entry(
         "refblo.commands.check",

@@ -8,13 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from refblo.commands.compare import compare
-from refblo.equal_cost.methods import (
-    METHODS,
-    MethodComparison,
-    Point,
-    compare_methods,
-    truth_of,
-)
+from refblo.equal_cost.methods import METHODS
+from refblo.equal_cost.run import MethodComparison, Point, compare_methods, truth_of
 from refblo.errors import ArgumentError
 from refblo.noise import SEED_ZERO
 from refblo.problems import build

@@ -11,7 +11,8 @@ from click.testing import CliRunner
 
 from refblo.chain import Langevin, Schedule
 from refblo.commands.compare import compare
-from refblo.equal_cost.methods import METHODS, MethodComparison, compare_methods
+from refblo.equal_cost.methods import METHODS
+from refblo.equal_cost.run import MethodComparison, compare_methods
 from refblo.equal_cost.targets import Target, target
 from refblo.errors import ArgumentError
 from refblo.estimators import RMD, IFTNeumann, RMDFirstOrder

@@ -1,4 +1,4 @@
-"""`refblo audit` and `refblo list`."""
+"""`refblo audit`."""
 
 import os
 import signal
@@ -12,17 +12,14 @@ from typing import final
 import click
 import torch
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from refblo.audit.html import render
 from refblo.audit.json_report import to_json
 from refblo.audit.run import Audit, Plan, Row, Settings, plan
 from refblo.audit.terminal import progress, show, standard_output
-from refblo.contracts.registry import contracts
 from refblo.errors import ArgumentError
 from refblo.files import write_atomically
-from refblo.problems import catalogue
 from refblo.theory.budget import ErrorBudget
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
@@ -187,30 +184,3 @@ def _carry_out(run: _Run, console: Console) -> None:
             shown.take(result)
             run.write()
     run.finished = True
-
-
-@click.command("list", context_settings={"help_option_names": ["-h", "--help"]})
-def list_command() -> None:
-    """List what an audit is made of: the cases, and every estimator with its contracts."""
-    console = standard_output()
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("case")
-    for size in ("p", "n", "T"):
-        table.add_column(size, justify="right")
-    table.add_column("what it is")
-    for builder in catalogue().values():
-        case = builder()
-        numbers = (case.lam.numel(), case.problem.initial(case.lam).numel(), case.schedule.steps)
-        tags = Text(", ".join(sorted(case.tags)), "dim")
-        table.add_row(Text(case.name), *map(str, numbers), tags)
-    console.print(table)
-    known = contracts()
-    for estimator in dict.fromkeys(contract.estimator for contract in known):
-        console.print()
-        console.print(Text(estimator, "bold"))
-        grid = Table.grid(padding=(0, 2))
-        for contract in known:
-            if contract.estimator == estimator:
-                claim = Text(f"{contract.relation}: {contract.claim}", "dim")
-                grid.add_row(Text(f"  {contract.name}"), claim)
-        console.print(grid)

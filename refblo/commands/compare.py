@@ -9,7 +9,8 @@ from matplotlib.ticker import NullFormatter
 from rich.console import Console
 from rich.table import Table
 
-from refblo.equal_cost.methods import METHODS, MethodComparison, Point, compare_methods
+from refblo.equal_cost.methods import METHODS
+from refblo.equal_cost.run import MIN_BUDGET, MethodComparison, Point, compare_methods
 from refblo.equal_cost.targets import target
 from refblo.errors import RefbloError
 from refblo.noise import Draws
@@ -28,7 +29,7 @@ TRUTHS = {estimand.name.lower(): estimand for estimand in Estimand}
 @click.argument("problem")
 @click.option(
     "--budget",
-    type=click.IntRange(min=8),
+    type=click.IntRange(min=MIN_BUDGET),
     default=2000,
     show_default=True,
     help="The most derivative evaluations of one run.",
@@ -105,7 +106,7 @@ def _bytes(point: Point) -> int:
 
 def table(comparison: MethodComparison, budget: int) -> Table:
     """A row for each method: its best error within a hundredth, a tenth and all of the budget."""
-    shares = sorted({max(8, budget // 100), max(8, budget // 10), budget})
+    shares = sorted({max(MIN_BUDGET, budget // 100), max(MIN_BUDGET, budget // 10), budget})
     shown = Table(title=f"{comparison.case}: relative error, {comparison.estimand.value} truth")
     shown.add_column("method")
     shown.add_column("settings")

@@ -1,121 +1,21 @@
 """`refblo cost`: what a hypergradient costs, counted, and what fits in a given memory."""
 
 import json
-from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import final
 
 import click
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
-from torch._subclasses.fake_tensor import DataDependentOutputException
 
-from refblo.chain import Langevin, Schedule
-from refblo.cost import Cost, LiveBytes, measure, shapes_only
-from refblo.cost.predict import Fit, in_words, largest_that_fits, parse_bytes
-from refblo.equal_cost.methods import METHODS, Make
-from refblo.errors import ArgumentError
-from refblo.estimators import FMD, RMD
-from refblo.problem import BilevelProblem
-from refblo.problems import build
+from refblo.cost.predict import Fit, in_words, parse_bytes
+from refblo.equal_cost.fit import largest_settings
+from refblo.equal_cost.methods import BY_SLUG
+from refblo.equal_cost.price import VIT, CostedRun, price
 from refblo.problems.catalogue import catalogue
-from refblo.problems.vit_b_16 import Attention, vit_problem
 
-VIT = "vit-b-16"
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-def _slug(name: str) -> str:
-    return name.lower().replace(", ", "-").replace(" ", "-").replace("–", "-")
-
-
-ESTIMATORS: dict[str, Make] = {
-    **{_slug(method.name): method.make for method in METHODS},
-    "rmd-stored": lambda g, t: RMD(Langevin(g), Schedule.last(t), graph_bytes=0),
-    "rmd-checkpointed": lambda g, t: RMD(
-        Langevin(g), Schedule.last(t), checkpointed=True, graph_bytes=0
-    ),
-    "fmd-columns": lambda g, t: FMD(Langevin(g), Schedule.last(t), block=1),
-}
-"""Name on the command line → γ and T to an estimator; the settings are those of `refblo compare`."""
-
-NEEDS_PLAIN_ATTENTION = frozenset(ESTIMATORS) - {"hpo-sgld", "hpo-sgld-averaged", "rmd-fo"}
-
-
-@final
-@dataclass(frozen=True)
-class Priced:
-    """A run that was counted.
-
-    Attributes:
-        cost: its counts.
-        held: bytes of tensors that the problem and λ hold before it starts.
-        n: entries of θ.
-        p: entries of λ.
-    """
-
-    cost: Cost
-    held: int
-    n: int
-    p: int
-
-    @property
-    def needed(self) -> int:
-        """Bytes that must be there: held and peak."""
-        return self.held + self.cost.peak_bytes
-
-
-def price(
-    problem: str, estimator: str, steps: int, batch: int = 8, dtype: torch.dtype | None = None
-) -> Priced:
-    """Count one hypergradient.
-
-    Args:
-        problem: a case of the catalogue, run with its numbers, or `vit-b-16`, run on shapes alone.
-        estimator: a key of `ESTIMATORS`.
-        steps: T.
-        batch: images a gradient, for `vit-b-16`.
-        dtype: float32 for `vit-b-16` and float64 for the catalogue by default.
-
-    Raises:
-        ArgumentError: for a name that is not known, or an estimator that needs numbers at this scale.
-        MissingProductError: if the estimator cannot form a product for this problem.
-    """
-    if estimator not in ESTIMATORS:
-        known = ", ".join(ESTIMATORS)
-        raise ArgumentError(f"estimator must be one of {known}, got {estimator!r}; choose one")
-    scale = problem == VIT
-    with shapes_only() if scale else nullcontext():
-        with LiveBytes() as holding:
-            if scale:
-                plain = estimator in NEEDS_PLAIN_ATTENTION
-                attention: Attention = "plain" if plain else "fused"
-                kind = dtype or torch.float32
-                bilevel, lam = vit_problem(batch, attention=attention, dtype=kind)
-                step_size = 1e-3
-            else:
-                case = build(problem, dtype=dtype or torch.float64)
-                bilevel, lam, step_size = case.problem, case.lam, case.dynamics.step_size
-        method = ESTIMATORS[estimator](step_size, steps)
-        try:
-            cost = measure(lambda: method.estimate(bilevel, lam))
-        except DataDependentOutputException as error:
-            raise ArgumentError(
-                f"estimator must not depend on numbers for {problem}, which has none, got {estimator!r}; "
-                "choose hpo-sgld, rmd, rmd-fo, ift-cg or ift-neumann, or a problem of the catalogue"
-            ) from error
-        held, n = max(holding.live, _vectors(bilevel, lam)), bilevel.initial(lam).numel()
-    return Priced(cost, held, n, lam.numel())
-
-
-def _vectors(problem: BilevelProblem, lam: Tensor) -> int:
-    """Bytes of λ and θ⁰: the least that a problem holds (data may be shared with NumPy)."""
-    theta = problem.initial(lam)
-    return lam.numel() * lam.element_size() + theta.numel() * theta.element_size()
 
 
 @click.command()
@@ -144,10 +44,8 @@ def cost(
     known = [*catalogue(), VIT]
     if problem not in known:
         raise click.UsageError(f"PROBLEM must be one of {', '.join(known)}, got {problem!r}")
-    if estimator not in ESTIMATORS:
-        raise click.UsageError(
-            f"ESTIMATOR must be one of {', '.join(ESTIMATORS)}, got {estimator!r}"
-        )
+    if estimator not in BY_SLUG:
+        raise click.UsageError(f"ESTIMATOR must be one of {', '.join(BY_SLUG)}, got {estimator!r}")
     if batch is not None and problem != VIT:
         raise click.UsageError(f"--batch is for {VIT} alone: {problem} has its own batches")
     available = None if memory is None else parse_bytes(memory)
@@ -155,18 +53,19 @@ def cost(
     images = batch or 8
     console = Console()
     with console.status(f"counting {estimator} on {problem}, T = {steps}") as status:
-        found = price(problem, estimator, steps, images, kind)
+        run = price(problem, estimator, steps, images, kind)
         fits: dict[str, Fit] = {}
         if available is not None:
-
-            def fit(axis: str, at: Callable[[int], Priced], size: int) -> None:
-                status.update(f"counting at three sizes: {axis}")
-                fits[axis] = largest_that_fits(lambda k: at(k).needed, size, available, 1)
-
-            fit("steps", lambda k: price(problem, estimator, k, images, kind), steps)
-            if problem == VIT:
-                fit("batch", lambda k: price(problem, estimator, steps, k, kind), images)
-    console.print(table(problem, estimator, steps, found))
+            fits = largest_settings(
+                problem,
+                estimator,
+                steps,
+                images,
+                kind,
+                available,
+                lambda axis: status.update(f"counting at three sizes: {axis}"),
+            )
+    console.print(table(problem, estimator, steps, run))
     for axis, one in fits.items():
         console.print(sentence(axis, one, available or 0))
     if json_file is not None:
@@ -175,10 +74,10 @@ def cost(
             "estimator": estimator,
             "steps": steps,
             "batch": images if problem == VIT else None,
-            "n": found.n,
-            "p": found.p,
-            "held_bytes": found.held,
-            **asdict(found.cost),
+            "n": run.n,
+            "p": run.p,
+            "held_bytes": run.held,
+            **asdict(run.cost),
             "memory": available,
             "fits": {axis: asdict(one) for axis, one in fits.items()},
         }
@@ -190,18 +89,18 @@ def cost(
             ) from error
 
 
-def table(problem: str, estimator: str, steps: int, found: Priced) -> Table:
+def table(problem: str, estimator: str, steps: int, run: CostedRun) -> Table:
     """One figure a row."""
     shown = Table("what", "count", "", title=f"{estimator} on {problem}, T = {steps}")
-    counted, evaluations = found.cost, found.cost.evaluations
+    counted, evaluations = run.cost, run.cost.evaluations
     rows: list[tuple[str, int, str]] = [
-        ("parameters n", found.n, ""),
-        ("hyperparameters p", found.p, ""),
+        ("parameters n", run.n, ""),
+        ("hyperparameters p", run.p, ""),
         ("FLOPs of matrix kernels", counted.flops, in_words(counted.flops, "FLOP", 1000)),
         ("elements of other kernels", counted.elements, ""),
         ("bytes moved", counted.moved, in_words(counted.moved)),
         ("peak bytes of the run", counted.peak_bytes, in_words(counted.peak_bytes)),
-        ("bytes held by the problem", found.held, in_words(found.held)),
+        ("bytes held by the problem", run.held, in_words(run.held)),
         ("inner gradients", evaluations.inner_gradients, ""),
         ("outer gradients", evaluations.outer_gradients, ""),
         ("Hessian products", evaluations.hessian_products, ""),

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refblo.cli import main
-from refblo.commands.cost import price
 from refblo.cost.predict import in_words, largest_that_fits, parse_bytes
+from refblo.equal_cost.price import price
 from refblo.errors import ArgumentError
 
 BYTES = st.integers(1, 10**6)

@@ -12,7 +12,8 @@ import textwrap
 from pathlib import Path
 
 from refblo.chain import Langevin, Schedule
-from refblo.equal_cost.methods import METHODS, MethodComparison, compare_methods
+from refblo.equal_cost.methods import METHODS
+from refblo.equal_cost.run import MethodComparison, compare_methods
 from refblo.equal_cost.targets import Target, target
 from refblo.estimators import RMD
 from refblo.problems import build, catalogue
