@@ -9,7 +9,7 @@ At stationarity (ε → 0) it samples exp(−L_T/(τκ²)), not exp(−L_T/τ), 
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 import torch
@@ -20,6 +20,12 @@ from refblo.errors import require_integer, require_real
 from refblo.noise import Draws, Stream
 from refblo.problem import BilevelProblem
 from refblo.types import Batch, Lam, Theta
+
+AHEAD = 8
+"""Steps whose noise is drawn at once where n is small: a draw is then mostly calls, and they are shared."""
+
+SMALL = 4096
+"""The largest such n."""
 
 
 @final
@@ -150,6 +156,7 @@ class Chain:
     dynamics: Langevin
     draws: Draws
     drawn: Drawn | None = None
+    _ahead: dict[object, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def draw(self, run: range, outer: Iterable[int], like: Theta) -> Drawn:
         """What the transitions of a run draw, and the outer batches at some iterates."""
@@ -187,7 +194,15 @@ class Chain:
     def _normal(self, step: int, like: Theta) -> Theta:
         if self.drawn is not None:
             return self.drawn.noise[step]
-        return self.draws.normal(Stream.LANGEVIN, step, like)
+        if like.numel() > SMALL:
+            return self.draws.normal(Stream.LANGEVIN, step, like)
+        block, row = divmod(step, AHEAD)
+        key = (block, type(like), like.shape, like.dtype, like.device)
+        if key not in self._ahead:
+            steps = range(block * AHEAD, (block + 1) * AHEAD)
+            self._ahead.clear()
+            self._ahead[key] = self.draws.normal_steps(Stream.LANGEVIN, steps, like)
+        return self._ahead[key][row]
 
     def step(self, lam: Lam, theta: Theta, step: int) -> Theta:
         """One transition, from θ^step to θ^{step+1}."""

@@ -1,21 +1,37 @@
-"""The only file that touches a random generator: every draw is a function of (seed, stream, step).
+"""The public home of randomness: every draw is a function of (seed, stream, step).
 
-Draws come from NumPy's counter-based Philox generator, so that draw number `step` is available
-without drawing the earlier ones, and is the same on every device and for every method that asks for
-it. Values are drawn in float64 and rounded to the dtype that is asked for.
+Draws are made of the words of a counter-based generator (`refblo.random_words`), on the device where they are
+used: draw number `step` is available without drawing the earlier ones, its words are the same bits on every
+device, and its numbers agree to rounding. Draws in single precision are made in single precision.
 """
 
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import final
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
-from refblo.cost.fake import is_fake
 from refblo.errors import ArgumentError, require, require_integer
+from refblo.random_words.normal import normal
+from refblo.random_words.source import Source
+from refblo.random_words.subset import subset
+from refblo.random_words.uniform import uniform
+
+SEED_CONTRACT = 2
+"""Which numbers a seed stands for; raised whenever the draws of any seed change.
+
+1. NumPy's Philox4x64-10, its ziggurat for normal numbers in double precision and its `choice` for batches.
+2. The same words; Box and Muller for normal numbers in the dtype that is asked for, and `subset` for batches.
+
+What was saved under one contract is not gone on with under another: a checkpoint is refused, a stored part
+of an experiment is run again.
+"""
+
+MAX_POPULATION = 2**31
+"""Of which indices are drawn."""
 
 
 class Stream(IntEnum):
@@ -54,34 +70,79 @@ class Draws:
         require_integer("seed", self.seed, 0, "choose an integer in [0, 2^63)")
         require(self.seed < 2**63, "seed", "be below 2^63", self.seed, "choose a smaller seed")
 
-    def _generator(self, stream: int, step: int) -> np.random.Generator:
+    def _source(self, stream: int, step: int) -> Source:
         if step < 0:
             raise ArgumentError(f"step must not be negative, got {step}; steps count from 0")
-        counter = [0, step, stream, 0]
-        return np.random.Generator(np.random.Philox(key=self.seed, counter=counter))
+        if step >= 2**62:
+            raise ArgumentError(f"step must be below 2^62, got {step}; choose a smaller one")
+        return Source(self.seed, int(stream))
 
     def normal(self, stream: int, step: int, like: Tensor) -> Float[Tensor, "..."]:
-        """Standard normal numbers with the shape, dtype and device of `like`."""
-        if is_fake(like):
-            return torch.empty_like(like)
-        values = self._generator(stream, step).standard_normal(tuple(like.shape))
-        return torch.as_tensor(values).to(like)
-
-    def uniform(
-        self, stream: int, step: int, shape: tuple[int, ...], low: float, high: float
-    ) -> Float[Tensor, "..."]:
-        """Uniform numbers on [low, high), float64 on the CPU."""
-        return torch.as_tensor(self._generator(stream, step).uniform(low, high, shape))
-
-    def indices(self, stream: int, step: int, population: int, size: int) -> Int64[Tensor, " b"]:
-        """`size` different indices below `population`, sorted, on the CPU.
+        """Standard normal numbers with the shape, dtype and device of `like`.
 
         Raises:
-            ArgumentError: unless 1 ≤ size ≤ population.
+            ArgumentError: for a negative step, or a device that does not compute with 64-bit integers.
+            ArgumentTypeError: unless the dtype is float16, bfloat16, float32 or float64.
+        """
+        return self.normal_steps(stream, range(step, step + 1), like)[0]
+
+    def normal_steps(self, stream: int, steps: range, like: Tensor) -> Float[Tensor, "steps ..."]:
+        """The numbers of some consecutive steps, one row each: the same as `normal` gives, in fewer calls.
+
+        Args:
+            stream: what the draws are for.
+            steps: consecutive steps, at least one.
+            like: shape, dtype and device of a row.
+
+        Raises:
+            ArgumentError, ArgumentTypeError: as `normal`, or for steps that are not consecutive.
+        """
+        source = self._source(stream, steps.start)
+        require(
+            len(steps) > 0 and steps.step == 1, "steps", "be consecutive", steps, "use range(a, b)"
+        )
+        if isinstance(like, FakeTensor):
+            with like.fake_mode:
+                return normal(source, steps, like)
+        return normal(source, steps, like)
+
+    def uniform(
+        self,
+        stream: int,
+        step: int,
+        shape: tuple[int, ...],
+        low: float,
+        high: float,
+        device: torch.device | str = "cpu",
+    ) -> Float[Tensor, "..."]:
+        """Uniform numbers on [low, high), float64."""
+        source = self._source(stream, step)
+        return uniform(source, step, shape, low, high, torch.empty(0, device=device))
+
+    def indices(
+        self,
+        stream: int,
+        step: int,
+        population: int,
+        size: int,
+        device: torch.device | str = "cpu",
+    ) -> Int64[Tensor, " b"]:
+        """`size` different indices below `population`, sorted.
+
+        Raises:
+            ArgumentError: unless 1 ≤ size ≤ population ≤ 2^31.
         """
         require(1 <= size <= population, "size", f"lie in [1, {population}]", size, "change it")
-        chosen = self._generator(stream, step).choice(population, size, replace=False)
-        return torch.as_tensor(np.sort(chosen))
+        require(
+            population <= MAX_POPULATION,
+            "population",
+            f"be at most {MAX_POPULATION}",
+            population,
+            "draw from parts of the data",
+        )
+        return subset(
+            self._source(stream, step), step, population, size, torch.empty(0, device=device)
+        )
 
 
 SEED_ZERO = Draws(0)

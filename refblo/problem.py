@@ -98,6 +98,7 @@ class Minibatches:
     Args:
         population: size of the data set.
         size: size of a batch, between 1 and `population`.
+        device: where the indices are drawn: that of the data set, so that nothing is copied.
 
     Raises:
         ArgumentError: if either is out of range.
@@ -105,6 +106,7 @@ class Minibatches:
 
     population: int
     size: int
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         require_integer("population", self.population, 1, "give data")
@@ -119,7 +121,7 @@ class Minibatches:
 
     def __call__(self, draws: Draws, stream: int, step: int) -> Batch:
         """The indices of one step, shape (size,), int64."""
-        return draws.indices(stream, step, self.population, self.size)
+        return draws.indices(stream, step, self.population, self.size, self.device)
 
 
 @final
@@ -131,6 +133,7 @@ class UniformBatches:
         count: how many, at least 1.
         low: the least that can come.
         high: what they stay below.
+        device: where they are drawn.
 
     Raises:
         ArgumentError: if `count` is less than 1, or [low, high) is empty or unbounded.
@@ -139,6 +142,7 @@ class UniformBatches:
     count: int
     low: float
     high: float
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         require_integer("count", self.count, 1, "draw at least one number")
@@ -152,7 +156,7 @@ class UniformBatches:
 
     def __call__(self, draws: Draws, stream: int, step: int) -> Batch:
         """The numbers of one step, shape (count,), float64."""
-        return draws.uniform(stream, step, (self.count,), self.low, self.high)
+        return draws.uniform(stream, step, (self.count,), self.low, self.high, self.device)
 
 
 @final

@@ -17,6 +17,7 @@ from jaxtyping import Float64
 
 from refblo.errors import require
 from refblo.experiments.report import Progress, Scale
+from refblo.noise import SEED_CONTRACT
 
 Settings: TypeAlias = Mapping[str, float | int | str]
 Values: TypeAlias = Mapping[str, Float64[np.ndarray, " _"]]
@@ -77,11 +78,22 @@ class Store:
             compute: makes the values: named vectors, NaN where a run diverged.
         """
         path = self.parts / f"{_file_name(key)}-{self.scale.value}.json"
-        asked = {**settings, "seed": self.seed, "format": FORMAT}
+        asked = {
+            **settings,
+            "seed": self.seed,
+            "seed contract": SEED_CONTRACT,
+            "format": FORMAT,
+        }
         found = _read(path, asked)
         if found is not None:
             self.progress(f"{key}: taken from {path.name}")
             return found
+        contract = _seed_contract(path)
+        if contract not in (None, SEED_CONTRACT):
+            self.progress(
+                f"{key}: {path.name} was drawn under seed contract {contract}, this version draws under "
+                f"{SEED_CONTRACT}: not used"
+            )
         self.progress(f"{key}: running")
         values = compute()
         _write(path, json.dumps({"key": key, "settings": asked, "values": _plain(values)}))
@@ -118,6 +130,14 @@ def _read(path: Path, asked: Mapping[str, float | int | str]) -> Values | None:
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         # Whatever is wrong with the file, computing the part again mends it.
+        return None
+
+
+def _seed_contract(path: Path) -> object:
+    """Under which seed contract a file's values were drawn; None for a file that cannot be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["settings"].get("seed contract", 1)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from refblo.derivatives import inner_gradient, outer_gradients
 from refblo.errors import ResumeError
-from refblo.noise import Draws, Stream
+from refblo.noise import SEED_CONTRACT, Draws, Stream
 from refblo.problem import BilevelProblem
 from refblo.types import Lam
 
@@ -92,7 +92,7 @@ def save(path: Path, state: State) -> None:
     """Write a state so that a reader finds the old one or the new one, never part of one."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with partial.open("wb") as file:
-        torch.save({"format": FORMAT, **state}, file)
+        torch.save({"format": FORMAT, "seed contract": SEED_CONTRACT, **state}, file)
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
@@ -126,6 +126,13 @@ def load(path: Path, expected: Mapping[str, str]) -> State:
         raise ResumeError(
             f"checkpoint must have format {FORMAT}, got {state.get('format')}; go on with the version "
             f"that wrote it, or delete {path.name} to start again"
+        )
+    contract = state.get("seed contract", 1)
+    if contract != SEED_CONTRACT:
+        raise ResumeError(
+            f"checkpoint must be drawn under seed contract {SEED_CONTRACT}, got seed contract {contract}, "
+            f"whose seeds stand for other numbers; go on with the version that wrote it, or delete "
+            f"{path.name} to start again"
         )
     saved = state["run"]
     for name, wanted in expected.items():

@@ -1,0 +1,46 @@
+"""Which way the words are made: NumPy on the CPU, torch operations on every other device."""
+
+from dataclasses import dataclass
+from typing import final
+
+from jaxtyping import Int64
+from torch import Tensor
+
+from refblo.random_words.host import words_by_host
+from refblo.random_words.operations import words_by_operations
+
+BLOCK = 4
+"""Words that the generator makes at a time."""
+
+
+@final
+@dataclass(frozen=True)
+class Source:
+    """The words of one (seed, stream).
+
+    Args:
+        seed: in [0, 2^63).
+        stream: in [0, 2^63).
+    """
+
+    seed: int
+    stream: int
+
+    def words(
+        self, steps: range, first: int, count: int, like: Tensor
+    ) -> Int64[Tensor, "steps count"]:
+        """Some consecutive words of some consecutive steps, on the device of `like`.
+
+        Args:
+            steps: consecutive steps.
+            first: the number of the first word, a multiple of 4.
+            count: how many words of each step.
+            like: a tensor on the device that is to compute them.
+        """
+        block, blocks = first // BLOCK, -(-count // BLOCK)
+        if like.device.type == "cpu":
+            drawn = words_by_host(self.seed, self.stream, steps, block, blocks)
+        else:
+            device = like.device
+            drawn = words_by_operations(self.seed, self.stream, steps, block, blocks, device)
+        return drawn if count == BLOCK * blocks else drawn[:, :count]
