@@ -1,5 +1,7 @@
 """The audit as a whole: other dtypes, and a part of it that breaks."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -10,12 +12,12 @@ from refblo.theory.budget import ErrorBudget
 
 def finished(settings: Settings) -> audit.Audit:
     laid_out = plan(settings)
-    result = laid_out.start()
-    for found in laid_out.run():
-        result = (
-            result.with_budget(found) if isinstance(found, ErrorBudget) else result.with_row(found)
-        )
-    return result
+    results = list(laid_out.run())
+    return replace(
+        laid_out.start(),
+        rows=tuple(result for result in results if not isinstance(result, ErrorBudget)),
+        budgets=tuple(result for result in results if isinstance(result, ErrorBudget)),
+    )
 
 
 @pytest.mark.parametrize(

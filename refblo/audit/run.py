@@ -3,12 +3,11 @@
 No printing and no files here: `run` yields rows as they are finished, and `refblo.audit` shows them.
 """
 
-import math
 import platform
 import time
 import traceback
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
 from enum import Enum
 from fnmatch import fnmatch
 from importlib.metadata import version
@@ -17,22 +16,16 @@ from typing import final
 import torch
 
 from refblo.chain import Schedule
-from refblo.contracts.contract import Contract, Finding, Known
+from refblo.contracts.context import Context
+from refblo.contracts.contract import Contract, Finding
 from refblo.contracts.registry import contracts
 from refblo.errors import ArgumentError, RefbloError
 from refblo.noise import Draws
-from refblo.oracles import (
-    DirectionalTruth,
-    FiniteDifference,
-    ForwardModeDirectional,
-    truths,
-)
 from refblo.parallel import stream
 from refblo.problems import catalogue
 from refblo.problems.case import Case
 from refblo.problems.catalogue import Builder
 from refblo.theory.budget import ErrorBudget, error_budget, has_budget
-from refblo.types import Estimand, Truth
 
 
 class Outcome(Enum):
@@ -120,68 +113,9 @@ class Audit:
         """Whether every planned row is there and holds."""
         return self.complete and all(row.outcome is Outcome.HOLDS for row in self.rows)
 
-    def with_row(self, row: Row) -> "Audit":
-        """The audit with one more finished row."""
-        return replace(self, rows=(*self.rows, row))
-
-    def with_budget(self, budget: ErrorBudget) -> "Audit":
-        """The audit with one more error budget."""
-        return replace(self, budgets=(*self.budgets, budget))
-
 
 QUICK_STEPS = 5
 """The most burn-in steps, and the most samples, of the quick profile."""
-
-LARGE = 4096
-"""The most entries n·p of a tangent for which every oracle is asked for all of the hypergradient."""
-
-DIRECTIONS = 2
-"""Random directions along which larger problems are compared: a wrong vector agrees along one with
-probability zero, so the second only guards against a rounding-level near miss."""
-
-
-@final
-@dataclass
-class _Context:
-    """The `Context` of the contracts: draws, thoroughness, and truths computed once."""
-
-    draws: Draws
-    full: bool
-    _answers: dict[tuple[str, Estimand, Schedule], Known] = field(default_factory=dict)
-
-    def known(self, case: Case, estimand: Estimand, schedule: Schedule | None = None) -> Known:
-        """Every oracle's answer."""
-        asked = case if schedule is None else replace(case, schedule=schedule)
-        key = (case.name, estimand, asked.schedule)
-        if key not in self._answers:
-            size = case.lam.numel() * case.problem.initial(case.lam).numel()
-            directional = size > LARGE and estimand is not Estimand.IMPLICIT
-            ask = _along_directions if directional else _in_full
-            self._answers[key] = ask(asked, estimand, self.draws)
-        return self._answers[key]
-
-
-def _in_full(case: Case, estimand: Estimand, draws: Draws) -> Known:
-    return Known(tuple(truths(case, estimand, draws)))
-
-
-def _along_directions(case: Case, estimand: Estimand, draws: Draws) -> Known:
-    """Differences and forward mode along the same random directions."""
-    differences = FiniteDifference().directional(case, estimand, DIRECTIONS, draws)
-    tangents = [
-        ForwardModeDirectional().derivative(case, estimand, answer.direction, draws)
-        for answer in differences
-    ]
-    directions = torch.stack([answer.direction for answer in differences]).to(case.lam)
-    return Known(tuple(_together(answers) for answers in (differences, tangents)), directions)
-
-
-def _together(answers: Sequence[DirectionalTruth]) -> Truth:
-    """Directional derivatives as one truth of shape (k,)."""
-    values = torch.tensor([answer.value for answer in answers], dtype=torch.float64)
-    error = math.hypot(*(answer.error for answer in answers))
-    first = answers[0]
-    return Truth(values, error, first.kind, first.estimand, first.oracle)
 
 
 @final
@@ -227,7 +161,7 @@ class _Job:
 
 
 def _work(job: _Job) -> Iterator[Row | ErrorBudget]:
-    context = _Context(Draws(job.settings.seed), job.settings.full)
+    context = Context(Draws(job.settings.seed), job.settings.full)
     case = _case(catalogue()[job.case], job.settings)
     known = {contract.name: contract for contract in contracts()}
     for name in job.contracts:
@@ -313,7 +247,7 @@ def _told(error: Exception) -> str:
     return "".join(traceback.format_exception(error, limit=-3))
 
 
-def _check(case: Case, contract: Contract, context: _Context) -> Row:
+def _check(case: Case, contract: Contract, context: Context) -> Row:
     start = time.perf_counter()
     finding: Finding | None = None
     message = ""

@@ -12,7 +12,8 @@ import math
 import numpy as np
 
 from refblo.chain import Langevin, Schedule
-from refblo.contracts.contract import Context, Contract, Curve, Factory, Finding
+from refblo.contracts.context import Context
+from refblo.contracts.contract import Contract, Curve, Factory, Finding
 from refblo.contracts.implicit import has_minimiser, strict_minimiser
 from refblo.contracts.relations import Biased, Sweep
 from refblo.contracts.rounding import ROUNDINGS_A_STEP, unit_roundoff

@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float64
 
 from refblo.chain import Langevin
-from refblo.contracts.contract import Context, Contract, Finding
+from refblo.contracts.context import Context
+from refblo.contracts.contract import Contract, Finding
 from refblo.contracts.minimiser import Minimum, has_minimiser, minimum
 from refblo.contracts.relations import Judgement
 from refblo.derivatives import gradient_and_tangents

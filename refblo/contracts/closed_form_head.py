@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from refblo.contracts.comparison import compare
-from refblo.contracts.contract import Context, Contract, Finding
+from refblo.contracts.context import Context
+from refblo.contracts.contract import Contract, Finding
 from refblo.contracts.exact import margin
 from refblo.contracts.implicit import has_minimiser
 from refblo.contracts.minimiser import minimum

@@ -2,20 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, final, runtime_checkable
+from typing import final
 
 import numpy as np
-from jaxtyping import Float, Float64
-from torch import Tensor
+from jaxtyping import Float64
 
 from refblo.chain import Langevin, Schedule
 from refblo.contracts.comparison import Comparison
+from refblo.contracts.context import Context, Known
 from refblo.contracts.relations import Judgement
 from refblo.cost import Evaluations
 from refblo.estimators import Estimator
-from refblo.noise import Draws
 from refblo.problems.case import Case
-from refblo.types import Estimand, Lam, Truth
+
+# `Known` was shown in the documentation as a name of this module before it had its own.
+__all__ = ["Contract", "Curve", "Factory", "Finding", "Known"]
 
 
 @final
@@ -66,44 +67,6 @@ class Finding:
     comparisons: tuple[Comparison, ...] = ()
     curves: tuple[Curve, ...] = ()
     cost: Evaluations = field(default_factory=Evaluations)
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Known:
-    """The truths of one estimand, entry by entry or along a few directions.
-
-    Attributes:
-        truths: every oracle's answer, shape (p,), or (k,) where there are directions.
-        directions: k unit directions u for problems too large for all entries, shape (k, p): the truths are
-            then the derivatives along them.
-    """
-
-    truths: tuple[Truth, ...]
-    directions: Float[Tensor, "k p"] | None = None
-
-    def seen(self, vector: Lam) -> Float[Tensor, " d"]:
-        """A hypergradient as the truths see it."""
-        return vector if self.directions is None else self.directions @ vector
-
-
-@runtime_checkable
-class Context(Protocol):
-    """What a check may ask for: the run's draws, its thoroughness, and truths (computed once)."""
-
-    @property
-    def draws(self) -> Draws:
-        """All randomness of the run."""
-        ...
-
-    @property
-    def full(self) -> bool:
-        """Whether longer sweeps and more seeds are wanted."""
-        ...
-
-    def known(self, case: Case, estimand: Estimand, schedule: Schedule | None = None) -> Known:
-        """Every oracle's answer, for the case's schedule unless another is given."""
-        ...
 
 
 Factory = Callable[[Langevin, Schedule], Estimator]

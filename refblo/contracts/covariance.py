@@ -5,7 +5,8 @@ from collections.abc import Callable
 import numpy as np
 
 from refblo.chain import Langevin, Schedule
-from refblo.contracts.contract import Context, Contract, Finding
+from refblo.contracts.context import Context
+from refblo.contracts.contract import Contract, Finding
 from refblo.contracts.random_forward import Sampler, as_rows
 from refblo.contracts.relations import Replicates, Unbiased
 from refblo.contracts.selection import array, is_small

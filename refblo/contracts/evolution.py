@@ -8,7 +8,8 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from refblo.chain import Chain, Langevin, Schedule
-from refblo.contracts.contract import Context, Contract, Curve, Finding
+from refblo.contracts.context import Context
+from refblo.contracts.contract import Contract, Curve, Finding
 from refblo.contracts.random_forward import MOST_ENTRIES, SCHEDULE, Sampler, as_rows, moments
 from refblo.contracts.relations import Order, Sweep
 from refblo.contracts.rounding import ROUNDINGS_A_STEP, unit_roundoff

@@ -4,7 +4,8 @@ import math
 
 from refblo.chain import Schedule
 from refblo.contracts.comparison import Comparison, compare
-from refblo.contracts.contract import Context, Contract, Factory, Finding
+from refblo.contracts.context import Context
+from refblo.contracts.contract import Contract, Factory, Finding
 from refblo.contracts.relations import Exact
 from refblo.contracts.rounding import rounding_error
 from refblo.contracts.selection import is_small

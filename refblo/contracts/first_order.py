@@ -4,7 +4,8 @@ import numpy as np
 import torch
 
 from refblo.chain import Chain
-from refblo.contracts.contract import Context, Contract, Factory, Finding
+from refblo.contracts.context import Context
+from refblo.contracts.contract import Contract, Factory, Finding
 from refblo.contracts.relations import Judgement
 from refblo.contracts.rounding import ROUNDINGS_A_STEP, unit_roundoff
 from refblo.contracts.selection import SMALL, array

@@ -4,7 +4,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from refblo.chain import Langevin, Schedule
-from refblo.contracts.contract import Context, Contract, Curve, Factory, Finding
+from refblo.contracts.context import Context
+from refblo.contracts.contract import Contract, Curve, Factory, Finding
 from refblo.contracts.relations import Biased, Order, Sweep
 from refblo.contracts.rounding import ROUNDINGS_A_STEP, unit_roundoff
 from refblo.contracts.selection import array, full_batch, is_small, resolves_orders

@@ -9,7 +9,8 @@ from jaxtyping import Float64
 
 from refblo.chain import Langevin
 from refblo.contracts.comparison import compare
-from refblo.contracts.contract import Context, Contract, Curve, Finding
+from refblo.contracts.context import Context
+from refblo.contracts.contract import Contract, Curve, Finding
 from refblo.contracts.exact import margin
 from refblo.contracts.relations import Exact, Geometric, Sweep
 from refblo.contracts.rounding import ROUNDINGS_A_STEP, unit_roundoff

@@ -7,7 +7,8 @@ import numpy as np
 
 from refblo.chain import Langevin
 from refblo.contracts.comparison import compare
-from refblo.contracts.contract import Context, Contract, Curve, Finding
+from refblo.contracts.context import Context
+from refblo.contracts.contract import Contract, Curve, Finding
 from refblo.contracts.exact import margin
 from refblo.contracts.minimiser import has_minimiser, minimum
 from refblo.contracts.relations import Exact, Geometric, Sweep
@@ -27,7 +28,6 @@ Adaptation = Callable[[Langevin, int], Estimator]
 def _joint(case: Case) -> Case:
     return replace(
         case,
-        # Truths are remembered by the case's name.
         name=f"{case.name}, joint",
         problem=joint(case.problem),
         closed_forms=None,

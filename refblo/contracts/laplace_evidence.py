@@ -12,7 +12,8 @@ import torch
 
 from refblo.chain import Langevin
 from refblo.contracts.closed_form_head import quadratic_inner_loss
-from refblo.contracts.contract import Context, Contract, Finding
+from refblo.contracts.context import Context
+from refblo.contracts.contract import Contract, Finding
 from refblo.contracts.minimiser import has_minimiser, minimum
 from refblo.contracts.relations import Judgement
 from refblo.contracts.rounding import ROUNDINGS_A_STEP, unit_roundoff

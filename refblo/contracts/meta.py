@@ -10,7 +10,8 @@ from jaxtyping import Float64
 
 from refblo.chain import Langevin, Schedule
 from refblo.contracts.comparison import compare
-from refblo.contracts.contract import Context, Contract, Curve, Factory, Finding
+from refblo.contracts.context import Context
+from refblo.contracts.contract import Contract, Curve, Factory, Finding
 from refblo.contracts.exact import exact, margin
 from refblo.contracts.relations import Exact, Geometric, Order, Sweep
 from refblo.contracts.rounding import ROUNDINGS_A_STEP, unit_roundoff
@@ -201,7 +202,6 @@ def _held(case: Case) -> _Held:
     )
     built = replace(
         case,
-        # Truths are remembered by the case's name.
         name=f"{case.name}, proximal",
         problem=proximal(case.problem, strength),
         closed_forms=QuadraticForms(held),

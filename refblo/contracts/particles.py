@@ -21,7 +21,8 @@ from torch import Tensor
 
 from refblo.chain import Langevin
 from refblo.contracts.comparison import compare
-from refblo.contracts.contract import Context, Contract, Finding
+from refblo.contracts.context import Context
+from refblo.contracts.contract import Contract, Finding
 from refblo.contracts.exact import margin
 from refblo.contracts.relations import Exact
 from refblo.contracts.rounding import rounding_error

@@ -13,7 +13,8 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from refblo.chain import Chain, Langevin, Schedule
-from refblo.contracts.contract import Context, Contract, Finding
+from refblo.contracts.context import Context
+from refblo.contracts.contract import Contract, Finding
 from refblo.contracts.relations import Replicates, Unbiased
 from refblo.contracts.rounding import ROUNDINGS_A_STEP, unit_roundoff
 from refblo.contracts.selection import array, is_small

@@ -9,7 +9,8 @@ assembled by forward mode, up to what its residual allows:
 import numpy as np
 
 from refblo.chain import Chain, Langevin
-from refblo.contracts.contract import Context, Contract, Finding
+from refblo.contracts.context import Context
+from refblo.contracts.contract import Contract, Finding
 from refblo.contracts.relations import Judgement
 from refblo.contracts.rounding import ROUNDINGS_A_STEP, unit_roundoff
 from refblo.contracts.selection import array, full_batch

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from refblo.contracts.contract import Context, Contract, Factory, Finding
+from refblo.contracts.context import Context
+from refblo.contracts.contract import Contract, Factory, Finding
 from refblo.contracts.relations import Replicates, Unbiased
 from refblo.contracts.selection import array
 from refblo.noise import Draws

@@ -3,7 +3,8 @@
 import numpy as np
 
 from refblo.chain import Chain, Schedule
-from refblo.contracts.contract import Context, Contract, Curve, Finding
+from refblo.contracts.context import Context
+from refblo.contracts.contract import Contract, Curve, Finding
 from refblo.contracts.relations import Geometric, Sweep
 from refblo.contracts.rounding import ROUNDINGS_A_STEP, unit_roundoff
 from refblo.contracts.selection import array, is_small

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float64
 
-from refblo.contracts.contract import Context, Contract, Curve, Finding
+from refblo.contracts.context import Context
+from refblo.contracts.contract import Contract, Curve, Finding
 from refblo.contracts.minimiser import Minimum, has_minimiser, known_limit, minimum
 from refblo.contracts.relations import Geometric, Sweep
 from refblo.contracts.selection import array

@@ -6,34 +6,21 @@ from dataclasses import dataclass, replace
 import pytest
 
 from refblo.chain import Langevin, Schedule
-from refblo.contracts.contract import Contract, Factory, Known
+from refblo.contracts.context import Context
+from refblo.contracts.contract import Contract, Factory
 from refblo.contracts.exact import exact
 from refblo.contracts.first_order import direct_term
 from refblo.contracts.hpo_sgld import fixed_horizon, order_with_noise, order_without_noise
 from refblo.contracts.stochastic import unbiased
 from refblo.estimators import HPOSGLD, RMD, Estimator, RMDFirstOrder
 from refblo.noise import SEED_ZERO, Draws
-from refblo.oracles import truths
 from refblo.problem import BilevelProblem
 from refblo.problems import build
-from refblo.problems.case import Case
 from refblo.types import Estimand, Hypergradient, Lam
 
 
-@dataclass
-class Context:
-    """The audit's context, without its memory."""
-
-    draws: Draws = SEED_ZERO
-    full: bool = False
-
-    def known(self, case: Case, estimand: Estimand, schedule: Schedule | None = None) -> Known:
-        wanted = case if schedule is None else replace(case, schedule=schedule)
-        return Known(tuple(truths(wanted, estimand, self.draws)))
-
-
 @dataclass(frozen=True)
-class Bent:
+class WrongEstimator:
     """An estimator with a planted bug: its indirect term is scaled, its schedule or draws shifted."""
 
     right: Estimator
@@ -60,7 +47,7 @@ Make = Callable[[Langevin, Schedule], Estimator]
 
 def scaled(make: Make, factor: float) -> Factory:
     """The indirect term times a factor."""
-    return lambda rule, schedule: Bent(
+    return lambda rule, schedule: WrongEstimator(
         make(rule, schedule), RMDFirstOrder(rule, schedule), scale=factor
     )
 
@@ -77,7 +64,7 @@ def epsilon_for_gamma(make: Make) -> Factory:
 
 def other_noise(make: Make) -> Factory:
     """Noise that is not shared."""
-    return lambda rule, schedule: Bent(
+    return lambda rule, schedule: WrongEstimator(
         make(rule, schedule), RMDFirstOrder(rule, schedule), other_noise=True
     )
 

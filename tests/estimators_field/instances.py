@@ -6,26 +6,11 @@ from dataclasses import dataclass, replace
 import torch
 from hypothesis import strategies as st
 
-from refblo.chain import Schedule
-from refblo.contracts.contract import Known
 from refblo.noise import SEED_ZERO, Draws
-from refblo.oracles import truths
 from refblo.problem import BilevelProblem
 from refblo.problems.case import Case
 from refblo.problems.quadratic import case_of, instance
 from refblo.types import Estimand, Hypergradient, Lam
-
-
-@dataclass
-class Context:
-    """The audit's context, without its memory."""
-
-    draws: Draws = SEED_ZERO
-    full: bool = False
-
-    def known(self, case: Case, estimand: Estimand, schedule: Schedule | None = None) -> Known:
-        wanted = case if schedule is None else replace(case, schedule=schedule)
-        return Known(tuple(truths(wanted, estimand, self.draws)))
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refblo.chain import Chain, Langevin, Schedule
-from refblo.contracts.field import field_contracts
+from refblo.contracts.context import Context
 from refblo.contracts.particles import Layout, Particles, layout, through_particles
+from refblo.contracts.registry import contracts
 from refblo.contracts.rounding import rounding_error, unit_roundoff
 from refblo.derivatives import initial_jvp
 from refblo.errors import ArgumentError, DivergenceError
@@ -26,7 +27,6 @@ from refblo.problems import build
 from refblo.problems.case import Case
 from refblo.problems.generate import random_separable
 from refblo.types import Batch, Estimand, Hypergradient, Lam, Loss, Status
-from tests.estimators_field.instances import Context
 
 SEEDS = st.integers(0, 2**32)
 
@@ -308,7 +308,7 @@ def test_tasks_that_meet_are_rejected() -> None:
 
 
 def test_the_registry_has_its_claims() -> None:
-    named = {contract.estimator for contract in field_contracts()}
+    named = {contract.estimator for contract in contracts()}
     assert {"BMAML", "BMAML, one particle", "BMAML, chaser loss"} <= named
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from refblo.chain import Langevin
 from refblo.contracts.bounded import holds, meets, quadratic_constants
+from refblo.contracts.context import Context
 from refblo.contracts.minimiser import minimum
 from refblo.contracts.selection import array
 from refblo.errors import ArgumentError
@@ -14,7 +15,7 @@ from refblo.estimators.adaptive import AdaptiveImplicit, BoundedImplicit
 from refblo.problems import build
 from refblo.theory.recursion_bound import Constants, error_bound
 from refblo.types import Status
-from tests.estimators_field.instances import Context, Member, Mended, quadratics
+from tests.estimators_field.instances import Member, Mended, quadratics
 
 CASES = ["quadratic", "quadratic_curvature"]
 

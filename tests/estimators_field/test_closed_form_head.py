@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refblo.contracts.closed_form_head import exact_in_one_step, refuses_the_rest
+from refblo.contracts.context import Context
 from refblo.contracts.minimiser import minimum
 from refblo.contracts.rounding import unit_roundoff
 from refblo.contracts.selection import array
@@ -19,7 +20,7 @@ from refblo.oracles import ClosedForm, truths
 from refblo.problems import build
 from refblo.problems.case import Case
 from refblo.types import Estimand, Status
-from tests.estimators_field.instances import Context, Member, Mended, quadratics
+from tests.estimators_field.instances import Member, Mended, quadratics
 
 LINEAR = ["hyper_ridge", "prototypes_iris", "quadratic_curvature", "ridge_diabetes"]
 U = unit_roundoff(torch.float64)

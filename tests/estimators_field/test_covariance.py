@@ -7,6 +7,7 @@ import pytest
 from torch import Tensor
 
 from refblo.chain import Langevin, Schedule
+from refblo.contracts.context import Context
 from refblo.contracts.covariance import Chains, gibbs
 from refblo.contracts.selection import array
 from refblo.errors import ArgumentError
@@ -15,7 +16,6 @@ from refblo.noise import Draws
 from refblo.problem import BilevelProblem
 from refblo.problems import build
 from refblo.types import Lam
-from tests.estimators_field.instances import Context
 
 
 @pytest.mark.parametrize("case", ["quadratic", "quadratic_curvature"])

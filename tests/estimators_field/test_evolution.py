@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from refblo.chain import Chain, Langevin, Schedule
+from refblo.contracts.context import Context
 from refblo.contracts.evolution import Strategies, order_in_sigma, smoothed, variance
 from refblo.errors import ArgumentError
 from refblo.estimators import RMD
@@ -17,7 +18,6 @@ from refblo.outer.loop import OuterLoop
 from refblo.problem import BilevelProblem
 from refblo.problems import build
 from refblo.types import Lam
-from tests.estimators_field.instances import Context
 
 
 @pytest.mark.parametrize("case", ["quadratic", "maml_quadratic"])

@@ -10,6 +10,7 @@ from scipy import stats
 from scipy.differentiate import derivative
 
 from refblo.chain import Langevin, Schedule
+from refblo.contracts.context import Context
 from refblo.contracts.joint_objective import envelope, geometric_in_steps
 from refblo.contracts.laplace_evidence import gaussian_evidence
 from refblo.contracts.minimiser import minimum
@@ -23,7 +24,7 @@ from refblo.problem import BilevelProblem, FixedInitial
 from refblo.problems import build
 from refblo.problems.case import Case
 from refblo.types import Estimand
-from tests.estimators_field.instances import Context, Mended
+from tests.estimators_field.instances import Mended
 
 
 def test_one_objective_is_the_envelope_theorem_and_geometric_in_the_steps() -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refblo.chain import Langevin
+from refblo.contracts.context import Context
 from refblo.contracts.contract import Contract
 from refblo.contracts.meta import (
     first_order_error,
@@ -31,7 +32,7 @@ from refblo.problems import build
 from refblo.problems.case import Case
 from refblo.problems.generate import random_separable
 from refblo.types import Estimand
-from tests.estimators_field.instances import Context, Mended
+from tests.estimators_field.instances import Mended
 
 SIZES = st.tuples(st.integers(1, 4), st.integers(1, 4)).filter(lambda sizes: sizes[0] != sizes[1])
 CASES = ["maml_quadratic", "maml_sinusoid"]

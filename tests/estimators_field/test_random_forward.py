@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from refblo.chain import Langevin, Schedule
+from refblo.contracts.context import Context
 from refblo.contracts.random_forward import Replica, Tangents, random_tangents, uoro
 from refblo.contracts.rounding import rounding_error
 from refblo.errors import ArgumentError
@@ -20,7 +21,7 @@ from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.problems import build
 from refblo.types import Lam
-from tests.estimators_field.instances import Context, Mended
+from tests.estimators_field.instances import Mended
 
 CASES = ["quadratic", "quadratic_curvature", "maml_quadratic"]
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 
 from refblo.chain import Langevin, Schedule
+from refblo.contracts.context import Context
 from refblo.contracts.minimiser import minimum
 from refblo.contracts.rounding import unit_roundoff
 from refblo.contracts.running import discounted_limit, discounted_rate, running_solve
@@ -23,7 +24,7 @@ from refblo.outer.loop import OuterLoop
 from refblo.problems import build
 from refblo.problems.case import Case
 from refblo.problems.quadratic import case_of, instance
-from tests.estimators_field.instances import Context, Member, Mended, quadratics
+from tests.estimators_field.instances import Member, Mended, quadratics
 
 CASES = [
     "synth_1d",

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from refblo.chain import Langevin, Schedule
+from refblo.contracts.context import Context
 from refblo.contracts.contract import Contract
-from refblo.contracts.field import field_contracts
 from refblo.contracts.minimiser import minimum
+from refblo.contracts.registry import contracts
 from refblo.contracts.rounding import unit_roundoff
 from refblo.contracts.selection import array
 from refblo.contracts.warm import geometric_in_calls, geometric_in_terms, one_step
@@ -28,13 +29,13 @@ from refblo.noise import Draws
 from refblo.problem import BilevelProblem, FixedInitial, Minibatches
 from refblo.problems import build
 from refblo.types import Batch
-from tests.estimators_field.instances import Context, Mended
+from tests.estimators_field.instances import Mended
 
 NAMES = ["AmIGO-SGD", "AmIGO-CG", "SOBA", "SABA", "FSLA", "stocBiO", "MRBO", "VRBO", "T1–T2"]
 
 
 def contract_of(name: str) -> Contract:
-    (found,) = (each for each in field_contracts() if each.estimator == name)
+    (found,) = (each for each in contracts() if each.estimator == name)
     return found
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from refblo.audit.json_report import schema
 from refblo.cli import main
-from refblo.contracts.contract import Context, Contract, Finding
+from refblo.contracts.context import Context
+from refblo.contracts.contract import Contract, Finding
 from refblo.contracts.registry import contracts
 from refblo.contracts.relations import Judgement
 from refblo.problems import catalogue
