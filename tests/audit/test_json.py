@@ -15,7 +15,7 @@ from refblo.contracts.contract import Curve, Finding
 from refblo.contracts.relations import Judgement
 from refblo.errors import ArgumentError
 from refblo.files import write_atomically
-from tests.report import samples
+from tests.audit import samples
 
 VALIDATOR = jsonschema.Draft202012Validator(
     schema(), format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER

@@ -11,7 +11,7 @@ from refblo.audit import plots
 from refblo.audit.html import render
 from refblo.audit.run import Audit, Outcome
 from refblo.contracts.contract import Curve
-from tests.report import samples
+from tests.audit import samples
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 

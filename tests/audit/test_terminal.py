@@ -7,7 +7,7 @@ from rich.console import Console
 
 from refblo.audit.summary import duration, figure, headline, used
 from refblo.audit.terminal import Board, Lines, show, standard_output
-from tests.report import samples
+from tests.audit import samples
 
 
 def printed(width: int, *, terminal: bool) -> str:
