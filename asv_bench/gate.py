@@ -28,6 +28,7 @@ from asv_bench.benchmarks.counted import (
     key,
     measured,
 )
+from refblo.files import write_atomically
 
 BASELINE = Path(__file__).parent / "results" / "baseline.json"
 UPDATE = "write it with `make gate ARGS=--update`, look at the difference, and commit it"
@@ -118,10 +119,7 @@ def load(path: Path) -> dict[str, Any]:
 def save(path: Path, found: Rows) -> None:
     """Write a baseline, whole or not at all."""
     document = {"versions": versions(), "rows": found}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    draft.replace(path)
+    write_atomically(path, json.dumps(document, indent=1) + "\n")
 
 
 def versions() -> dict[str, str]:

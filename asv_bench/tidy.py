@@ -9,6 +9,8 @@ import re
 import sys
 from pathlib import Path
 
+from refblo.files import write_atomically
+
 RESULTS = Path(__file__).parent / "results" / "asv"
 _NAMED = re.compile(r"existing-py[A-Za-z0-9_.\-]*")
 
@@ -32,9 +34,7 @@ def tidy(results: Path) -> int:
             before = json.loads(target.read_text(encoding="utf-8"))
             for part in ("results", "durations"):
                 document[part] = {**before.get(part, {}), **document.get(part, {})}
-        draft = target.with_suffix(".tmp")
-        draft.write_text(json.dumps(document), encoding="utf-8")
-        draft.replace(target)
+        write_atomically(target, json.dumps(document))
         path.unlink()
         changed += 1
     return changed

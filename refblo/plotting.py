@@ -1,4 +1,4 @@
-"""The house's way to draw: one style, no display, a file that is written whole."""
+"""The one style of the plots: no display is needed, and a file is written whole."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +8,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from refblo.files import replacing
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 """Okabe and Ito's colours, which the colour-blind tell apart."""
@@ -48,6 +50,5 @@ def drawing(path: Path, columns: int, width: float, height: float) -> Iterator[l
         FigureCanvasAgg(figure)
         axes = [figure.add_subplot(1, columns, index + 1) for index in range(columns)]
         yield axes
-        temporary = path.with_name(f"{path.stem}.tmp{path.suffix}")
-        figure.savefig(temporary, dpi=150)
-        temporary.replace(path)
+        with replacing(path) as scratch:
+            figure.savefig(scratch, dpi=150)

@@ -6,7 +6,6 @@ counts only while they are the ones that are asked for.
 
 import json
 import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from jaxtyping import Float64
 
 from refblo.errors import require
 from refblo.experiments.report import Progress, Scale
+from refblo.files import write_atomically
 from refblo.noise import SEED_CONTRACT
 
 Settings: TypeAlias = Mapping[str, float | int | str]
@@ -84,10 +84,10 @@ class Store:
             "seed contract": SEED_CONTRACT,
             "format": FORMAT,
         }
-        found = _read(path, asked)
-        if found is not None:
+        stored = _read(path, asked)
+        if stored is not None:
             self.progress(f"{key}: taken from {path.name}")
-            return found
+            return stored
         contract = _seed_contract(path)
         if contract not in (None, SEED_CONTRACT):
             self.progress(
@@ -96,13 +96,15 @@ class Store:
             )
         self.progress(f"{key}: running")
         values = compute()
-        _write(path, json.dumps({"key": key, "settings": asked, "values": _plain(values)}))
+        write_atomically(
+            path, json.dumps({"key": key, "settings": asked, "values": _plain(values)})
+        )
         return values
 
     def save(self, name: str, text: str) -> Path:
         """Write a text file beside the plots, whole or not at all."""
         path = self.folder / name
-        _write(path, text)
+        write_atomically(path, text)
         return path
 
 
@@ -139,9 +141,3 @@ def _seed_contract(path: Path) -> object:
         return json.loads(path.read_text(encoding="utf-8"))["settings"].get("seed contract", 1)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

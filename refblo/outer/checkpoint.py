@@ -6,7 +6,6 @@ would go on to other numbers, so it is refused with the reason.
 """
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from importlib.metadata import version
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from refblo.derivatives import inner_gradient, outer_gradients
 from refblo.errors import ResumeError
+from refblo.files import replacing
 from refblo.noise import SEED_CONTRACT, Draws, Stream
 from refblo.problem import BilevelProblem
 from refblo.types import Lam
@@ -90,18 +90,8 @@ def versions() -> dict[str, str]:
 
 def save(path: Path, state: State) -> None:
     """Write a state so that a reader finds the old one or the new one, never part of one."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with partial.open("wb") as file:
-        torch.save({"format": FORMAT, "seed contract": SEED_CONTRACT, **state}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    # The new name must be on the disk too before the old state is forgotten.
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    with replacing(path, durable=True) as scratch:
+        torch.save({"format": FORMAT, "seed contract": SEED_CONTRACT, **state}, scratch)
 
 
 def load(path: Path, expected: Mapping[str, str]) -> State:
