@@ -3,12 +3,10 @@
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from typing import final
 
-from proofs_check.claim import Assumption, Claim, Context, Effort, Verdict
+from proofs_check.claim import Assumption, Claim, Context, Verdict
 from proofs_check.evidence import Check, Role
 from proofs_check.statement import Statement
 
@@ -173,16 +171,11 @@ def settle(claim: Claim, context: Context) -> Row:
     )
 
 
-def _settle_by_key(key: str, effort: int, off: frozenset[str]) -> Row:
+def _settle_by_key(job: tuple[str, Context]) -> Iterator[Row]:
     from proofs_check.claims import find
 
-    return settle(find(key), Context(Effort(effort), off))
-
-
-def _one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
+    key, context = job
+    yield settle(find(key), context)
 
 
 def run(
@@ -215,14 +208,7 @@ def _rows(claims: list[Claim], context: Context, jobs: int) -> Iterator[Row]:
         for claim in claims:
             yield settle(claim, context)
         return
-    # A fresh interpreter each: forking a process that has started torch's threads can hang.
-    workers = ProcessPoolExecutor(
-        max_workers=jobs, mp_context=get_context("spawn"), initializer=_one_thread
-    )
-    with workers as pool:
-        pending = [
-            pool.submit(_settle_by_key, claim.key, int(context.effort), context.off)
-            for claim in claims
-        ]
-        for finished in as_completed(pending):
-            yield finished.result()
+    # Imported here: a run in one process does not need torch.
+    from refblo.parallel import stream
+
+    yield from stream(_settle_by_key, [(claim.key, context) for claim in claims], jobs)

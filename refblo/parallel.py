@@ -2,9 +2,12 @@
 
 import contextlib
 import multiprocessing
+import pickle
 import queue
 import signal
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
 import torch
@@ -14,8 +17,13 @@ from refblo.errors import RefbloError
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-_PATIENCE = 0.2
-"""Seconds between looks at whether the workers are still alive."""
+_SECONDS_BETWEEN_CHECKS = 0.2
+"""How long the parent waits for a result before it looks whether the workers are still alive."""
+
+_RESULT, _DONE, _FAILED = "result", "done", "failed"
+"""The kinds of message that a worker sends: a pickled result, the end of a job, a traceback."""
+
+_Message = tuple[str, bytes | str]
 
 
 class WorkerError(RefbloError, RuntimeError):
@@ -28,7 +36,7 @@ def stream(
     """The results of all jobs, in the order in which they are finished.
 
     With one worker everything runs in this process. Workers are fresh processes with one torch thread
-    each; closing the generator ends them.
+    each (a fork of a process that has started torch's threads can hang); closing the generator ends them.
 
     Args:
         work: a module-level function; jobs and results must be picklable.
@@ -36,19 +44,19 @@ def stream(
         workers: how many processes.
 
     Raises:
-        WorkerError: if a worker dies.
+        WorkerError: if a worker raises, dies, or ends without having finished its job.
     """
     if workers <= 1 or len(jobs) <= 1:
         for job in jobs:
             yield from work(job)
         return
     context = multiprocessing.get_context("spawn")
-    waiting, done = context.Queue(), context.Queue()
+    waiting, messages = context.Queue(), context.Queue()
     for job in jobs:
         waiting.put(job)
     count = min(workers, len(jobs))
     processes = [
-        context.Process(target=_serve, args=(work, waiting, done), daemon=True)
+        context.Process(target=_serve, args=(work, waiting, messages), daemon=True)
         for _ in range(count)
     ]
     for process in processes:
@@ -57,21 +65,15 @@ def stream(
     try:
         finished = 0
         while finished < len(jobs):
-            try:
-                result = done.get(timeout=_PATIENCE)
-            except queue.Empty:
-                # A worker that ends well has no job left to take; with jobs unfinished, one that is gone
-                # with a bad exit took its job along.
-                if any(process.exitcode for process in processes):
-                    codes = [process.exitcode for process in processes]
-                    raise WorkerError(
-                        f"worker processes must finish their jobs, got exit codes {codes}; run with one "
-                        "worker to see why"
-                    ) from None
-                continue
-            if result is None:
+            kind, content = _next_message(messages, processes)
+            if kind == _DONE:
                 finished += 1
-            else:
+            elif kind == _FAILED:
+                raise WorkerError(
+                    f"a worker process must finish its job, but it raised:\n{content!s}"
+                )
+            elif isinstance(content, bytes):
+                result: Result = pickle.loads(content)
                 yield result
     finally:
         for process in processes:
@@ -79,17 +81,45 @@ def stream(
             process.join()
 
 
+def _next_message(
+    messages: "multiprocessing.Queue[_Message]", processes: Sequence[BaseProcess]
+) -> _Message:
+    """Wait for a message from a worker.
+
+    Raises:
+        WorkerError: if none can come any more: a worker died, or all of them have ended.
+    """
+    while True:
+        # Asked before the wait: what a worker sent before it ended is then received by the wait.
+        codes = [process.exitcode for process in processes]
+        try:
+            return messages.get(timeout=_SECONDS_BETWEEN_CHECKS)
+        except queue.Empty:
+            # A worker ends with status 0 when no job is left. With jobs unfinished, one with another status
+            # took its job along; and so did somebody if all have ended, whatever their status.
+            if any(codes) or None not in codes:
+                raise WorkerError(
+                    f"worker processes must finish their jobs, got exit codes {codes}; run with one "
+                    "worker to see why"
+                ) from None
+
+
 def _serve(
     work: Callable[[Job], Iterable[Result]],
     waiting: "multiprocessing.Queue[Job | None]",
-    done: "multiprocessing.Queue[Result | None]",
+    messages: "multiprocessing.Queue[_Message]",
 ) -> None:
-    """Take jobs until there are none; None after the results of each."""
+    """Take jobs until there are none, and send their results."""
     # The parent alone answers an interruption: it ends its workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(RuntimeError):
         torch.set_num_threads(1)
     while (job := waiting.get()) is not None:
-        for result in work(job):
-            done.put(result)
-        done.put(None)
+        try:
+            for result in work(job):
+                # Pickled here: the queue would do it in a thread that loses the result when it cannot.
+                messages.put((_RESULT, pickle.dumps(result)))
+        except Exception:  # whatever it is, the parent is to know it
+            messages.put((_FAILED, traceback.format_exc()))
+            return
+        messages.put((_DONE, b""))

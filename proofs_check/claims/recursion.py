@@ -150,7 +150,7 @@ def _order_of_the_step(s: Statement, run: World) -> Iterator[Check]:
 
 def _package_recursion(s: Statement) -> Iterator[Check]:
     """Refblo's HPO-SGLD on the same problem, with the noise that its own generator draws."""
-    from proofs_check.package import recursion_of_the_package
+    from proofs_check.tools.own_estimators import recursion_of_the_package
 
     found, stated, bound = recursion_of_the_package(
         float(s["a"]), float(s["b"]), float(s["c"]), s.integer("i"), s.integer("j")
@@ -184,7 +184,7 @@ def _vector_product(s: Statement, _context: Context) -> Iterator[Check]:
 
 
 def _average(s: Statement, _context: Context) -> Iterator[Check]:
-    from proofs_check.package import average_of_the_package
+    from proofs_check.tools.own_estimators import average_of_the_package
 
     found, iterates, bound = average_of_the_package()
     burn_in, samples = 2, 3

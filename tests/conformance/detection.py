@@ -10,14 +10,13 @@ import json
 import sys
 import time
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from refblo.conformance.catalogue import entries
+from refblo.parallel import stream
 from tests.conformance import test_mutated_estimators, test_sensitivity, test_specificity
 
 RESULTS = Path(__file__).parent / "detection.json"
@@ -27,7 +26,7 @@ Record = dict[str, Any]
 
 def planted_in(name: str) -> list[Record]:
     """The bugs planted in one entry of the catalogue."""
-    (entry,) = [found for found in entries() if found.name == name]
+    (entry,) = [entry for entry in entries() if entry.name == name]
     return [
         {
             "kind": judged.planted.kind,
@@ -52,21 +51,35 @@ def right_code(chunk: int) -> tuple[int, list[str]]:
 def mutants_of(index: int) -> tuple[int, list[str], list[str]]:
     """Wrong estimates of mutants on one subject, those missed, and which mutants were wrong."""
     pair = list(test_mutated_estimators.subjects())[index]
-    found = test_mutated_estimators.judge([pair])
-    return found.wrong, found.missed, found.names
+    judged = test_mutated_estimators.judge([pair])
+    return judged.wrong, judged.missed, judged.names
+
+
+Job = tuple[int, Callable[[Any], Any], Any]
+"""Its place among all jobs, a function of this module, and that function's argument."""
+
+
+def work(job: Job) -> Iterator[tuple[int, Any]]:
+    """One job, by its place."""
+    place, function, argument = job
+    yield place, function(argument)
 
 
 def measure(jobs: int) -> Record:
     """Everything."""
     started = time.perf_counter()
-    names = [entry.name for entry in entries()]
-    subjects = len(list(test_mutated_estimators.subjects()))
-    with ProcessPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        planted = pool.map(planted_in, names)
-        mutants = pool.map(mutants_of, range(subjects))
-        right = pool.map(right_code, range(test_specificity.CHUNKS))
-        bugs = [record for found in planted for record in found]
-        changed, counted = list(mutants), list(right)
+    calls: list[tuple[Callable[[Any], Any], Any]] = [
+        *((planted_in, entry.name) for entry in entries()),
+        *((mutants_of, index) for index in range(len(list(test_mutated_estimators.subjects())))),
+        *((right_code, chunk) for chunk in range(test_specificity.CHUNKS)),
+    ]
+    answers = dict(stream(work, [(place, *call) for place, call in enumerate(calls)], jobs))
+
+    def of(function: Callable[[Any], Any]) -> list[Any]:
+        return [answers[place] for place, call in enumerate(calls) if call[0] is function]
+
+    bugs: list[Record] = [record for records in of(planted_in) for record in records]
+    changed, counted = of(mutants_of), of(right_code)
     rejected = [bug for bug in bugs if bug["rejected"]]
     kinds = Counter(bug["kind"] for bug in rejected)
     named = Counter(bug["kind"] for bug in rejected if bug["named"])
