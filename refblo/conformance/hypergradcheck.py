@@ -12,12 +12,11 @@ from torch import Tensor
 
 from refblo.conformance.arguments import Given, Loss, Run, Start, estimand_of, given
 from refblo.conformance.diagnosis import Setting, Subject, diagnose
+from refblo.conformance.margins import Margin, margin
 from refblo.conformance.report import (
     HypergradientMismatch,
-    Margin,
     Report,
     Verdict,
-    margin,
     miss_rate,
     worst_direction,
 )

@@ -9,7 +9,7 @@ import pytest
 
 from refblo.conformance import hypergradient_report
 from refblo.conformance.catalogue import Entry, entries
-from refblo.conformance.report import Margin
+from refblo.conformance.margins import Margin
 from refblo.conformance.truth.reference import Reference
 from tests.conformance import detection, test_mutated_estimators, test_sensitivity, test_specificity
 

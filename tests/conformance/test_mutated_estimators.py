@@ -19,7 +19,7 @@ from refblo import BilevelProblem, FixedInitial
 from refblo.chain import Langevin, Schedule
 from refblo.conformance import Report, hypergradient_report
 from refblo.conformance.arguments import Run, estimand_of, given
-from refblo.conformance.report import margin
+from refblo.conformance.margins import margin
 from refblo.conformance.truth.reference import Reference, reference
 from refblo.estimators import FMD, RMD, Estimator, IFTConjugateGradient, IFTDense
 from refblo.noise import Draws

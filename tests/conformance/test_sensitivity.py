@@ -15,7 +15,7 @@ import pytest
 
 from refblo.conformance.catalogue import Entry, entries
 from refblo.conformance.diagnosis import Diagnosis, Setting, Subject, diagnose
-from refblo.conformance.report import Margin, margin
+from refblo.conformance.margins import Margin, margin
 from refblo.conformance.truth.reference import reference
 from refblo.noise import Draws
 from refblo.types import Estimand

@@ -114,12 +114,6 @@ class Entry:
             self._programs[estimand] = build(losses, lam, self.schedule_of(estimand))
         return self._programs[estimand]
 
-    def near(self) -> Float64[Array, " p"]:
-        """A second λ, for what an implementation keeps between calls."""
-        signs = np.where(np.arange(self.lam.size) % 2 == 0, 1.0, -1.0)
-        moved: Array = self.lam + 0.05 * np.maximum(np.abs(self.lam), 0.2) * signs
-        return moved
-
     def with_rule(self, rule: Rule) -> "Entry":
         """The same problem under another optimiser."""
         return replace(self, rule=rule, _programs={})

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
+from refblo.conformance.calls import FLOORS, Call, Judged, first_wrong, gap, points
 from refblo.conformance.catalogue import Entry
 from refblo.conformance.diagnosis import Diagnosis, Setting, Subject, diagnose
-from refblo.conformance.report import Margin, margin
+from refblo.conformance.margins import Margin, margin
 from refblo.conformance.suite.process import Answer, Process
 from refblo.conformance.suite.rows import Finding, Kind, Outcome, Row, Statistics
 from refblo.conformance.suite.series import TERMS, conventions
@@ -25,7 +26,6 @@ from refblo.types import Estimand
 Array = np.ndarray
 Vector = Float64[Array, " p"]
 
-_FLOORS = {"float64": 1e-9, "float32": 1e-4}
 _STATUSES = {
     "raised": Kind.RAISES,
     "refused": Kind.RAISES,
@@ -87,13 +87,12 @@ def deterministic_row(
     plan: Plan,
 ) -> Row:
     """Call at λ, near it, and at λ again; judge each call; diagnose the first that is wrong."""
-    lams = [entry.lam, entry.near(), entry.lam, *_further(entry, plan)]
-    calls: list[tuple[Vector, Vector]] = []
+    calls: list[Call] = []
     findings: list[Finding] = []
     seconds = 0.0
     traits = tuple(sorted(entry.traits))
     here, undecided = None, ""
-    for lam in lams:
+    for lam in points(entry.lam, _further(entry, plan)):
         failed = process.ask(entry.name, estimand, lam, plan.seed, own_noise=False)
         if here is None and not undecided:
             # While the target is at work.
@@ -107,20 +106,22 @@ def deterministic_row(
         findings += [found for found in noticed if found not in findings]
         if vector is None:
             return Row(name, traits, Outcome.FAILED, seconds=seconds, findings=tuple(findings))
-        calls.append((lam, vector))
+        calls.append(Call(lam, vector))
     if here is None:
         return Row(name, traits, Outcome.UNDECIDED, seconds=seconds, reason=undecided)
-    position, subject, found = _worst(calls, here, entry, estimand, declared)
-    if not np.allclose(calls[0][1], calls[2][1], rtol=0, atol=found.allowed):
-        gap = float(np.linalg.norm(calls[0][1] - calls[2][1]))
-        findings.append(Finding(Kind.STATE, f"two calls at the same lam differ by {gap:.1e}"))
-    observed = calls[position][1]
+    judged = _first_wrong(calls, here, entry, estimand, declared)
+    found, subject = judged.margin, judged.truth
+    if gap(calls) > found.allowed:
+        difference = f"two calls at the same lam differ by {gap(calls):.1e}"
+        findings.append(Finding(Kind.STATE, difference))
+    observed = calls[judged.position].answer
     diagnosis, convention = None, ""
     if declared.solver == "neumann" and estimand is Estimand.IMPLICIT:
         found, convention = _as_series(calls, entry, declared, subject, found)
     if not found.right:
         again = _again(process, entry, estimand, plan.seed)
-        setting = Setting(subject, observed, tuple(calls[:position]), again, found.noise)
+        earlier = tuple((call.lam, call.answer) for call in calls[: judged.position])
+        setting = Setting(subject, observed, earlier, again, found.noise)
         diagnosis = diagnose(setting)
     return Row(
         name=name,
@@ -137,7 +138,7 @@ def deterministic_row(
 
 
 def _as_series(
-    calls: list[tuple[Vector, Vector]],
+    calls: list[Call],
     entry: Entry,
     declared: Declared,
     subject: Subject,
@@ -147,16 +148,17 @@ def _as_series(
     program, terms = entry.program(Estimand.IMPLICIT), declared.terms or TERMS
     expected = [
         conventions(
-            Subject(program.at(torch.as_tensor(lam)), Estimand.IMPLICIT, subject.reference), terms
+            Subject(program.at(torch.as_tensor(call.lam)), Estimand.IMPLICIT, subject.reference),
+            terms,
         )
-        for lam, _ in calls
+        for call in calls
     ]
     for meanings in zip(*expected, strict=True):
         margins = []
-        for (_, vector), meant in zip(calls, meanings, strict=True):
+        for call, meant in zip(calls, meanings, strict=True):
             scale = float(np.linalg.norm(meant.vector))
-            allowed = max(found.noise, (_FLOORS[declared.dtype] + declared.tolerance) * scale)
-            distance = float(np.linalg.norm(vector - meant.vector))
+            allowed = max(found.noise, (FLOORS[declared.dtype] + declared.tolerance) * scale)
+            distance = float(np.linalg.norm(call.answer - meant.vector))
             margins.append(Margin(distance, found.noise, allowed, scale))
         if all(judged.right for judged in margins):
             return max(margins, key=lambda judged: judged.distance), meanings[0].text
@@ -169,29 +171,25 @@ def _further(entry: Entry, plan: Plan) -> list[Vector]:
     return [entry.lam + 0.1 * draw.standard_normal(entry.lam.size) for _ in range(plan.points)]
 
 
-def _worst(
-    calls: list[tuple[Vector, Vector]],
-    here: Reference,
-    entry: Entry,
-    estimand: Estimand,
-    declared: Declared,
-) -> tuple[int, Subject, Margin]:
+def _first_wrong(
+    calls: list[Call], here: Reference, entry: Entry, estimand: Estimand, declared: Declared
+) -> Judged[Subject]:
     """The first wrong call, or the first of all, with what it is judged by."""
-    floor = _FLOORS[declared.dtype]
-    first: tuple[int, Subject, Margin] | None = None
-    for position, (lam, vector) in enumerate(calls):
-        same = np.array_equal(lam, entry.lam)
-        found = here if same else _truth_at(lam, entry, estimand, declared.dtype, 0)
-        program = entry.program(estimand).at(torch.as_tensor(lam))
-        judged = margin(vector, found, floor, declared.tolerance)
-        if first is None or not judged.right:
-            subject = Subject(program, estimand, found, declared.terms, entry.shapes)
-            if not judged.right:
-                return position, subject, judged
-            first = (position, subject, judged)
-    if first is None:
-        raise OracleError("calls must not be empty; call the target at least once")
-    return first
+
+    def subject_at(call: Call) -> Subject | None:
+        found = here
+        if not np.array_equal(call.lam, entry.lam):
+            try:
+                found = _truth_at(call.lam, entry, estimand, declared.dtype, 0)
+            except OracleError:
+                return None
+        program = entry.program(estimand).at(torch.as_tensor(call.lam))
+        return Subject(program, estimand, found, declared.terms, entry.shapes)
+
+    def judge(call: Call, subject: Subject) -> Margin:
+        return margin(call.answer, subject.reference, FLOORS[declared.dtype], declared.tolerance)
+
+    return first_wrong(calls, subject_at, judge)
 
 
 def _again(
@@ -265,7 +263,7 @@ def stochastic_row(
     except OracleError as error:
         return Row(name, traits, Outcome.UNDECIDED, seconds=seconds, reason=str(error))
     scale = float(np.linalg.norm(target))
-    slack = (declared.tolerance + _FLOORS[declared.dtype]) * scale
+    slack = (declared.tolerance + FLOORS[declared.dtype]) * scale
     judged = judge_mean(np.stack(values), target, slack)
     off = float(np.linalg.norm(judged.mean - target)) / scale if scale > 0 else math.inf
     seen = judged.detectable / scale if scale > 0 else math.inf
