@@ -26,7 +26,8 @@ from refblo.derivatives import (
     recorded_inner_gradient,
     recorded_outer,
 )
-from refblo.errors import require_integer
+from refblo.errors import require, require_integer
+from refblo.estimators.checkpointing import next_state
 from refblo.estimators.protocol import conclude
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
@@ -43,6 +44,11 @@ class RMD:
     backward a segment's graph is built from it, α is pulled through, and the graph is dropped. The
     longer the segments, the fewer gradients are computed twice and the more memory a graph takes.
 
+    A long run stores fewer iterates than it has segments and computes the others again: with `checkpointed`
+    O(√T) of them, each step twice; with `states` as many as are allowed, chosen so that the fewest steps are
+    repeated (binomial checkpointing, see `refblo.estimators.checkpointing`): 20 states reverse 100,000 steps
+    with 5.3 advances a step.
+
     Args:
         dynamics: the step rule.
         schedule: B and M.
@@ -53,9 +59,13 @@ class RMD:
             graph spans two, and memory is the iterates' (O(T·n), checkpointed O(√T·n)) and one
             step's graph. On small problems, where most time goes into calls, the whole run fits in
             one segment, and nothing is computed twice.
+        states: how many iterates may be stored at once, at least 2, the start among them; None for no limit.
+        memory_bytes: how much memory the stored iterates and one segment's graph may take together; it sets
+            `states`. None for no limit.
 
     Raises:
-        ArgumentError: if `last_transitions` is less than 1 or `graph_bytes` is negative.
+        ArgumentError: if `last_transitions` is less than 1, `graph_bytes` is negative, there are fewer than 2
+            `states`, or more than one of `checkpointed`, `states` and `memory_bytes` is given.
     """
 
     dynamics: Langevin
@@ -63,6 +73,8 @@ class RMD:
     checkpointed: bool = False
     last_transitions: int | None = None
     graph_bytes: int = 2**28
+    states: int | None = None
+    memory_bytes: int | None = None
     name: str = field(default="RMD", kw_only=True)
 
     def __post_init__(self) -> None:
@@ -76,6 +88,18 @@ class RMD:
         require_integer(
             "graph_bytes", self.graph_bytes, 0, "use 0 to keep the graph of one step at a time"
         )
+        limits = [self.checkpointed, self.states is not None, self.memory_bytes is not None]
+        require(
+            sum(limits) <= 1,
+            "states",
+            "stand alone",
+            "more than one of checkpointed, states and memory_bytes",
+            "choose one way to limit what is stored",
+        )
+        if self.states is not None:
+            require_integer("states", self.states, 2, "store the start and one more iterate")
+        if self.memory_bytes is not None:
+            require_integer("memory_bytes", self.memory_bytes, 1, "give a number of bytes")
 
     @property
     def estimand(self) -> Estimand:
@@ -112,20 +136,40 @@ class RMD:
                 if self.schedule.sampled(t):
                     direct, _ = outer_gradients(problem.outer, lam, theta, chain.outer_batch(t))
                     h.add_(direct, alpha=1 / self.schedule.samples)
-            segments = self._segments(chain, lam, theta, kept)
-            run = range(steps - kept, steps)
-            last, alpha = self._pull(chain, lam, theta, run, segments, torch.zeros_like(theta), h)
+            run, alpha = range(steps - kept, steps), torch.zeros_like(theta)
+            block = self._block(chain, lam, theta, kept)
+            states = self._states(chain, lam, theta, block)
+            if states is None:
+                segments = (math.isqrt(kept), block) if self.checkpointed else (block,)
+                last, alpha = self._pull(chain, lam, theta, run, segments, alpha, h)
+            else:
+                last, alpha = self._pull_from_few(chain, lam, theta, run, block, states, alpha, h)
             if kept == steps:
                 h.add_(initial_vjp(problem.initial, lam, alpha))
         return conclude(h, self.estimand, last, chain, lam, steps, cost)
 
-    def _segments(self, chain: Chain, lam: Lam, theta: Theta, steps: int) -> tuple[int, ...]:
-        """Lengths of the segments, coarse to fine; the finest are those whose graph is built."""
-        fitting = self.graph_bytes // max(1, _bytes_of_a_step(chain, lam, theta))
-        if not self.checkpointed:
-            return (max(1, min(fitting, steps)),)
-        stride = max(1, math.isqrt(steps))
-        return (stride, max(1, min(fitting, stride)))
+    def _block(self, chain: Chain, lam: Lam, theta: Theta, steps: int) -> int:
+        """How many steps a segment has: as many as have their graph in `graph_bytes`."""
+        allowed = self.graph_bytes
+        if self.memory_bytes is not None:
+            allowed = min(allowed, self.memory_bytes // 2)
+        longest = max(1, math.isqrt(steps)) if self.checkpointed else steps
+        return max(1, min(allowed // _bytes_of_a_step(chain, lam, theta), longest))
+
+    def _states(self, chain: Chain, lam: Lam, theta: Theta, block: int) -> int | None:
+        """How many iterates may be stored; None for as many as there are segments."""
+        if self.memory_bytes is None:
+            return self.states
+        one, graph = theta.nbytes, block * _bytes_of_a_step(chain, lam, theta)
+        states = (self.memory_bytes - graph) // one
+        require(
+            states >= 2,
+            "memory_bytes",
+            f"be at least {2 * one + graph}, for two states of {one} bytes and a step's graph of {graph}",
+            self.memory_bytes,
+            "allow more memory",
+        )
+        return int(states)
 
     def _pull(
         self,
@@ -164,6 +208,48 @@ class RMD:
             _, alpha = self._pull(chain, lam, starts.pop(), parts.pop(), segments[1:], alpha, h)
         return end, alpha
 
+    def _pull_from_few(
+        self,
+        chain: Chain,
+        lam: Lam,
+        theta: Theta,
+        run: range,
+        block: int,
+        states: int,
+        alpha: Theta,
+        h: Lam,
+    ) -> tuple[Theta, Theta]:
+        """`_pull` with at most `states` stored iterates, θ among them, in segments of `block` steps.
+
+        What lies behind the last stored iterate is pulled through first; then that iterate is dropped.
+        """
+        end: Theta | None = None
+        stop, stored = run.stop, [(run.start, theta)]
+        while stored:
+            start, theta = stored[-1]
+            room = states - len(stored)
+            segments = -(-(stop - start) // block)
+            if segments > 1 and room > 0:
+                middle = start + block * next_state(segments, room + 1)
+                stored.append((middle, self._advanced(chain, lam, theta, range(start, middle))))
+                continue
+            # One segment is left, or no room: the last segment's start is computed and not stored.
+            middle = start + block * (segments - 1)
+            theta = self._advanced(chain, lam, theta, range(start, middle))
+            if segments == 1:
+                stored.pop()
+            segment = range(middle, stop)
+            last, alpha = self.pull_through_graph(chain, lam, theta, segment, alpha, h)
+            end, stop = last if end is None else end, middle
+        return theta if end is None else end, alpha
+
+    @staticmethod
+    def _advanced(chain: Chain, lam: Lam, theta: Theta, run: range) -> Theta:
+        """θ after a run of transitions."""
+        for t in run:
+            theta = chain.step(lam, theta, t)
+        return theta
+
     def pull_through_graph(
         self, chain: Chain, lam: Lam, theta: Theta, run: range, alpha: Theta, h: Lam
     ) -> tuple[Theta, Theta]:
@@ -197,7 +283,7 @@ def _bytes_of_a_step(chain: Chain, lam: Lam, theta: Theta) -> int:
     if signature not in known:
         with uncounted():
             known[signature] = recorded_bytes(chain.problem.inner, lam, theta, chain.inner_batch(0))
-    return known[signature]
+    return max(1, known[signature])
 
 
 @final
