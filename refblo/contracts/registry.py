@@ -97,6 +97,11 @@ def _of_the_table() -> tuple[Contract, ...]:
         exact("RMD", RMD),
         exact("RMD", RMD, pathwise=False),
         exact("RMD, checkpointed", lambda rule, schedule: RMD(rule, schedule, checkpointed=True)),
+        exact(
+            "RMD, three states",
+            lambda rule, schedule: RMD(rule, schedule, states=3, graph_bytes=0),
+            small=True,
+        ),
         unbiased("RMD", RMD),
         geometric_truncation("RMD, truncated"),
         direct_term("RMD-FO", RMDFirstOrder),
