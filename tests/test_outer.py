@@ -181,8 +181,24 @@ def test_twenty_kills_change_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "result").read_text(encoding="ascii") == bits(whole.lam)
 
 
+def clamp_to(bound: float) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda lam: lam.clamp(-bound, bound)
+
+
+def halving(factor: float) -> Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LambdaLR]:
+    return lambda optimiser: torch.optim.lr_scheduler.LambdaLR(optimiser, lambda k: factor**k)
+
+
 def saved(tmp_path: Path) -> OuterLoop:
-    settings = OuterLoop(toy(), EXACT, sgd, steps=2, checkpoint=tmp_path / "state")
+    settings = OuterLoop(
+        toy(),
+        EXACT,
+        sgd,
+        steps=2,
+        checkpoint=tmp_path / "state",
+        projection=clamp_to(3.0),
+        scheduler=halving(0.5),
+    )
     settings.run(ZERO)
     return settings
 
@@ -199,6 +215,8 @@ CHANGES: dict[str, tuple[Callable[[OuterLoop], OuterLoop], torch.Tensor]] = {
         lambda was: replace(was, optimiser=lambda ps: torch.optim.SGD(ps, lr=0.2)),
         ZERO,
     ),
+    "scheduler": (lambda was: replace(was, scheduler=halving(0.25)), ZERO),
+    "projection": (lambda was: replace(was, projection=clamp_to(0.05)), ZERO),
     "warm start": (lambda was: replace(was, warm=False), ZERO),
     "clipping": (lambda was: replace(was, clip=1.0), ZERO),
 }
@@ -242,12 +260,13 @@ def test_a_damaged_state_is_refused(tmp_path: Path, damage: str) -> None:
 
 
 def test_a_half_written_state_does_not_count(tmp_path: Path) -> None:
-    """A writer that dies leaves its partial file beside the last whole one."""
+    """A writer that dies leaves its partial file beside the last whole one; the next start removes it."""
     settings = saved(tmp_path)
-    (tmp_path / ".state.1.partial").write_bytes(b"half")
+    (tmp_path / ".state.x1y2.partial").write_bytes(b"half")
     longer = replace(settings, steps=4)
     whole = replace(longer, checkpoint=None).run(ZERO)
     assert torch.equal(longer.run(ZERO, resume=True).lam, whole.lam)
+    assert [file.name for file in tmp_path.iterdir()] == ["state"]
 
 
 def test_bad_arguments_say_what_to_do() -> None:

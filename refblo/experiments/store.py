@@ -1,27 +1,30 @@
 """Where finished parts of an experiment are kept, so that nothing is computed twice.
 
-One JSON file a part, written whole or not at all; it repeats the settings it was computed under, and
-counts only while they are the ones that are asked for.
+One JSON file a part, written whole or not at all; it repeats the settings and the version of refblo that it
+was computed under and ends in a digest of its content. It counts only while the settings and the version are
+the ones that are asked for and the digest is that of the content; otherwise the part is computed again.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import TypeAlias, final
+from typing import Any, TypeAlias, final
 
 import numpy as np
 from jaxtyping import Float64
 
 from refblo.errors import require
 from refblo.experiments.report import Progress, Scale
-from refblo.files import write_atomically
+from refblo.files import sweep, write_atomically
 from refblo.noise import SEED_CONTRACT
 
 Settings: TypeAlias = Mapping[str, float | int | str]
 Values: TypeAlias = Mapping[str, Float64[np.ndarray, " _"]]
-FORMAT = 1
+FORMAT = 2
 """Raised whenever a part's numbers change their meaning, so that old files count no more."""
 
 
@@ -58,6 +61,7 @@ class Store:
             "choose another place",
         )
         self.parts.mkdir(parents=True, exist_ok=True)
+        sweep(self.parts)
 
     @property
     def folder(self) -> Path:
@@ -78,27 +82,21 @@ class Store:
             compute: makes the values: named vectors, NaN where a run diverged.
         """
         path = self.parts / f"{_file_name(key)}-{self.scale.value}.json"
-        asked = {
-            **settings,
-            "seed": self.seed,
+        head: dict[str, Any] = {
+            "key": key,
+            "settings": {**settings, "seed": self.seed, "format": FORMAT},
             "seed contract": SEED_CONTRACT,
-            "format": FORMAT,
+            "refblo": version("refblo"),
         }
-        stored = _read(path, asked)
-        if stored is not None:
+        found = _read(path, head)
+        if not isinstance(found, str):
             self.progress(f"{key}: taken from {path.name}")
-            return stored
-        contract = _seed_contract(path)
-        if contract not in (None, SEED_CONTRACT):
-            self.progress(
-                f"{key}: {path.name} was drawn under seed contract {contract}, this version draws under "
-                f"{SEED_CONTRACT}: not used"
-            )
-        self.progress(f"{key}: running")
+            return found
+        self.progress(f"{key}: running" + (f" again: {found}" if found else ""))
         values = compute()
-        write_atomically(
-            path, json.dumps({"key": key, "settings": asked, "values": _plain(values)})
-        )
+        content = {**head, "values": _plain(values)}
+        text = json.dumps({**content, "sha256": _digest(content)})
+        write_atomically(path, text, durable=True)
         return values
 
     def save(self, name: str, text: str) -> Path:
@@ -120,24 +118,41 @@ def _plain(values: Values) -> dict[str, list[float | None]]:
     }
 
 
-def _read(path: Path, asked: Mapping[str, float | int | str]) -> Values | None:
-    """The values of a file, or None if it is missing, unreadable or of other settings."""
+def _opened(path: Path) -> dict[str, Any] | str:
+    """What a file holds, or why it does not count; an empty text if there is none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["settings"] != asked:
-            return None
-        return {
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError):
+        return f"{path.name} cannot be read"
+    if not isinstance(content, dict) or "sha256" not in content:
+        return f"{path.name} has no digest; it comes from an older version"
+    if content.pop("sha256") != _digest(content):
+        return f"the digest of {path.name} does not match: it was changed since it was written"
+    return content
+
+
+def _read(path: Path, head: Mapping[str, Any]) -> Values | str:
+    """The values of a file of this head, or why there are none."""
+    content = _opened(path)
+    if isinstance(content, str):
+        return content
+    other = [name for name, wanted in head.items() if content.get(name) != wanted]
+    if other:
+        return f"{path.name} was computed under another {' and another '.join(other)}"
+    values: Values | str
+    try:
+        values = {
             name: np.array([math.nan if x is None else float(x) for x in entries])
             for name, entries in content["values"].items()
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        # Whatever is wrong with the file, computing the part again mends it.
-        return None
+    except (KeyError, TypeError, ValueError, AttributeError):
+        values = f"{path.name} holds no usable values"
+    return values
 
 
-def _seed_contract(path: Path) -> object:
-    """Under which seed contract a file's values were drawn; None for a file that cannot be read."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))["settings"].get("seed contract", 1)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
+def _digest(content: Mapping[str, Any]) -> str:
+    """SHA-256 of one text for equal contents."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("ascii")).hexdigest()

@@ -21,8 +21,10 @@ from refblo.cost import Evaluations
 from refblo.errors import require
 from refblo.estimators.protocol import Estimator
 from refblo.estimators.warm import Carried, WarmEstimator
+from refblo.files import sweep
 from refblo.noise import Draws, Stream
 from refblo.outer import checkpoint
+from refblo.outer.identity import digest, identity
 from refblo.problem import BilevelProblem, FixedInitial
 from refblo.types import DIVERGED, Hypergradient, Lam, Status
 from refblo.validation import check_vector
@@ -166,8 +168,10 @@ class OuterLoop:
         if resume and self.checkpoint is None:
             require(False, "checkpoint", "be a file to resume from", None, "name one")
         live = _Live.begin(self, lam)
-        if resume and self.checkpoint is not None and self.checkpoint.exists():
-            live.restore(checkpoint.load(self.checkpoint, live.run))
+        if self.checkpoint is not None:
+            sweep(self.checkpoint)
+            if resume and self.checkpoint.exists():
+                self._resume(live, self.checkpoint, lam)
         while live.step < self.steps and live.status not in DIVERGED:
             result = live.make_step()
             due = live.step % self.every == 0 or live.step == self.steps
@@ -181,6 +185,24 @@ class OuterLoop:
         return OuterRun(
             live.lam.detach().clone(), live.carried.theta, live.step, live.status, live.cost
         )
+
+    def _resume(self, live: "_Live", path: Path, lam: Lam) -> None:
+        """Go on from a state, if it belongs to this run and this number of threads gives its bits."""
+        state = checkpoint.load(path)
+        count = state["threads"]
+        if count == torch.get_num_threads():
+            checkpoint.check_run(path, state["run"], live.run)
+            live.restore(path, state)
+            return
+        # Whether the number of threads changes bits is for this problem to show: its probes at the start,
+        # and the hypergradient that comes next.
+        with checkpoint.threads(count):
+            as_saved = _Live.begin(self, lam)
+            checkpoint.check_run(path, state["run"], as_saved.run)
+            live.restore(path, state)
+            expected = live.bits()
+        if as_saved.run != live.run or live.bits() != expected:
+            checkpoint.refuse_threads(path, count)
 
 
 @dataclass
@@ -202,10 +224,6 @@ class _Live:
         """Before the first step."""
         lam = start.detach().clone().requires_grad_()
         optimiser = loop.optimiser([lam])
-        groups = [
-            {key: value for key, value in group.items() if key != "params"}
-            for group in optimiser.param_groups
-        ]
         scheduler = None if loop.scheduler is None else loop.scheduler(optimiser)
         draws = outer_draws(loop.seed, 0)
         estimator = loop.estimator
@@ -215,18 +233,18 @@ class _Live:
             theta = loop.problem.initial(start.detach()).detach()
             carried = Carried(theta, torch.zeros_like(theta))
         run = {
+            **{f"version of {name}": text for name, text in checkpoint.versions().items()},
             "dtype": str(start.dtype),
             "device": start.device.type,
-            "starting lam": checkpoint.digest(start),
+            "starting lam": digest(start),
             "problem": checkpoint.problem_identity(loop.problem, start.detach(), draws),
             "seed": str(loop.seed),
-            "estimator": checkpoint.identity(estimator),
-            "optimiser": f"{type(optimiser).__qualname__} {checkpoint.identity(groups)}",
-            "scheduler": type(scheduler).__qualname__,
+            "estimator": identity(estimator),
+            "optimiser": identity(optimiser),
+            "scheduler": identity(scheduler),
             "clipping": repr(loop.clip),
-            "projection": checkpoint.identity(loop.projection),
+            "projection": identity(loop.projection),
             "warm start": repr(loop.warm),
-            **{f"version of {name}": text for name, text in checkpoint.versions().items()},
         }
         return _Live(loop, lam, optimiser, scheduler, carried, run)
 
@@ -242,6 +260,12 @@ class _Live:
             problem = problem.starting_at(self.carried.theta)
         result = estimator.estimate(problem, lam, draws)
         return result, replace(self.carried, theta=result.theta)
+
+    def bits(self) -> str:
+        """A digest of what the next step would follow, and of where its inner run ends."""
+        result, carried = self.hypergradient()
+        estimate = torch.zeros(0) if result.estimate is None else result.estimate
+        return digest(estimate, carried.theta, carried.q)
 
     def make_step(self) -> Hypergradient:
         """One outer step; after a divergence λ is left where it was."""
@@ -286,6 +310,7 @@ class _Live:
         """All that the next step needs, and what run it belongs to."""
         return {
             "run": self.run,
+            "threads": torch.get_num_threads(),
             "step": self.step,
             "lam": self.lam.detach(),
             "theta": self.carried.theta,
@@ -296,17 +321,28 @@ class _Live:
             "cost": {each.name: getattr(self.cost, each.name) for each in fields(self.cost)},
         }
 
-    def restore(self, state: checkpoint.State) -> None:
-        """Go back to a state of the same run."""
+    def restore(self, path: Path, state: checkpoint.State) -> None:
+        """Go back to a state of the same run.
+
+        Raises:
+            ResumeError: if it does not fit.
+        """
         device = self.lam.device
-        with torch.no_grad():
-            self.lam.copy_(state["lam"])
+        try:
+            for name, now in (("lam", self.lam), ("theta", self.carried.theta)):
+                saved = state[name]
+                if saved.shape != now.shape or saved.dtype != now.dtype:
+                    raise ValueError(f"{name} is of shape {tuple(saved.shape)} and {saved.dtype}")
+            with torch.no_grad():
+                self.lam.copy_(state["lam"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            if self.scheduler is not None:
+                self.scheduler.load_state_dict(state["scheduler"])
+        except (AttributeError, KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            checkpoint.refuse_entries(path, error)
         memory = {name: tensor.to(device) for name, tensor in state["memory"].items()}
         self.carried = Carried(state["theta"].to(device), state["q"].to(device), memory)
-        self.optimiser.load_state_dict(state["optimiser"])
-        if self.scheduler is not None:
-            self.scheduler.load_state_dict(state["scheduler"])
-        self.step = int(state["step"])
+        self.step = state["step"]
         self.cost = Evaluations(**state["cost"])
 
 
