@@ -34,6 +34,7 @@ _STATUSES = {
     "type": Kind.TYPE,
     "hangs": Kind.HANGS,
     "dies": Kind.DIES,
+    "garbled": Kind.CHANNEL,
 }
 
 

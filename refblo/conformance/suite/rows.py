@@ -31,6 +31,7 @@ class Kind(Enum):
     MEMORY = "exhausts its memory"
     DIES = "ends its process"
     EXITS = "calls exit"
+    CHANNEL = "writes to descriptors that are not its own, or closes them"
     MUTATES = "changes its inputs"
     STATE = "answers the same question differently: it keeps state, or is not deterministic"
     PRINTS = "prints"

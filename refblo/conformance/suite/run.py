@@ -92,6 +92,7 @@ def _import_finding(answer: Answer) -> Finding:
         "memory": Kind.MEMORY,
         "exits": Kind.EXITS,
         "dies": Kind.DIES,
+        "garbled": Kind.CHANNEL,
     }
     kind = kinds.get(answer.status, Kind.IMPORT)
     text = (

@@ -1,6 +1,6 @@
-"""The process that a target runs in: one JSON line in, one out, nothing pickled.
+"""The process that a target runs in: one JSON line in, one framed message out, nothing pickled.
 
-The messages have their own file descriptors: what the target prints goes to a file, and it has no
+The messages have their own file descriptors: standard output and error are for the target, and it has no
 standard input to wait on. Started by `refblo.conformance.suite.process`.
 """
 
@@ -9,8 +9,8 @@ import dataclasses
 import json
 import os
 import resource
+import signal
 import sys
-import tempfile
 import threading
 import time
 import traceback
@@ -21,12 +21,13 @@ from typing import IO, Any
 import numpy as np
 
 from refblo.conformance.catalogue import Entry, entries
+from refblo.conformance.suite.channel import CHANNEL_LOST, Message, framed
 from refblo.conformance.suite.target import declared, load
 from refblo.conformance.suite.view import Framework, Views, arrays_of, as_numpy, framework
 from refblo.errors import RefbloError
 from refblo.types import Estimand
 
-Message = dict[str, Any]
+_LONGEST = 10_000  # entries of an answer that are passed on
 _TEXT = 2000  # characters of a message that are kept
 
 
@@ -34,37 +35,37 @@ def main(arguments: list[str]) -> int:
     """Serve calls until the input ends.
 
     Args:
-        arguments: the target, the framework, and the bytes that it may allocate.
+        arguments: the target, the framework, the bytes that it may allocate, the parent's process number and
+            the descriptor for the messages.
     """
-    text, library_name, memory = arguments[0], arguments[1], int(arguments[2])
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    requests, answers, printed = _own_channels()
+    text, library_name = arguments[:2]
+    memory, parent, channel = map(int, arguments[2:])
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    # What the target starts by another program must not hold it open.
+    os.set_inheritable(channel, False)
     try:
-        with contextlib.ExitStack() as stack:
-            stack.callback(answers.flush)
-            _serve(text, library_name, memory, requests, answers, printed)
-    except BrokenPipeError:
-        return 1
+        _serve(text, library_name, memory, _own_input(), channel)
+    except OSError:
+        # The target's own errors are caught where it is called: these are of the channels.
+        os._exit(CHANNEL_LOST)
     return 0
 
 
 def _end_with(parent: int) -> None:
-    """End when the parent has: a target that hangs must not outlive a check that was interrupted."""
+    """End the process group when the parent has: nothing must outlive a check that was killed."""
     while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
+        time.sleep(0.5)
+    os.killpg(os.getpgid(0), signal.SIGKILL)
 
 
-def _own_channels() -> tuple[IO[str], IO[str], IO[bytes]]:
-    """Move the messages away from what a target may print to and read from."""
+def _own_input() -> IO[str]:
+    """Move the requests away from what a target may read from."""
     requests = os.fdopen(os.dup(0), "r", encoding="utf-8")
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
-    printed = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the process)
-    os.dup2(printed.fileno(), 1)
+    os.close(nothing)
     sys.stdout = os.fdopen(1, "w", encoding="utf-8", errors="replace", buffering=1, closefd=False)
-    return requests, answers, printed
+    return requests
 
 
 def _serve(
@@ -72,8 +73,7 @@ def _serve(
     library_name: str,
     memory: int,
     requests: IO[str],
-    answers: IO[str],
-    printed: IO[bytes],
+    channel: int,
 ) -> None:
     # The library comes first: what it takes is not the target's.
     library = framework(library_name, "float64")
@@ -86,18 +86,22 @@ def _serve(
             first = {"status": "ready", "declared": dataclasses.asdict(found)}
             library = framework(library_name, found.dtype)
             terms = found.terms
-    first["printed"] = _taken(printed)
-    _send(answers, first)
+    _send(channel, first)
     if first["status"] != "ready":
         return
     known = {entry.name: entry for entry in entries()}
     kept: dict[str, Views] = {}
+    own = os.getpid()
     for line in requests:
         request: Message = json.loads(line)
         entry = known[request["entry"]]
         if entry.name not in kept:
             kept[entry.name] = Views(entry, library, terms)
-        _send(answers, _answer(function, kept[entry.name], entry, library, request, printed))
+        answer = _answer(function, kept[entry.name], entry, library, request)
+        if os.getpid() != own:
+            # A child that the target forked came back here: the call is its parent's to answer.
+            os._exit(0)
+        _send(channel, answer)
 
 
 def _answer(
@@ -106,7 +110,6 @@ def _answer(
     entry: Entry,
     library: Framework,
     request: Message,
-    printed: IO[bytes],
 ) -> Message:
     estimand = Estimand(request["estimand"])
     lam = np.array([float(number) for number in request["lam"]], dtype=np.float64)
@@ -128,7 +131,6 @@ def _answer(
         for name, array in data.items()
         if not np.array_equal(array, entry.statement.data[name])
     ]
-    answer["printed"] = _taken(printed)
     return answer
 
 
@@ -145,6 +147,9 @@ def _described(result: object, library: Framework) -> Message:
         return {"status": "type", "message": f"{kind} that is no dense array: {error}"[:_TEXT]}
     if not np.issubdtype(array.dtype, np.floating):
         return {"status": "type", "message": f"{kind} of dtype {array.dtype}"}
+    if array.size > _LONGEST:
+        # No entry of the catalogue is nearly as long: its shape says what is wrong.
+        return {"shape": list(array.shape), "dtype": str(array.dtype)}
     return {
         "value": [repr(float(x)) for x in array.astype(np.float64).ravel()],
         "shape": list(array.shape),
@@ -188,20 +193,14 @@ def _limit(memory: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (used + memory, used + memory))
 
 
-def _taken(printed: IO[bytes]) -> str:
-    """What was printed since the last time."""
-    with contextlib.suppress(ValueError, OSError):
-        sys.stdout.flush()
-    printed.seek(0)
-    text = printed.read(_TEXT)
-    printed.seek(0)
-    printed.truncate()
-    return text.decode("utf-8", errors="replace")
-
-
-def _send(answers: IO[str], message: Message) -> None:
-    answers.write(json.dumps(message) + "\n")
-    answers.flush()
+def _send(channel: int, message: Message) -> None:
+    """Write a message after all that was printed before it."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(ValueError, OSError, AttributeError):
+            stream.flush()
+    data = framed(message)
+    while data:
+        data = data[os.write(channel, data) :]
 
 
 if __name__ == "__main__":
