@@ -154,6 +154,7 @@ _MOVED = {
     "refblo.oracles._graph": "refblo.balls.graph",
     "refblo.oracles._krawczyk": "refblo.balls.minimiser",
     "refblo.predictions": "refblo.theory.predictions",
+    "refblo.problems.generate": "refblo.testing.problems",
     "refblo.report": "refblo.audit",
     "refblo.report.command": "refblo.commands.audit",
     "refblo.report.files": "refblo.files",

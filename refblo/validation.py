@@ -169,6 +169,11 @@ def _check_form(name: str, vector: object) -> Tensor:
             f"{name} must have a floating-point dtype, got {vector.dtype}; convert it with "
             ".to(torch.float64)"
         )
+    if vector.is_inference() and not torch.is_inference_mode_enabled():
+        raise ArgumentError(
+            f"{name} must be a tensor that autograd can use, got one made in torch.inference_mode(); "
+            "give a copy, made outside that block with .clone()"
+        )
     if vector.ndim != 1 or vector.numel() == 0:
         raise ArgumentError(
             f"{name} must be a vector with at least one entry, got shape {tuple(vector.shape)}; "

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from refblo.chain import Chain, Langevin, Schedule
 from refblo.noise import Draws
 from refblo.problem import BilevelProblem, FixedInitial
-from tests.explicit import trajectory
-from tests.strategies import Instance, instances
+from refblo.testing.explicit import trajectory
+from refblo.testing.strategies import instances
+from refblo.testing.tensor_problem import Instance
 
 
 def chain_of(instance: Instance) -> Chain:

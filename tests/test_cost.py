@@ -18,8 +18,8 @@ from refblo.estimators import (
     RMDFirstOrder,
 )
 from refblo.problem import BilevelProblem
-from tests.explicit import Numbers
-from tests.strategies import tensor_problem
+from refblo.testing.explicit import Numbers
+from refblo.testing.tensor_problem import tensor_problem
 
 RULE = Langevin(0.05)
 FLOAT64 = 8  # bytes

@@ -26,17 +26,10 @@ from refblo.derivatives import (
 )
 from refblo.errors import MissingProductError
 from refblo.problem import BilevelProblem, Composed, FixedInitial, Separable, identity_initial
+from refblo.testing.explicit import Numbers, Vector
+from refblo.testing.strategies import points, seeds, sizes, structures
+from refblo.testing.tensor_problem import Structure, initial_point, tensor_problem
 from refblo.types import Batch
-from tests.explicit import Numbers, Vector
-from tests.strategies import (
-    Structure,
-    initial_point,
-    points,
-    seeds,
-    sizes,
-    structures,
-    tensor_problem,
-)
 
 # Sums of at most some dozens of terms of order one, or of the size of what is compared.
 ROUNDING = 1e-13

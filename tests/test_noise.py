@@ -9,7 +9,7 @@ from scipy import stats
 
 from refblo.errors import ArgumentError
 from refblo.noise import Draws, Stream
-from tests.strategies import seeds
+from refblo.testing.strategies import seeds
 
 LIKE = torch.empty(4, dtype=torch.float64)
 

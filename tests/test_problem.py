@@ -16,8 +16,9 @@ from refblo.problem import (
     UniformBatches,
     identity_initial,
 )
-from tests.explicit import Numbers
-from tests.strategies import Structure, seeds, tensor_problem
+from refblo.testing.explicit import Numbers
+from refblo.testing.strategies import seeds
+from refblo.testing.tensor_problem import Structure, tensor_problem
 
 
 @given(seeds(), st.integers(0, 100), st.integers(1, 30), st.data())

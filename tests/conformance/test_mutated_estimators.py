@@ -24,10 +24,10 @@ from refblo.conformance.truth.reference import Reference, reference
 from refblo.estimators import FMD, RMD, Estimator, IFTConjugateGradient, IFTDense
 from refblo.noise import Draws
 from refblo.problem import Composed, Separable
+from refblo.testing.explicit import Numbers
+from refblo.testing.tensor_problem import Structure, inner_loss, outer_loss, tensor_problem
 from tests.estimators.mutants import FMD_MUTANTS, IFT_MUTANTS, RMD_MUTANTS, SHARED_MUTANTS
 from tests.estimators.mutation import Mutant, planted
-from tests.explicit import Numbers
-from tests.strategies import Structure, inner_loss, outer_loss, tensor_problem
 
 FLOOR = 1e-9  # hypergradcheck's own, in float64
 Loss = Callable[[Tensor, Tensor], Tensor]

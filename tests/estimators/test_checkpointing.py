@@ -19,8 +19,9 @@ from refblo.errors import ArgumentError
 from refblo.estimators import RMD
 from refblo.estimators.checkpointing import advances, next_state, reach, repetitions
 from refblo.problem import BilevelProblem, FixedInitial
-from tests.explicit import pathwise
-from tests.strategies import Instance, instances
+from refblo.testing.explicit import pathwise
+from refblo.testing.strategies import instances
+from refblo.testing.tensor_problem import Instance
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

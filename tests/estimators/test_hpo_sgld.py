@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from refblo.chain import Langevin, Schedule
 from refblo.estimators import FMD, HPOSGLD
 from refblo.problem import BilevelProblem, FixedInitial, identity_initial
-from tests.explicit import hpo_sgld
-from tests.strategies import Instance, Structure, instances, tensor_problem
+from refblo.testing.explicit import hpo_sgld
+from refblo.testing.strategies import instances
+from refblo.testing.tensor_problem import Instance, Structure, tensor_problem
 
 # As in test_unrolled.py: some tens of units in the last place of the terms that are summed.
 AGREEMENT = 1e-12

@@ -13,9 +13,10 @@ from refblo.chain import Langevin
 from refblo.errors import DivergenceError
 from refblo.estimators import IFTConjugateGradient, IFTDense, IFTNeumann, NeumannScaling
 from refblo.problem import BilevelProblem, FixedInitial
+from refblo.testing.explicit import Linearised, Matrix, Vector, linearised
+from refblo.testing.strategies import instances, seeds
+from refblo.testing.tensor_problem import Instance, tensor
 from refblo.types import Hypergradient, Status
-from tests.explicit import Linearised, Matrix, Vector, linearised
-from tests.strategies import Instance, instances, seeds, tensor
 
 EPS = float(np.finfo(np.float64).eps)
 

@@ -23,6 +23,8 @@ from refblo.estimators import (
     RMDFirstOrder,
 )
 from refblo.noise import Draws
+from refblo.testing.explicit import Answer, Numbers, first_order, hpo_sgld, linearised, pathwise
+from refblo.testing.tensor_problem import Instance, Structure, tensor_problem
 from tests.estimators.mutants import (
     FMD_MUTANTS,
     HPO_SGLD_MUTANTS,
@@ -31,8 +33,6 @@ from tests.estimators.mutants import (
     SHARED_MUTANTS,
 )
 from tests.estimators.mutation import Mutant, planted
-from tests.explicit import Answer, Numbers, first_order, hpo_sgld, linearised, pathwise
-from tests.strategies import Instance, Structure, tensor_problem
 
 AGREEMENT = 1e-12  # as in test_unrolled.py
 

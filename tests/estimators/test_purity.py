@@ -20,7 +20,8 @@ from refblo.estimators import (
 )
 from refblo.noise import Draws
 from refblo.problem import BilevelProblem, FixedInitial, Initial, LamInitial
-from tests.strategies import Instance, instances
+from refblo.testing.strategies import instances
+from refblo.testing.tensor_problem import Instance
 
 
 def methods(rule: Langevin, schedule: Schedule) -> list[Estimator]:

@@ -14,9 +14,10 @@ from refblo.chain import Langevin, Schedule
 from refblo.derivatives import mixed_product
 from refblo.estimators import FMD, HPOSGLD, RMD, Estimator, FMDDirectional, RMDFirstOrder
 from refblo.problem import BilevelProblem, FixedInitial
+from refblo.testing.explicit import Answer, first_order, pathwise
+from refblo.testing.strategies import instances, points
+from refblo.testing.tensor_problem import Instance, tensor
 from refblo.types import Estimand
-from tests.explicit import Answer, first_order, pathwise
-from tests.strategies import Instance, instances, points, tensor
 
 # The rounding error of a run of at most six steps with matrices of order one is some tens of units
 # in the last place of the terms that are summed (2.2e-16 each); 1e-12 of their size is the agreement

@@ -25,7 +25,7 @@ from refblo.noise import SEED_ZERO, Draws, Stream
 from refblo.problem import BilevelProblem, LamInitial, identity_initial
 from refblo.problems import build
 from refblo.problems.case import Case
-from refblo.problems.generate import random_separable
+from refblo.testing.problems import random_separable
 from refblo.types import Batch, Estimand, Hypergradient, Lam, Loss, Status
 
 SEEDS = st.integers(0, 2**32)

@@ -30,7 +30,7 @@ from refblo.oracles import ImplicitDense, ImplicitDifference
 from refblo.problem import BilevelProblem, LamInitial
 from refblo.problems import build
 from refblo.problems.case import Case
-from refblo.problems.generate import random_separable
+from refblo.testing.problems import random_separable
 from refblo.types import Estimand
 from tests.estimators_field.instances import Mended
 

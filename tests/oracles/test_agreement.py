@@ -15,7 +15,7 @@ from refblo.noise import SEED_ZERO, Draws
 from refblo.oracles import ORACLES, Ball, ForwardMode, Oracle, answers, truths
 from refblo.problems import build
 from refblo.problems.case import Case
-from refblo.problems.generate import random_quadratic
+from refblo.testing.problems import random_quadratic
 from refblo.types import ErrorKind, Estimand, Truth
 from tests.oracles.generated import Recipe, agree, recipes, sizes, story
 

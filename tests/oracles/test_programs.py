@@ -22,7 +22,7 @@ from refblo.oracles import (
 from refblo.problem import BilevelProblem, FixedInitial
 from refblo.problems import build
 from refblo.problems.case import Case
-from refblo.problems.generate import random_quadratic, random_separable
+from refblo.testing.problems import random_quadratic, random_separable
 from refblo.types import Estimand
 from tests.oracles.generated import Recipe, agree, recipes, story
 

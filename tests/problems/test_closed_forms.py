@@ -15,7 +15,7 @@ from refblo.derivatives import outer_gradients
 from refblo.estimators import FMD, RMD, IFTDense
 from refblo.noise import Draws, Stream
 from refblo.problems import Case, build
-from refblo.problems.generate import random_quadratic
+from refblo.testing.problems import random_quadratic
 
 DIRECTIONS = 4.0
 """κ of `rounding_error` is measured along random signs. With at most 16 entries of λ and θ⁰, the worst

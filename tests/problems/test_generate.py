@@ -12,10 +12,10 @@ from refblo.errors import ArgumentError
 from refblo.noise import Draws
 from refblo.problems.case import Case
 from refblo.problems.data import Split, diabetes, digits, iris
-from refblo.problems.generate import random_composed, random_quadratic, random_separable
 from refblo.problems.likelihoods import cross_entropy, softmax
 from refblo.problems.namespace import TORCH
 from refblo.problems.quadratic import instance
+from refblo.testing.problems import random_composed, random_quadratic, random_separable
 
 GENERATORS: tuple[Callable[[int, int, int], Case], ...] = (
     random_quadratic,

@@ -14,8 +14,8 @@ from refblo.contracts.rounding import unit_roundoff
 from refblo.derivatives import inner_gradient, mixed_product, outer_gradients
 from refblo.noise import Draws, Stream
 from refblo.problems import Case, build, catalogue
-from refblo.problems.generate import random_composed, random_quadratic, random_separable
 from refblo.problems.symbolic import SymbolicProblem
+from refblo.testing.problems import random_composed, random_quadratic, random_separable
 
 ROUNDINGS = 1000
 """More than the roundings on the longest path of any statement: 221 squares of sums of 11 products."""

@@ -15,8 +15,8 @@ from refblo.estimators import HPOSGLD, RMD
 from refblo.noise import Draws, Stream
 from refblo.problem import Composed, Separable
 from refblo.problems import Case, build, catalogue
-from refblo.problems.generate import random_composed, random_separable
 from refblo.problems.namespace import TORCH
+from refblo.testing.problems import random_composed, random_separable
 from refblo.types import Batch
 
 STRUCTURED = tuple(

@@ -1,7 +1,4 @@
-"""Hypothesis strategies for random bilevel problems with p ≠ n, from small parts.
-
-The problems are those of `tests.explicit`, where every derivative is written out.
-"""
+"""Random bilevel problems for torch, of which `refblo.testing.explicit` has every derivative written out."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -9,7 +6,6 @@ from typing import final
 
 import numpy as np
 import torch
-from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import softplus
 
@@ -26,8 +22,8 @@ from refblo.problem import (
     RegulariserProducts,
     Separable,
 )
+from refblo.testing.explicit import Numbers, Rows, Run, Vector
 from refblo.types import Loss
-from tests.explicit import Numbers, Rows, Run, Vector
 
 
 class Structure(Enum):
@@ -58,7 +54,7 @@ class Instance:
 
     @property
     def run(self) -> Run:
-        """The same run for `tests.explicit`, with the same draws."""
+        """The same run for `refblo.testing.explicit`, with the same draws."""
         steps, like = self.schedule.steps, torch.empty(len(self.numbers.start), dtype=torch.float64)
         problem, draws = self.problem, self.draws
         return Run(
@@ -81,53 +77,16 @@ def _rows(batch: Tensor | None) -> Rows:
     return slice(None) if batch is None else np.array(batch.tolist(), dtype=np.int64)
 
 
-def sizes(largest: int = 4) -> st.SearchStrategy[tuple[int, int]]:
-    """(p, n) with p ≠ n, so that a transposed product cannot pass."""
-    size = st.integers(1, largest)
-    return st.tuples(size, size).filter(lambda pair: pair[0] != pair[1])
-
-
-def seeds() -> st.SearchStrategy[int]:
-    """Seeds of draws and of numbers."""
-    return st.integers(0, 2**32)
-
-
-def points(size: int) -> st.SearchStrategy[Tensor]:
-    """Vectors of order one, zeros and ties included; nothing whose square would underflow."""
-    entry = st.floats(-1, 1).map(lambda x: x if abs(x) > 1e-9 else 0.0)
-    return st.lists(entry, min_size=size, max_size=size).map(
-        lambda entries: torch.tensor(entries, dtype=torch.float64)
-    )
-
-
-def schedules(longest: int = 3) -> st.SearchStrategy[Schedule]:
-    """B and M, with M = 1 and M > 1."""
-    return st.builds(Schedule, st.integers(0, longest), st.integers(1, longest))
-
-
-def dynamics(curvature: float) -> st.SearchStrategy[Langevin]:
-    """Stable step rules, with and without noise, for Hessians below `curvature`."""
-    return st.builds(
-        lambda fraction, temperature, noise: Langevin(fraction / curvature, temperature, noise),
-        st.floats(0.01, 1),
-        st.floats(0.1, 2),
-        st.just(0.0) | st.floats(0.01, 0.5),
-    )
-
-
-def structures() -> st.SearchStrategy[Structure]:
-    """Declared structures."""
-    return st.sampled_from(Structure)
-
-
-def tensor(array: np.ndarray) -> Tensor:
+def tensor(array: np.ndarray, dtype: torch.dtype = torch.float64) -> Tensor:
     """The same numbers as a tensor of its own."""
-    return torch.tensor(array.tolist(), dtype=torch.float64).reshape(array.shape)
+    return torch.tensor(array.tolist(), dtype=dtype).reshape(array.shape)
 
 
-def inner_loss(numbers: Numbers, structure: Structure) -> Loss | Separable | Composed:
-    """L_T of `tests.explicit`, stated in one of four ways."""
-    X, y, K, M = (tensor(array) for array in (numbers.X, numbers.y, numbers.K, numbers.M))
+def inner_loss(
+    numbers: Numbers, structure: Structure, dtype: torch.dtype = torch.float64
+) -> Loss | Separable | Composed:
+    """L_T of `refblo.testing.explicit`, stated in one of four ways."""
+    X, y, K, M = (tensor(array, dtype) for array in (numbers.X, numbers.y, numbers.K, numbers.M))
 
     def data(theta: Tensor, batch: Tensor | None) -> Tensor:
         logits, labels = (X @ theta, y) if batch is None else (X[batch] @ theta, y[batch])
@@ -159,9 +118,11 @@ def inner_loss(numbers: Numbers, structure: Structure) -> Loss | Separable | Com
             return Composed(outputs, loss)
 
 
-def outer_loss(numbers: Numbers) -> Loss:
-    """The outer loss of `tests.explicit`, f."""
-    Z, w, q, G, c = (tensor(a) for a in (numbers.Z, numbers.w, numbers.q, numbers.G, numbers.c))
+def outer_loss(numbers: Numbers, dtype: torch.dtype = torch.float64) -> Loss:
+    """The outer loss of `refblo.testing.explicit`, f."""
+    Z, w, q, G, c = (
+        tensor(a, dtype) for a in (numbers.Z, numbers.w, numbers.q, numbers.G, numbers.c)
+    )
 
     def outer(lam: Tensor, theta: Tensor, batch: Tensor | None) -> Tensor:
         residual = Z @ theta - w if batch is None else Z[batch] @ theta - w[batch]
@@ -171,9 +132,11 @@ def outer_loss(numbers: Numbers) -> Loss:
     return outer
 
 
-def initial_point(numbers: Numbers, with_products: bool) -> Initial:
-    """θ⁰ of `tests.explicit`."""
-    start, D = tensor(numbers.start), tensor(numbers.D)
+def initial_point(
+    numbers: Numbers, with_products: bool, dtype: torch.dtype = torch.float64
+) -> Initial:
+    """θ⁰ of `refblo.testing.explicit`."""
+    start, D = tensor(numbers.start, dtype), tensor(numbers.D, dtype)
     if not numbers.D.any():
         return FixedInitial(start)
 
@@ -194,51 +157,16 @@ def tensor_problem(
     structure: Structure = Structure.PLAIN,
     minibatches: bool = False,
     with_products: bool = False,
+    dtype: torch.dtype = torch.float64,
 ) -> BilevelProblem:
     """The tensor problem of some numbers."""
     inner_batches = Minibatches(len(numbers.X), 3) if minibatches else FullBatch()
     outer_batches = Minibatches(len(numbers.Z), 2) if minibatches else FullBatch()
     return BilevelProblem(
-        inner=inner_loss(numbers, structure),
-        outer=outer_loss(numbers),
-        initial=initial_point(numbers, with_products),
+        inner=inner_loss(numbers, structure, dtype),
+        outer=outer_loss(numbers, dtype),
+        initial=initial_point(numbers, with_products, dtype),
         inner_batches=inner_batches,
         outer_batches=outer_batches,
         name=f"random, {structure.value}",
-    )
-
-
-@st.composite
-def instances(
-    draw: st.DrawFn,
-    moving_start: st.SearchStrategy[bool] | None = None,
-    structure: st.SearchStrategy[Structure] | None = None,
-    longest: int = 3,
-) -> Instance:
-    """Random problems with runs of up to 2·`longest` steps.
-
-    Args:
-        draw: hypothesis' own.
-        moving_start: whether θ⁰ depends on λ; either by default.
-        structure: how the inner loss is stated; any by default.
-        longest: bound on B and on M.
-    """
-    p, n = draw(sizes())
-    moving = draw(st.booleans() if moving_start is None else moving_start)
-    numbers = Numbers.random(draw(seeds()), p, n, moving)
-    lam = draw(points(p))
-    curvature = numbers.largest_curvature(np.array(lam.tolist()))
-    problem = tensor_problem(
-        numbers,
-        draw(structures() if structure is None else structure),
-        minibatches=draw(st.booleans()),
-        with_products=draw(st.booleans()),
-    )
-    return Instance(
-        numbers,
-        problem,
-        lam,
-        draw(dynamics(curvature)),
-        draw(schedules(longest)),
-        Draws(draw(seeds())),
     )
