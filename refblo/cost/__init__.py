@@ -1,22 +1,28 @@
-"""What a computation costs: operations, bytes and derivative evaluations, all counted, none timed."""
+"""What a computation costs: operations, bytes, evaluations, reads and transfers, all counted, none timed."""
 
 from refblo.cost.evaluations import Evaluations, count, counting
-from refblo.cost.fake import decide, is_fake, shapes_only
+from refblo.cost.fake import decide, is_fake, number, shapes_only
 from refblo.cost.live_bytes import LiveBytes
 from refblo.cost.meter import Meter
 from refblo.cost.pause import uncounted
+from refblo.cost.pretend import PretendDeviceError, pretend_device
 from refblo.cost.run_cost import Cost, measure
+from refblo.cost.traffic import HostTraffic
 
 __all__ = [
     "Cost",
     "Evaluations",
+    "HostTraffic",
     "LiveBytes",
     "Meter",
+    "PretendDeviceError",
     "count",
     "counting",
     "decide",
     "is_fake",
     "measure",
+    "number",
+    "pretend_device",
     "shapes_only",
     "uncounted",
 ]

@@ -2,6 +2,7 @@
 
 Inside torch's FakeTensorMode every kernel runs on shapes alone, so that a network of any size is counted
 in seconds. What looks at a number cannot go on there; `decide` says which way it is to be taken instead.
+Such a look is a host synchronisation whichever way it is answered, and is counted as one.
 """
 
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+from refblo.cost.traffic import PRETEND, synchronised
 
 
 @contextmanager
@@ -20,20 +23,35 @@ def shapes_only() -> Iterator[None]:
 
 
 def is_fake(tensor: Tensor) -> bool:
-    """Whether a tensor has no numbers."""
-    return isinstance(tensor, FakeTensor)
+    """Whether a tensor has no numbers.
+
+    A program that takes another branch without numbers hides what the branch with numbers does. So a call
+    with a tensor of the pretend device (`refblo.cost.pretend_device`) counts as a host synchronisation,
+    unless it decides on something that is done once for a problem (`refblo.cost.uncounted`).
+    """
+    if not isinstance(tensor, FakeTensor):
+        return False
+    if tensor.device.type == PRETEND:
+        synchronised("is_fake")
+    return True
 
 
 def decide(condition: Tensor, without_numbers: bool) -> bool:
-    """A one-element condition as a truth value.
+    """A one-element condition as a truth value: a host synchronisation.
 
     Args:
         condition: a tensor of one element.
         without_numbers: the answer where the tensor has none: the branch whose cost is to be counted.
     """
-    return without_numbers if is_fake(condition) else bool(condition)
+    if isinstance(condition, FakeTensor):
+        synchronised("decide")
+        return without_numbers
+    return bool(condition)
 
 
 def number(value: Tensor, without_numbers: float = float("nan")) -> float:
-    """A one-element tensor as a number, or the given one where it has none."""
-    return without_numbers if is_fake(value) else float(torch.as_tensor(value))
+    """A one-element tensor as a number, or the given one where it has none: a host synchronisation."""
+    if isinstance(value, FakeTensor):
+        synchronised("number")
+        return without_numbers
+    return float(torch.as_tensor(value))

@@ -2,12 +2,15 @@
 
 import gc
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
+
+import torch
 
 from refblo.cost.evaluations import Evaluations, counting
 from refblo.cost.live_bytes import LiveBytes
 from refblo.cost.meter import Meter
+from refblo.cost.traffic import HostTraffic
 
 
 @final
@@ -23,6 +26,9 @@ class Cost:
         peak_bytes: the most bytes of tensor storages made in the run that were alive at once.
         evaluations: of the problem's derivatives.
         uncountable: kernels met whose operations no formula gives; then `flops` is a lower bound.
+        host_synchronisations: how often the host looks at a tensor's numbers, and waits for them on a GPU.
+        transfers: kernels that take a tensor from one device to another; on the CPU there are none.
+        places: the lines of both, as "file:line in function: what"; not compared.
     """
 
     flops: int
@@ -32,6 +38,9 @@ class Cost:
     peak_bytes: int
     evaluations: Evaluations
     uncountable: tuple[str, ...] = ()
+    host_synchronisations: int = 0
+    transfers: int = 0
+    places: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def operations(self) -> int:
@@ -57,7 +66,14 @@ def measure(run: Callable[[], object]) -> Cost:
     collecting = gc.isenabled()
     gc.disable()
     try:
-        with counting() as evaluations, LiveBytes() as memory, Meter() as meter:
+        # A GPU's backward pass runs in a thread of its own, where nothing tells that counting is paused.
+        with (
+            torch.autograd.set_multithreading_enabled(False),
+            counting() as evaluations,
+            LiveBytes() as memory,
+            Meter() as meter,
+            HostTraffic() as traffic,
+        ):
             run()
     finally:
         if collecting:
@@ -70,4 +86,7 @@ def measure(run: Callable[[], object]) -> Cost:
         peak_bytes=memory.peak,
         evaluations=evaluations,
         uncountable=tuple(sorted(meter.uncountable)),
+        host_synchronisations=traffic.synchronisations,
+        transfers=traffic.transfers,
+        places=tuple(traffic.places),
     )

@@ -1,0 +1,200 @@
+"""A device that is not there: the commonest faults of code for a GPU, found without one.
+
+torch registers a device of our own, `pretend`, and runs its kernels on shapes alone. On it
+
+- a mix of devices raises, as on a GPU,
+- a read on the host raises (`.item()`, `bool`, a mask used as an index): on a GPU it works, and waits,
+- float64 that meets float32 raises: on a GPU it works, and is slow,
+- `decide`, `number` and `is_fake`, which answer such a read, count as host synchronisations,
+- a transfer counts: `.to(device)`, `.cpu()`, an index that lies on the CPU.
+
+torch cannot take a registered device back, so this is for a process of its own.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorDeviceMismatchError,
+    FakeTensorMode,
+)
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from refblo.cost.live_bytes import tensors_in
+from refblo.cost.traffic import PRETEND, READING_METHODS, place, pretending, read_by
+from refblo.errors import RefbloError
+
+_MAKER = "_setup_privateuseone_for_python_backend"
+_COPYING = frozenset({"copy_", "_to_copy", "copy"})
+"""Kernels whose purpose is another device or another dtype."""
+_MAKING = frozenset({"lift_fresh", "lift", "lift_fresh_copy"})
+"""Kernels by which `torch.tensor` hands over a tensor made of Python numbers."""
+
+
+@final
+class PretendDeviceError(RefbloError, RuntimeError):
+    """What would be a fault on a GPU, or what a torch without the private function cannot do."""
+
+
+@contextmanager
+def pretend_device(*, adopt: bool = False) -> Iterator[torch.device]:
+    """A device whose tensors have no numbers and whose faults raise; for a process of its own.
+
+    Args:
+        adopt: whether tensors with numbers that were made outside the block are taken to lie on the device:
+            the data of a problem that is built from numbers. Without it they are refused.
+
+    Raises:
+        PretendDeviceError: at the start, if this torch cannot register a device written in Python; inside, at
+            a read on the host, a mix of devices, or float64 that meets float32.
+
+    Example:
+        A script of its own, since the device stays registered until the process ends::
+
+            with pretend_device() as device:
+                lam = torch.zeros(3, device=device)
+                cost = measure(lambda: method.estimate(problem, lam))
+            print(cost.host_synchronisations, cost.transfers, cost.places)
+    """
+    _register()
+    before, token = torch._C._only_lift_cpu_tensors(), pretending.set(True)
+    # `torch.tensor(numbers, device=...)` then makes a CPU tensor and moves it, as it does on a GPU.
+    torch._C._set_only_lift_cpu_tensors(True)
+    try:
+        # A backward pass of a device runs in a thread of its own, to which what is set here does not reach.
+        with (
+            torch.autograd.set_multithreading_enabled(False),
+            FakeTensorMode(allow_non_fake_inputs=adopt),
+            _Rules(adopt),
+            _Methods(),
+        ):
+            yield torch.device(PRETEND, 0)
+    finally:
+        torch._C._set_only_lift_cpu_tensors(before)
+        pretending.reset(token)
+
+
+def _register() -> None:
+    """Give torch the device, once a process.
+
+    Raises:
+        PretendDeviceError: if this torch has no function for it, or the process has another device already.
+    """
+    known = torch._C._get_privateuse1_backend_name()
+    if known == PRETEND:
+        return
+    maker: Any = getattr(import_module("torch.utils.backend_registration"), _MAKER, None)
+    if maker is None:
+        raise PretendDeviceError(
+            f"torch must have torch.utils.backend_registration.{_MAKER} (private, in torch 2.13), got torch "
+            f"{torch.__version__} without it; install the torch that constraints.txt names, or count on a GPU"
+        )
+    if known != "privateuseone":
+        raise PretendDeviceError(
+            f"the process must have no device besides torch's own, got {known!r}; start another process"
+        )
+    maker(rename=PRETEND)
+
+
+@final
+class _Rules(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves the base class's hook unannotated
+    """Raises where a GPU would wait, fail or be slow."""
+
+    def __init__(self, adopt: bool) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # likewise
+        self._adopt = adopt
+        self._adopted: Any = WeakTensorKeyDictionary()
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: object,  # torch's signature
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> object:
+        """Run one kernel on shapes alone."""
+        name = func.overloadpacket.__name__
+        if name not in _MAKING:
+            args, kwargs = tree_map(self._own, (args, kwargs or {}))
+        if name not in _COPYING:
+            _require_one_precision(name, args)
+        if read_by(func, args):
+            raise _read(name)
+        try:
+            return func(*args, **(kwargs or {}))
+        except (DataDependentOutputException, DynamicOutputShapeException) as error:
+            raise _read(name) from error
+        except FakeTensorDeviceMismatchError as error:
+            kinds = sorted({str(tensor.device) for tensor in tensors_in((args, kwargs))})
+            raise PretendDeviceError(
+                f"{place()} must have all tensors on one device, got {name} of tensors on "
+                f"{' and '.join(kinds)}; make each with device=lam.device"
+            ) from error
+
+    def _own(self, value: object) -> object:
+        """The value, or a tensor of the device in the place of one with numbers."""
+        if not isinstance(value, Tensor) or isinstance(value, FakeTensor):
+            return value
+        if not self._adopt:
+            raise PretendDeviceError(
+                f"{place()} must use tensors that were made inside the block, got one with numbers of shape "
+                f"{tuple(value.shape)}; make it inside, or take it over with pretend_device(adopt=True)"
+            )
+        if value not in self._adopted:
+            self._adopted[value] = torch.empty_strided(
+                value.shape, value.stride(), dtype=value.dtype, device=PRETEND
+            )
+        return self._adopted[value]
+
+
+@final
+class _Methods(TorchFunctionMode):
+    """Raises at methods that read without a kernel."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: object,  # torch's signature
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> object:
+        """Run one method."""
+        if func in READING_METHODS and func is not Tensor.__repr__:
+            raise _read(func.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def _read(what: str) -> PretendDeviceError:
+    return PretendDeviceError(
+        f"{place()} must not look at a tensor's numbers, got {what}; keep the number on the device "
+        "(torch.where for an `if`), or answer the look by refblo.cost.decide, which is counted"
+    )
+
+
+def _require_one_precision(name: str, args: tuple[Any, ...]) -> None:
+    """Refuse floating-point vectors of two dtypes on the device.
+
+    Raises:
+        PretendDeviceError: naming the line.
+    """
+    found = {
+        tensor.dtype
+        for tensor in tensors_in(args)
+        if tensor.ndim > 0 and tensor.is_floating_point() and tensor.device.type == PRETEND
+    }
+    if len(found) > 1:
+        dtypes = " and ".join(sorted(map(str, found)))
+        raise PretendDeviceError(
+            f"{place()} must compute in one floating-point dtype, got {name} of {dtypes}; make each tensor "
+            "with dtype=lam.dtype"
+        )
