@@ -196,7 +196,7 @@ def ravel_tree(tree: Tree) -> tuple[Vector, Callable[[Tensor], Tree]]:
     layout = Layout.of(leaves, "tree")
 
     def unravel(vector: Tensor) -> Tree:
-        return _rebuild(tree, iter(layout.unflatten(vector).values()))
+        return rebuild(tree, iter(layout.unflatten(vector).values()))
 
     return layout.flatten(leaves), unravel
 
@@ -222,12 +222,13 @@ def _leaves(tree: object, path: str) -> Iterator[tuple[str, Tensor]]:
         yield from _leaves(child, path + key)
 
 
-def _rebuild(tree: Tree, leaves: Iterator[Tensor]) -> Tree:
+def rebuild(tree: Tree, leaves: Iterator[Tensor]) -> Tree:
+    """A tree of the same structure with other tensors, taken from `leaves` one after another."""
     if isinstance(tree, Tensor):
         return next(leaves)
     if isinstance(tree, dict):
-        return {key: _rebuild(child, leaves) for key, child in tree.items()}
-    children = [_rebuild(child, leaves) for child in tree]
+        return {key: rebuild(child, leaves) for key, child in tree.items()}
+    children = [rebuild(child, leaves) for child in tree]
     if isinstance(tree, list):
         return children
     # A named tuple takes its fields one by one.

@@ -1,20 +1,25 @@
-"""From what a caller of `hypergradcheck` gives to a `Program`."""
+"""From what a caller of `hypergradcheck` gives to a `Program` on flat vectors."""
 
 import inspect
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypedDict, final
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar, final, overload
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from refblo.chain import Schedule
-from refblo.conformance.truth.program import Flat, Frozen, Losses, Program, build, leaf
+from refblo.conformance.first_calls import first_calls, own
+from refblo.conformance.options import Run
+from refblo.conformance.trees import Form
+from refblo.conformance.truth.program import Flat, Frozen, Losses, Program, build
 from refblo.conformance.truth.rules import Rule
-from refblo.errors import ArgumentError, ArgumentTypeError, require
-from refblo.ravel import Tree, ravel_tree
+from refblo.errors import ArgumentError, ArgumentTypeError, LossError, OracleError, require
+from refblo.ravel import Tree
 from refblo.types import Estimand
+
+T = TypeVar("T")
 
 Loss = Callable[..., Tensor]
 """(lam, theta) or (lam, theta, batch) ↦ scalar."""
@@ -22,243 +27,296 @@ Loss = Callable[..., Tensor]
 Start = Tree | Callable[[Any], Tree]
 """θ⁰ (or the state at the start), fixed or as a function of lam."""
 
-_NAMES = {
-    "unrolled": Estimand.UNROLLED,
-    "pathwise": Estimand.PATHWISE,
-    "gibbs": Estimand.GIBBS,
-    "implicit": Estimand.IMPLICIT,
-}
-
-
-class Run(TypedDict, total=False):
-    """The inner run: which one is differentiated.
-
-    Attributes:
-        steps: T, inner steps; 1 unless given.
-        step_size: γ of gradient descent or Langevin dynamics.
-        rule: another known optimiser, instead of `step_size`.
-        step: any differentiable transition (lam, state, t) ↦ state, instead of both.
-        read: state ↦ θ, for a `step` whose state holds more than θ. By default θ is the state if that
-            is a tensor and its first part if it is a tuple or list.
-        temperature: τ.
-        noise: what is added to θ at each step, shape (T, n).
-        inner_batches: entry t is the batch of transition t.
-        outer_batches: entry m is the batch of the outer loss at iterate m, 0 … T.
-        burn_in: B: how many of the T iterates the pathwise mean leaves out.
-    """
-
-    steps: int
-    step_size: float
-    rule: Rule
-    step: Callable[[Any, Any, int], Any]
-    read: Callable[[Any], Any]
-    temperature: float
-    noise: Tensor
-    inner_batches: Sequence[Tensor]
-    outer_batches: Sequence[Tensor]
-    burn_in: int
+_Batched = Callable[[Any, Any, Any], Tensor]
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class Given:
+class FlatProblem:
     """A caller's problem on flat vectors.
 
     Attributes:
         program: in the dtype that the oracles compute in.
-        lam: λ as a flat vector in the caller's dtype.
-        unravel: from a flat λ to the caller's form.
+        lam: λ as a flat vector in the caller's dtype, a copy.
+        form: the structure of λ.
+        state_form: the structure of θ⁰, or of the state of a step.
         ulp: of the caller's dtype.
-        blocks: the named parts of λ, where it is a dict.
     """
 
     program: Program
     lam: Float[Tensor, " p"]
-    unravel: Callable[[Tensor], Tree]
+    form: Form
+    state_form: Form
     ulp: float
-    blocks: dict[str, slice]
+
+    @property
+    def blocks(self) -> dict[str, slice]:
+        """The named parts of λ, where it is a tree."""
+        return self.form.blocks
+
+    def from_state(self, theta: Tensor) -> "FlatProblem":
+        """The same problem started from another θ, whatever λ is."""
+        return replace(self, program=_started_from(self.program, theta))
 
 
-def estimand_of(name: str | Estimand) -> Estimand:
-    """The estimand by its name.
-
-    Raises:
-        ArgumentError: for an unknown name.
-    """
-    if isinstance(name, Estimand):
-        return name
-    if name not in _NAMES:
-        raise ArgumentError(
-            f"estimand must be one of {', '.join(_NAMES)}, got {name!r}; see the four truths in the docs"
-        )
-    return _NAMES[name]
+def _started_from(program: Program, theta: Tensor) -> Program:
+    fixed = theta.detach().to(program.lam).clone()
+    if program.losses is None:
+        return replace(program, start=lambda _: fixed)
+    losses = replace(program.losses, initial=lambda _: fixed)
+    return build(losses, program.lam, program.schedule)
 
 
-def given(
+def flat_problem(
     inner: Loss | None, outer: Loss, lam: Tree, theta0: Start, estimand: Estimand, run: Run
-) -> Given:
-    """Put a caller's arguments together.
+) -> FlatProblem:
+    """Put a caller's arguments together, and call each function once.
 
     Raises:
         ArgumentError, ArgumentTypeError: for arguments that do not fit together.
+        LossError: if a loss, or the step, cannot be called or differentiated.
+        OracleError: if a loss, or the step, has two values at the same arguments.
     """
-    flat, unravel = _ravelled("lam", lam)
-    flat = flat.detach()
-    oracle = _double(flat)
+    form = Form.of("lam", lam)
+    flat = form.flatten(lam, "lam").detach().clone()
+    _require_finite("lam", flat)
+    oracle = flat.to(torch.float64)
     try:
-        program = _program(inner, outer, oracle, unravel, theta0, estimand, run)
-        _try_out(program)
-    except (RuntimeError, TypeError):
+        program, state_form = _program(inner, outer, oracle, form, theta0, estimand, run)
+        first_calls(program)
+    except (LossError, ArgumentTypeError):
         # Losses that hold float32 data cannot be run in float64: the oracles become as coarse.
         if oracle.dtype == flat.dtype:
             raise
-        program = _program(inner, outer, flat, unravel, theta0, estimand, run)
-        _try_out(program)
-    return Given(program, flat, unravel, float(torch.finfo(flat.dtype).eps), _blocks(lam))
+        program, state_form = _program(inner, outer, flat, form, theta0, estimand, run)
+        first_calls(program)
+    return FlatProblem(program, flat, form, state_form, float(torch.finfo(flat.dtype).eps))
 
 
-def _double(vector: Tensor) -> Tensor:
-    return vector.to(torch.float64)
-
-
-def _ravelled(name: str, tree: Tree) -> tuple[Tensor, Callable[[Tensor], Tree]]:
-    if isinstance(tree, Tensor):
-        if not tree.is_floating_point():
-            raise ArgumentTypeError(
-                f"{name} must have a floating-point dtype, got {tree.dtype}; convert it with .double()"
-            )
-        require(tree.numel() > 0, name, "have at least one entry", "none", "give it some")
-        shape = tree.shape
-        return tree.reshape(-1), lambda vector: vector.reshape(shape)
-    return ravel_tree(tree)
-
-
-def _blocks(lam: Tree) -> dict[str, slice]:
-    if not isinstance(lam, dict):
-        return {}
-    found, first = {}, 0
-    for name, part in lam.items():
-        size = _ravelled(name, part)[0].numel()
-        found[str(name)] = slice(first, first + size)
-        first += size
-    return found
-
-
-def _try_out(program: Program) -> None:
-    """One transition and one outer loss, so that what cannot be run is found out here.
-
-    Raises:
-        ArgumentError: for a loss that returns something else than a finite scalar of the state's dtype.
-    """
-    state = program.start(leaf(program.lam)).detach()
-    moved = program.transition(leaf(program.lam), leaf(state), 0)
-    require(
-        moved.shape == state.shape,
-        "step",
-        f"return a state of the shape it is given ({state.numel()} entries)",
-        f"{moved.numel()} entries",
-        "return the whole state",
-    )
-    # A caller's function may return anything, whatever its annotation says.
-    value: object = program.outer(leaf(program.lam), leaf(moved), program.schedule.steps)
-    if not isinstance(value, Tensor) or value.ndim != 0:
-        got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-        raise ArgumentError(
-            f"outer must return a scalar tensor, got {got}; sum or average its terms"
-        )
-    if value.dtype != state.dtype:
-        raise ArgumentTypeError(
-            f"outer must return the dtype of theta ({state.dtype}), got {value.dtype}; look for a "
-            "constant of another "
-            "dtype inside the losses"
-        )
-
-
-def _with_batch(name: str, loss: Loss) -> Callable[[Any, Any, Tensor | None], Tensor]:
-    """The loss as a function of (lam, theta, batch), whatever the caller's takes."""
-    if not callable(loss):
-        raise ArgumentTypeError(
-            f"{name} must be a function (lam, theta[, batch]), got {type(loss).__name__}; give the "
-            "loss itself"
-        )
-    try:
-        parameters = inspect.signature(loss).parameters.values()
-    except (TypeError, ValueError):
-        return loss
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    several = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-    if several or len(positional) >= 3:
-        return loss
-    require(
-        len(positional) == 2,
-        name,
-        "take (lam, theta) or (lam, theta, batch)",
-        f"{len(positional)} parameters",
-        "add what is missing",
-    )
-    return lambda lam, theta, _: loss(lam, theta)
+def _require_finite(name: str, vector: Tensor) -> None:
+    good = bool(torch.isfinite(vector).all())
+    require(good, name, "be finite", "entries that are not", "look for a division by zero")
 
 
 def _program(
     inner: Loss | None,
     outer: Loss,
     lam: Tensor,
-    unravel_lam: Callable[[Tensor], Tree],
+    form: Form,
     theta0: Start,
     estimand: Estimand,
     run: Run,
-) -> Program:
-    dtype = lam.dtype
-    example = theta0(unravel_lam(lam)) if callable(theta0) else theta0
-    size, unravel = _unraveller(example)
+) -> tuple[Program, Form]:
     steps = run.get("steps", 1)
-    require(steps >= 1, "steps", "be at least 1", steps, "run at least one inner step")
+    start, state_form = _start(theta0, form, lam)
+    frozen = _frozen(run, lam.dtype, steps, state_form.size)
     schedule = _schedule(estimand, steps, run.get("burn_in", 0))
-
-    def start(at: Tensor) -> Tensor:
-        tree = theta0(unravel_lam(at)) if callable(theta0) else theta0
-        return _ravelled("theta0", tree)[0].to(dtype)
-
-    measured = _with_batch("outer", outer)
-    frozen = _frozen(run, dtype, steps, size)
+    measured = _with_batch("outer", outer, given="outer_batches" in run)
     if "step" in run:
-        return _own_step(run, lam, unravel_lam, unravel, start, measured, schedule, frozen, size)
+        program = _own_step(run, lam, form, state_form, start, measured, schedule, frozen)
+        return program, state_form
+    require("read" not in run, "read", "be left out without step", "a function", "drop it")
     if inner is None:
         raise ArgumentError(
             "inner must be given unless step is, got None; give the inner loss, or a step of your own"
         )
-    trained = _with_batch("inner", inner)
+    trained = _with_batch("inner", inner, given="inner_batches" in run)
+    rule = _rule(run, estimand)
 
-    def flat(loss: Callable[[Any, Any, Tensor | None], Tensor]) -> Flat:
-        return lambda at, theta, batch: loss(unravel_lam(at), unravel(theta), batch)
+    def flat(loss: _Batched) -> Flat:
+        return lambda at, theta, batch: loss(form.unflatten(at), state_form.unflatten(theta), batch)
 
-    losses = Losses(flat(trained), flat(measured), start, _rule(run), frozen)
-    return build(losses, lam, schedule)
-
-
-def _unraveller(example: Tree) -> tuple[int, Callable[[Tensor], Tree]]:
-    vector, unravel = _ravelled("theta0", example)
-    return vector.numel(), unravel
+    losses = Losses(flat(trained), flat(measured), start, rule, frozen)
+    if estimand in (Estimand.IMPLICIT, Estimand.GIBBS):
+        losses = _of_one_batch(losses, estimand)
+    return build(losses, lam, schedule), state_form
 
 
-def _rule(run: Run) -> Rule:
+def _start(theta0: Start, form: Form, lam: Tensor) -> tuple[Callable[[Tensor], Tensor], Form]:
+    """The function λ ↦ z⁰ on flat vectors, and the structure of z⁰."""
+    if isinstance(theta0, nn.Module) or not callable(theta0):
+        state_form = Form.of("theta0", theta0)
+        # A copy: the caller's function may train the tensors that it was made from.
+        fixed = state_form.flatten(theta0, "theta0").detach().to(lam).clone()
+        _require_finite("theta0", fixed)
+        return lambda _: fixed, state_form
+    function = theta0
+    example = own("theta0", lambda: function(form.unflatten(lam)))
+    state_form = Form.of("theta0(lam)", example)
+    _require_finite("theta0(lam)", state_form.flatten(example, "theta0(lam)"))
+
+    def start(at: Tensor) -> Tensor:
+        return state_form.flatten(function(form.unflatten(at)), "theta0(lam)").to(at.dtype)
+
+    return start, state_form
+
+
+def _with_batch(name: str, loss: Loss, *, given: bool) -> _Batched:
+    """The loss as a function of (lam, theta, batch), whatever the caller's takes.
+
+    A third parameter is the batch if batches are given, or if it has no default: a default binds a value.
+    """
+    if isinstance(loss, nn.Module) or not callable(loss):
+        raise ArgumentTypeError(
+            f"{name} must be a function (lam, theta[, batch]), got {type(loss).__name__}; give the "
+            "loss itself"
+        )
+    most, least = _positional(loss)
+    if given:
+        need = "take (lam, theta, batch), as batches are given for it"
+        require(
+            most >= 3 and least <= 3, name, need, _count(least, most), "add the batch, or drop them"
+        )
+        return loss
+    need = "take (lam, theta) or (lam, theta, batch)"
+    require(most >= 2 and least <= 3, name, need, _count(least, most), "change its parameters")
+    if least == 3:
+        return loss
+    return lambda lam, theta, _: loss(lam, theta)
+
+
+def _positional(function: Callable[..., Any]) -> tuple[int, int]:
+    """How many positional arguments a function takes at most, and how many it needs."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return 3, 2
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    positional = [p for p in parameters if p.kind in kinds]
+    required = [p for p in positional if p.default is p.empty]
+    demanded = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    if demanded:
+        return 0, 0
+    several = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    return (max(3, len(positional)) if several else len(positional)), len(required)
+
+
+def _count(least: int, most: int) -> str:
+    return f"{least} parameters" if least == most else f"{least} to {most} parameters"
+
+
+def _rule(run: Run, estimand: Estimand) -> Rule:
+    """The optimiser, with the temperature that is asked for."""
+    temperature = run.get("temperature")
     if "rule" in run:
         require("step_size" not in run, "step_size", "be left out beside rule", "both", "drop one")
-        return run["rule"]
-    if "step_size" not in run:
+        rule = run["rule"]
+        if temperature is not None:
+            alone = rule.temperature in (1.0, temperature)
+            require(alone, "temperature", "be that of the rule", temperature, "give it once")
+            rule = replace(rule, temperature=temperature)
+    elif "step_size" in run:
+        rule = Rule(run["step_size"], temperature=temperature or 1.0)
+    elif estimand is Estimand.GIBBS:
+        rule = Rule(1.0, temperature=temperature or 1.0)
+    else:
         raise ArgumentError(
             "step_size must be given (or rule, or step), got none of them; say how the inner run steps"
         )
-    return Rule(run["step_size"], temperature=run.get("temperature", 1.0))
+    _check_rule(rule, run, estimand)
+    if estimand is Estimand.GIBBS and rule.noise_scale > 0:
+        # The chain samples at temperature τκ².
+        temperature = rule.temperature * rule.noise_scale**2
+        rule = replace(rule, temperature=temperature, noise_scale=0.0)
+    return rule
+
+
+def _check_rule(rule: Rule, run: Run, estimand: Estimand) -> None:
+    """Refuse what the estimand cannot obey."""
+    if estimand is Estimand.GIBBS:
+        require(
+            rule.buffers == 0,
+            "rule",
+            "be plain Langevin dynamics for the Gibbs estimand",
+            rule,
+            "leave momentum and betas out: with them the chain samples another density",
+        )
+    elif rule.noise_scale > 0:
+        require(
+            "noise" in run and estimand is not Estimand.IMPLICIT,
+            "rule.noise_scale",
+            "be 0 unless the noise of each step is given",
+            rule.noise_scale,
+            "give noise=…, shape (T, n)" if estimand is not Estimand.IMPLICIT else "leave it out",
+        )
+
+
+def _of_one_batch(losses: Losses, estimand: Estimand) -> Losses:
+    """The losses of the one batch that all steps see: a minimiser, or a density, belongs to one problem.
+
+    Raises:
+        ArgumentError: if batches differ.
+    """
+    frozen, inner, outer = losses.frozen, losses.inner, losses.outer
+    changed = losses
+    if frozen.inner_batches is not None:
+        batch = _single("inner_batches", frozen.inner_batches, estimand)
+        changed = replace(changed, inner=lambda lam, theta, _: inner(lam, theta, batch))
+    if frozen.outer_batches is not None:
+        entries = frozen.outer_batches
+        if estimand is Estimand.IMPLICIT:
+            last = entries[len(entries) - 1]
+        else:
+            last = _single("outer_batches", entries, estimand)
+        changed = replace(changed, outer=lambda lam, theta, _: outer(lam, theta, last))
+    return replace(changed, frozen=Frozen())
+
+
+def _single(name: str, batches: Sequence[Any], estimand: Estimand) -> Any:
+    first = batches[0]
+    for index in range(1, len(batches)):
+        if not _same(first, batches[index]):
+            raise ArgumentError(
+                f"{name} must be the same batch at every step for the {estimand.value} estimand, got others "
+                f"at steps 0 and {index}; there is no one inner problem otherwise: give all data, or ask for "
+                "the unrolled estimand"
+            )
+    return first
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor):
+        return isinstance(other, Tensor) and torch.equal(one, other)
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return one is other or bool(one == other)
 
 
 def _schedule(estimand: Estimand, steps: int, burn_in: int) -> Schedule:
     if estimand is not Estimand.PATHWISE:
-        require(burn_in == 0, "burn_in", "be 0 here", burn_in, "it belongs to the pathwise mean")
         return Schedule.last(steps)
     good = 0 <= burn_in < steps
     require(good, "burn_in", f"lie in [0, steps = {steps})", burn_in, "leave a sample to average")
     return Schedule(burn_in, steps - burn_in)
+
+
+@final
+class _Batches(Sequence[T]):
+    """The batches that the caller gave; asked for another one, they say so."""
+
+    def __init__(self, name: str, batches: Sequence[T]) -> None:
+        self._name = name
+        self._batches = list(batches)
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._batches)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[T]: ...
+    def __getitem__(self, index: int | slice) -> T | list[T]:
+        if isinstance(index, int) and not 0 <= index < len(self._batches):
+            raise OracleError(
+                f"{self._name} must have a batch for each step that is taken, got none for step {index}; "
+                f"there are {len(self._batches)}"
+            )
+        return self._batches[index]
 
 
 def _frozen(run: Run, dtype: torch.dtype, steps: int, size: int) -> Frozen:
@@ -272,46 +330,52 @@ def _frozen(run: Run, dtype: torch.dtype, steps: int, size: int) -> Frozen:
             "give what is added to theta at each step",
         )
         noise = noise.detach().to(dtype)
-    inner, outer = run.get("inner_batches"), run.get("outer_batches")
-    for name, batches, least in (
-        ("inner_batches", inner, steps),
-        ("outer_batches", outer, steps + 1),
-    ):
-        if batches is not None:
-            need = f"have at least {least} entries"
-            require(len(batches) >= least, name, need, len(batches), "give one for each")
-    return Frozen(noise, inner, outer)
+        _require_finite("noise", noise)
+    return Frozen(
+        noise,
+        _batches("inner_batches", run.get("inner_batches"), steps),
+        _batches("outer_batches", run.get("outer_batches"), steps + 1),
+    )
+
+
+def _batches(name: str, batches: Sequence[Any] | None, count: int) -> Sequence[Any] | None:
+    if batches is None:
+        return None
+    need = f"have at least {count} entries"
+    require(len(batches) >= count, name, need, len(batches), "give one for each")
+    return _Batches(name, batches)
 
 
 def _own_step(
     run: Run,
     lam: Tensor,
-    unravel_lam: Callable[[Tensor], Tree],
-    unravel: Callable[[Tensor], Tree],
+    form: Form,
+    state_form: Form,
     start: Callable[[Tensor], Tensor],
-    outer: Callable[[Any, Any, Tensor | None], Tensor],
+    outer: _Batched,
     schedule: Schedule,
     frozen: Frozen,
-    size: int,
 ) -> Program:
     """The program of a caller's own transition."""
-    taken = [name for name in ("step_size", "rule", "noise", "temperature") if name in run]
-    alone = not taken and "inner_batches" not in run
-    require(
-        alone, "step", "come without a step rule of ours", taken or "inner_batches", "drop them"
-    )
+    taken = ("step_size", "rule", "noise", "temperature", "inner_batches")
+    besides = [name for name in taken if name in run]
+    require(not besides, "step", "come without a step rule of ours", besides, "drop them")
     step, read = run["step"], run.get("read", _first)
 
     def transition(at: Tensor, state: Tensor, t: int) -> Tensor:
-        return _ravelled("the state that step returns", step(unravel_lam(at), unravel(state), t))[0]
+        if not 0 <= t < schedule.steps:
+            raise OracleError(
+                f"step must be called with t in 0 … {schedule.steps - 1}, got {t}; the run ends there"
+            )
+        moved = step(form.unflatten(at), state_form.unflatten(state), t)
+        return state_form.flatten(moved, "the state that step returns")
 
     def measure(at: Tensor, state: Tensor, m: int) -> Tensor:
-        return outer(unravel_lam(at), read(unravel(state)), frozen.outer(m))
+        return outer(form.unflatten(at), read(state_form.unflatten(state)), frozen.outer(m))
 
-    example = unravel(torch.zeros(size, dtype=lam.dtype))
-    theta = size
-    if "read" not in run:
-        theta = _ravelled("theta", _first(example))[0].numel()
+    theta = state_form.size
+    if "read" not in run and isinstance(state_form.tree, list | tuple):
+        theta = Form.of("theta", state_form.tree[0]).size
     return Program(lam, start, transition, measure, schedule, theta)
 
 

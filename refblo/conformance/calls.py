@@ -8,17 +8,27 @@ conformance suite make these calls and judge them here.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar, final
+from typing import Generic, Protocol, TypeVar, final, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float64
 from torch import Tensor
 
-from refblo.conformance.margins import Margin
-
 Array = np.ndarray
 Vector = Float64[Array, " p"]
+
+
+@runtime_checkable
+class _Judgement(Protocol):
+    """Whether an answer is right, and more."""
+
+    @property
+    def right(self) -> bool:
+        """Whether nothing is accused."""
+
+
 T = TypeVar("T")
+J = TypeVar("J", bound=_Judgement)
 
 FLOORS = {"float64": 1e-9, "float32": 1e-4}
 """The relative error below which nothing is accused, by the dtype that a function computes in."""
@@ -53,18 +63,18 @@ class Call:
 
 @final
 @dataclass(frozen=True, eq=False)
-class Judged(Generic[T]):
+class Judged(Generic[T, J]):
     """The call that the verdict is about.
 
     Attributes:
         position: which call it is.
         truth: what it was judged by.
-        margin: how far off it is.
+        judgement: how far off it is.
     """
 
     position: int
     truth: T
-    margin: Margin
+    judgement: J
 
 
 def floor_of(ulp: float) -> float:
@@ -88,8 +98,8 @@ def points(lam: Vector, further: Sequence[Vector] = ()) -> list[Vector]:
 def first_wrong(
     calls: Sequence[Call],
     truth_at: Callable[[Call], T | None],
-    judge: Callable[[Call, T], Margin],
-) -> Judged[T]:
+    judge: Callable[[Call, T], J],
+) -> Judged[T, J]:
     """The first call whose answer is wrong, or the first of all where none is.
 
     Args:
@@ -98,13 +108,13 @@ def first_wrong(
             must have one.
         judge: compares an answer with its truth.
     """
-    first: Judged[T] | None = None
+    first: Judged[T, J] | None = None
     for position, call in enumerate(calls):
         truth = truth_at(call)
         if truth is None:
             continue
         judged = Judged(position, truth, judge(call, truth))
-        if not judged.margin.right:
+        if not judged.judgement.right:
             return judged
         first = first or judged
     if first is None:
@@ -120,7 +130,8 @@ def gap(calls: Sequence[Call]) -> float:
     largest = 0.0
     for i, one in enumerate(calls):
         for other in calls[:i]:
-            if np.array_equal(one.lam, other.lam) and not np.array_equal(one.answer, other.answer):
+            same = np.array_equal(one.answer, other.answer, equal_nan=True)
+            if np.array_equal(one.lam, other.lam) and not same:
                 distance = float(np.linalg.norm(one.answer - other.answer))
                 largest = max(largest, distance if math.isfinite(distance) else math.inf)
     return largest

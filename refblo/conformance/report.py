@@ -1,6 +1,5 @@
 """What a check answers: a verdict with its figures, and the exception that carries it."""
 
-import math
 from dataclasses import dataclass
 from enum import Enum
 from typing import final
@@ -9,6 +8,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from refblo.conformance.diagnosis import Diagnosis
+from refblo.conformance.margins import BlockMargin
 from refblo.conformance.truth.reference import Reference
 from refblo.errors import RefbloError
 from refblo.types import Estimand
@@ -46,6 +46,10 @@ class Report:
         confirmed: how far the two oracles are apart, relative.
         diagnosis: the mistake, where there is one.
         findings: what else was noticed.
+        reason: what the verdict rests on where the figures do not say it, for the first line.
+        blocks: each tensor of λ judged by itself, where λ is a tree.
+        block: the tensor of λ that the error is in, where the whole is not off; then error, bound,
+            relative error and floor are that tensor's.
     """
 
     verdict: Verdict
@@ -64,23 +68,32 @@ class Report:
     confirmed: float
     diagnosis: Diagnosis | None = None
     findings: tuple[str, ...] = ()
+    reason: str = ""
+    blocks: tuple[BlockMargin, ...] = ()
+    block: str | None = None
 
     @property
     def right(self) -> bool:
         """Whether the hypergradient is right."""
         return self.verdict is Verdict.RIGHT
 
+    @property
+    def along(self) -> str:
+        """What of λ the figures are about."""
+        if self.block is not None:
+            return f"block {self.block} of lam"
+        if self.exhaustive:
+            return f"all {self.directions} coordinates of lam"
+        return f"{self.directions} random directions"
+
     def describe(self) -> str:
         """The report in a few lines."""
-        along = (
-            f"all {self.directions} coordinates of lam"
-            if self.exhaustive
-            else f"{self.directions} random directions"
-        )
+        reason = f": {self.reason}" if self.reason else ""
         lines = [
-            f"the hypergradient is {self.verdict.value} as an estimate of the {self.estimand.value} one",
+            f"the hypergradient is {self.verdict.value} as an estimate of the {self.estimand.value} one"
+            f"{reason}",
             f"relative error {self.relative_error:.2e} (norm {self.error:.2e}, allowed "
-            f"{self.bound:.2e}) over {along}",
+            f"{self.bound:.2e}) over {self.along}",
             f"an error above {self.floor:.1e} relative is seen"
             + (
                 ""
@@ -94,12 +107,11 @@ class Report:
                 f"along the direction where it shows: {self.observed_slope:.10g}, should be "
                 f"{self.true_slope:.10g}"
             )
-        if self.verdict is Verdict.UNDECIDED:
-            lines.append(
-                f"no error is seen, but one of {self.floor_wanted:.1e}, the floor asked for, would "
-                "not be: rounding alone "
-                f"may be {self.floor:.1e}; use float64, or a better conditioned run"
-            )
+        lines.extend(
+            block.describe()
+            for block in self.blocks
+            if block.name != self.block and not (block.right and block.seen)
+        )
         lines.extend(self.findings)
         if self.diagnosis is not None:
             lines.append("diagnosis: " + self.diagnosis.describe())
@@ -142,12 +154,15 @@ class HypergradientMismatch(RefbloError, AssertionError):  # noqa: N818  (its pu
 def miss_rate(reference: Reference) -> float:
     """The chance that k random directions all miss an error of ten times the floor.
 
-    The error's component along a random direction is Gaussian with the error's size as its standard
-    deviation, and each of the k must be below about a tenth of it: at most (0.1·√(2/π))^k.
+    The error's components along them are Gaussian, and the sum of their squares must be below a hundredth of
+    what it is on average: P(χ²_k ≤ k/100).
     """
     if reference.exhaustive:
         return 0.0
-    return float((0.1 * math.sqrt(2 / math.pi)) ** reference.directions.shape[1])
+    from scipy.special import chdtr  # not needed for few hyperparameters, and slow to import
+
+    k = reference.directions.shape[1]
+    return float(chdtr(k, 0.01 * k))
 
 
 def worst_direction(

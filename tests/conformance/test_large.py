@@ -44,8 +44,29 @@ def test_a_right_hypergradient_passes_with_few_evaluations() -> None:
     report = hypergradient_report(counted, outer, LAM, THETA, right, steps=T, step_size=GAMMA)
     assert report.right
     assert report.confirmed < 1e-3
-    # Five tangents, nine runs for the noise and four for the difference, and one step to try it out.
-    assert evaluations <= (5 + 9 + 8) * T + 1
+    # Five tangents and two near λ, nine runs for the noise and four for the difference; the first calls of
+    # the loss and of one step, which is taken twice.
+    assert evaluations <= (5 + 2 + 9 + 8) * T + 3
+
+
+def test_what_is_kept_between_calls_is_seen() -> None:
+    kept: list[Tensor] = []
+
+    def stale(lam: Tensor) -> Tensor:
+        kept.append(lam.clone())
+        return right(kept[0])
+
+    report = hypergradient_report(inner, outer, LAM, THETA, stale, steps=T, step_size=GAMMA)
+    assert report.verdict is Verdict.WRONG
+
+    def accumulating(lam: Tensor) -> Tensor:
+        kept.append(right(lam))
+        return torch.stack(kept[-2:]).sum(0)
+
+    kept.clear()
+    report = hypergradient_report(inner, outer, LAM, THETA, accumulating, steps=T, step_size=GAMMA)
+    assert report.verdict is Verdict.WRONG
+    assert any("two calls at the same lam" in text for text in report.findings)
 
 
 @pytest.mark.parametrize("size", [1e-2, 1e-4, 1e-6])

@@ -18,8 +18,9 @@ from torch import Tensor
 from refblo import BilevelProblem, FixedInitial
 from refblo.chain import Langevin, Schedule
 from refblo.conformance import Report, hypergradient_report
-from refblo.conformance.arguments import Run, estimand_of, given
+from refblo.conformance.arguments import flat_problem
 from refblo.conformance.margins import margin
+from refblo.conformance.options import Run, estimand_of
 from refblo.conformance.truth.reference import Reference, reference
 from refblo.estimators import FMD, RMD, Estimator, IFTConjugateGradient, IFTDense
 from refblo.noise import Draws
@@ -68,7 +69,7 @@ class Subject:
         options = dict(self.options)
         estimand = estimand_of(options.pop("estimand", "unrolled"))
         run: Run = options  # type: ignore[assignment]  # a dict with Run's keys
-        problem = given(*self.losses(), self.lam, self.problem.initial, estimand, run)
+        problem = flat_problem(*self.losses(), self.lam, self.problem.initial, estimand, run)
         return reference(
             problem.program,
             estimand,

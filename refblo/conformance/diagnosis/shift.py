@@ -78,7 +78,9 @@ def _schedules(schedule: Schedule) -> list[tuple[str, Schedule]]:
 def _available(subject: Subject, steps: int) -> bool:
     """Whether there is frozen randomness for so many steps."""
     losses = subject.program.losses
-    if losses is None or not losses.frozen.anything:
+    if losses is None:  # a step of the caller's own is defined for t = 0 … T − 1
+        return steps <= subject.program.schedule.steps
+    if not losses.frozen.anything:
         return True
     frozen = losses.frozen
     enough = frozen.outer_batches is None or len(frozen.outer_batches) > steps

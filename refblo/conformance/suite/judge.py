@@ -111,7 +111,7 @@ def deterministic_row(
     if here is None:
         return Row(name, traits, Outcome.UNDECIDED, seconds=seconds, reason=undecided)
     judged = _first_wrong(calls, here, entry, estimand, declared)
-    found, subject = judged.margin, judged.truth
+    found, subject = judged.judgement, judged.truth
     if gap(calls) > found.allowed:
         difference = f"two calls at the same lam differ by {gap(calls):.1e}"
         findings.append(Finding(Kind.STATE, difference))
@@ -174,7 +174,7 @@ def _further(entry: Entry, plan: Plan) -> list[Vector]:
 
 def _first_wrong(
     calls: list[Call], here: Reference, entry: Entry, estimand: Estimand, declared: Declared
-) -> Judged[Subject]:
+) -> Judged[Subject, Margin]:
     """The first wrong call, or the first of all, with what it is judged by."""
 
     def subject_at(call: Call) -> Subject | None:

@@ -1,0 +1,120 @@
+"""The first call of each function that a caller gives, so that what cannot be run is found out by name."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from refblo.conformance.truth.program import Program, leaf
+from refblo.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    LossError,
+    OracleError,
+    RefbloError,
+    require,
+)
+
+T = TypeVar("T")
+
+_REPEATABLE = 1e3
+"""Units in the last place by which two calls with the same arguments may differ: sums in another order."""
+
+
+def own(name: str, call: Callable[[], T]) -> T:
+    """A call of a caller's function, by its name if it raises.
+
+    Raises:
+        ArgumentError: if it writes to a module's buffers.
+        LossError: if it raises anything else.
+    """
+    try:
+        return call()
+    except RefbloError:
+        raise
+    except Exception as error:
+        said = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0] or 'no text'}"
+        if "in-place" in said and "mutate" in said:
+            raise ArgumentError(
+                f"{name} must not write to tensors outside it, got a module that updates its buffers (such "
+                "as the running statistics of batch normalisation); make it a function with "
+                "refblo.ravel.ravel_module(module), or call module.eval(), or build the layer with "
+                "track_running_stats=False"
+            ) from error
+        raise LossError(
+            f"{name} must be a function that can be called and differentiated at the given lam and theta0, "
+            f"got {said}; call it by itself with the same arguments"
+        ) from error
+
+
+def first_calls(program: Program) -> None:
+    """The losses, one transition and the outer loss; twice, as they must be functions of their arguments.
+
+    Raises:
+        ArgumentError, ArgumentTypeError: for a loss that returns something else than a scalar of the state's
+            dtype.
+        LossError: for a function that raises.
+        OracleError: for one with hidden randomness.
+    """
+    lam = program.lam
+    state = own("theta0", lambda: program.start(leaf(lam))).detach()
+    losses = program.losses
+    trained = "step" if losses is None else "inner"
+    if losses is not None:
+        batch = losses.frozen.inner(0)
+        theta = leaf(state[: program.size])
+        value = own("inner", lambda: losses.inner(leaf(lam), theta, batch))
+        _require_scalar("inner", value, state.dtype)
+
+    # Transitions are compared, not values of the inner loss: at θ⁰ = 0 a random factor may not show.
+    def move() -> Tensor:
+        return own(trained, lambda: program.transition(leaf(lam), leaf(state), 0)).detach()
+
+    moved = move()
+    if moved.dtype != state.dtype:
+        raise ArgumentTypeError(
+            f"{trained} must keep the dtype of theta ({state.dtype}), got {moved.dtype}; look for a constant "
+            "of another dtype inside it"
+        )
+    require(
+        moved.shape == state.shape,
+        trained,
+        f"lead to a state of the shape it is given ({state.numel()} entries)",
+        f"{moved.numel()} entries",
+        "return the whole state",
+    )
+
+    def measure() -> object:
+        return own("outer", lambda: program.outer(leaf(lam), leaf(moved), program.schedule.steps))
+
+    value = _require_scalar("outer", measure(), state.dtype)
+    _require_same(trained, moved, move())
+    _require_same("outer", value, _require_scalar("outer", measure(), state.dtype))
+
+
+def _require_scalar(name: str, value: object, dtype: torch.dtype) -> Tensor:
+    """A caller's function may return anything, whatever its annotation says."""
+    if not isinstance(value, Tensor) or value.ndim != 0:
+        got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise ArgumentError(
+            f"{name} must return a scalar tensor, got {got}; sum or average its terms"
+        )
+    if value.dtype != dtype:
+        raise ArgumentTypeError(
+            f"{name} must return the dtype of theta ({dtype}), got {value.dtype}; look for a constant of "
+            "another dtype inside the losses"
+        )
+    return value.detach()
+
+
+def _require_same(name: str, one: Tensor, other: Tensor) -> None:
+    gap = float((one - other).abs().max())
+    size = float(torch.maximum(one.abs(), other.abs()).max())
+    if gap > _REPEATABLE * torch.finfo(one.dtype).eps * size:
+        raise OracleError(
+            f"{name} must be a function of its arguments, got two evaluations at the same lam and theta that "
+            f"differ by {gap:.1e}: hidden randomness, so that no verdict is possible; freeze it: draw masks "
+            "and minibatches beforehand and give them as inner_batches or outer_batches, or call "
+            "module.eval()"
+        )
