@@ -15,7 +15,8 @@ from refblo.conformance.options import Run
 from refblo.conformance.trees import Form
 from refblo.conformance.truth.program import Flat, Frozen, Losses, Program, build
 from refblo.conformance.truth.rules import Rule
-from refblo.errors import ArgumentError, ArgumentTypeError, LossError, OracleError, require
+from refblo.conformance.truth.widen import in_float64
+from refblo.errors import ArgumentError, ArgumentTypeError, OracleError, require
 from refblo.ravel import Tree
 from refblo.types import Estimand
 
@@ -80,17 +81,15 @@ def flat_problem(
     form = Form.of("lam", lam)
     flat = form.flatten(lam, "lam").detach().clone()
     _require_finite("lam", flat)
-    oracle = flat.to(torch.float64)
-    try:
-        program, state_form = _program(inner, outer, oracle, form, theta0, estimand, run)
-        first_calls(program)
-    except (LossError, ArgumentTypeError):
-        # Losses that hold float32 data cannot be run in float64: the oracles become as coarse.
-        if oracle.dtype == flat.dtype:
-            raise
-        program, state_form = _program(inner, outer, flat, form, theta0, estimand, run)
-        first_calls(program)
-    return FlatProblem(program, flat, form, state_form, float(torch.finfo(flat.dtype).eps))
+    state_forms: list[Form] = []
+
+    def make(at: Tensor) -> Program:
+        program, state_form = _program(inner, outer, at, form, theta0, estimand, run)
+        state_forms.append(state_form)
+        return program
+
+    program = in_float64(make, flat, first_calls)
+    return FlatProblem(program, flat, form, state_forms[-1], float(torch.finfo(flat.dtype).eps))
 
 
 def _require_finite(name: str, vector: Tensor) -> None:

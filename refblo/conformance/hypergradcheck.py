@@ -209,6 +209,8 @@ def _report(
         reason=reason,
         blocks=found.blocks,
         block=None if block is None else block.name,
+        truth=reference.rung.sentence,
+        precision=reference.precision,
     )
 
 

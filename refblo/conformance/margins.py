@@ -154,7 +154,7 @@ def _margin(distance: float, reference: Reference, tolerated: float, ignored: fl
     noise = _noise(reference)
     allowed = max(noise + tolerated, ignored)
     if is_zero(reference):
-        allowed = max(allowed, float(np.linalg.norm(getattr(reference, "dust", 0.0))))
+        allowed = max(allowed, float(np.linalg.norm(reference.dust)))
     return Margin(distance, noise, allowed, reference.scale)
 
 
@@ -264,4 +264,5 @@ def columns(reference: Reference, which: slice) -> Reference:
         indirect=reference.indirect[which],
         rounding=reference.rounding[which],
         error=reference.error[which],
+        dust=reference.dust[which],
     )

@@ -9,6 +9,7 @@ from jaxtyping import Float64
 
 from refblo.conformance.diagnosis import Diagnosis
 from refblo.conformance.margins import BlockMargin
+from refblo.conformance.truth.precision import Precision
 from refblo.conformance.truth.reference import Reference
 from refblo.errors import RefbloError
 from refblo.types import Estimand
@@ -48,6 +49,8 @@ class Report:
         findings: what else was noticed.
         reason: what the verdict rests on where the figures do not say it, for the first line.
         blocks: each tensor of λ judged by itself, where λ is a tree.
+        truth: how the truth was found, and what that is worth.
+        precision: what the caller's own dtype costs, where the truth is known in a wider one.
         block: the tensor of λ that the error is in, where the whole is not off; then error, bound,
             relative error and floor are that tensor's.
     """
@@ -71,6 +74,8 @@ class Report:
     reason: str = ""
     blocks: tuple[BlockMargin, ...] = ()
     block: str | None = None
+    truth: str = ""
+    precision: Precision | None = None
 
     @property
     def right(self) -> bool:
@@ -102,6 +107,10 @@ class Report:
             ),
             f"differentiation and finite differences agree to {self.confirmed:.1e}",
         ]
+        if self.truth:
+            lines.append(f"the truth comes from {self.truth}")
+        if self.precision is not None:
+            lines.append(self.precision.sentence)
         if self.verdict is Verdict.WRONG:
             lines.append(
                 f"along the direction where it shows: {self.observed_slope:.10g}, should be "

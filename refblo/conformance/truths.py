@@ -13,7 +13,8 @@ from refblo.conformance.arguments import FlatProblem
 from refblo.conformance.calls import Call
 from refblo.conformance.diagnosis import Subject
 from refblo.conformance.truth.expectation import gibbs_truth
-from refblo.conformance.truth.program import Program, build
+from refblo.conformance.truth.ladder import Rung
+from refblo.conformance.truth.program import Program
 from refblo.conformance.truth.reference import LARGE, Reference, reference
 from refblo.errors import OracleError
 from refblo.noise import Draws, Stream
@@ -155,9 +156,7 @@ class Truths:
 
     def _gibbs(self, program: Program) -> Reference:
         """The Gibbs truth in the same form."""
-        losses = program.losses
-        temperature = 1.0 if losses is None else losses.rule.temperature
-        truth, apart = gibbs_truth(_with_decay_inside(program), temperature)
+        truth, apart = gibbs_truth(program)
         value: Array = truth.value.numpy()
         error = np.full(value.size, truth.error / np.sqrt(value.size))
         rounding = self.problem.ulp * np.abs(value)
@@ -169,21 +168,9 @@ class Truths:
             rounding=rounding,
             error=error,
             confirmed=apart,
+            rung=Rung.QUADRATURE,
+            dust=rounding,
         )
 
     def _subject(self, program: Program, found: Reference) -> Subject:
         return Subject(program, self.estimand, found, self.terms)
-
-
-def _with_decay_inside(program: Program) -> Program:
-    """The same density with the optimiser's weight decay as a part of the inner loss: L_T + (w/2)‖θ‖²."""
-    losses = program.losses
-    if losses is None or losses.rule.weight_decay == 0:
-        return program
-    decay, inner = losses.rule.weight_decay, losses.inner
-
-    def decayed(lam: Tensor, theta: Tensor, batch: Tensor | None) -> Tensor:
-        return inner(lam, theta, batch) + decay / 2 * theta.square().sum()
-
-    rule = replace(losses.rule, weight_decay=0.0)
-    return build(replace(losses, inner=decayed, rule=rule), program.lam, program.schedule)

@@ -8,6 +8,8 @@ Arguments may be part of no graph: results never are.
 """
 
 from refblo.derivatives._calls import leaf
+from refblo.derivatives._finite import gradient_not_finite
+from refblo.derivatives._lock import PROCESS_LOCK, exclusive
 from refblo.derivatives.batched import (
     batched_inner_gradients,
     batched_lam_gradients,
@@ -42,6 +44,7 @@ from refblo.derivatives.reverse import (
 )
 
 __all__ = [
+    "PROCESS_LOCK",
     "BothProducts",
     "Inner",
     "MixedProduct",
@@ -49,8 +52,10 @@ __all__ = [
     "batched_lam_gradients",
     "batched_mixed_products",
     "batched_outer_values",
+    "exclusive",
     "gradient_and_tangent",
     "gradient_and_tangents",
+    "gradient_not_finite",
     "gradients_if_any",
     "hessian_and_mixed_products",
     "hessian_product_function",

@@ -15,6 +15,7 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._python_dispatch import _disable_current_modes
 
 from refblo.cost import Evaluations, count, counting
+from refblo.derivatives import exclusive
 from refblo.errors import ArgumentError, RefbloError, require_one_of
 from refblo.kernel.emit import straight
 from refblo.kernel.simplify import simplify
@@ -59,6 +60,7 @@ def _recorded(function: Function, examples: Tensors) -> GraphModule:
     return recorded
 
 
+@exclusive
 def trace(function: Function, examples: Tensors, backend: Backend) -> Kernel:
     """Trace a function and compile it.
 

@@ -11,13 +11,14 @@ from typing import final
 
 import numpy as np
 from jaxtyping import Float64
+from torch import Tensor
 
 from refblo.chain import Langevin, Schedule
 from refblo.conformance.truth.program import Program
 from refblo.errors import ArgumentError, OracleError, require
 from refblo.problem import BilevelProblem, FixedInitial
 from refblo.problems.case import Case
-from refblo.types import Estimand, Truth
+from refblo.types import Batch, Estimand, Truth
 
 Array = np.ndarray
 ERROR_RATE = 1e-6
@@ -74,11 +75,18 @@ def judge_mean(
     return MeanJudgement(right, mean, worst, float(gaps[worst]), float(allowed[worst]), needed)
 
 
-def gibbs_truth(program: Program, temperature: float) -> tuple[Truth, float]:
+def gibbs_truth(program: Program, temperature: float | None = None) -> tuple[Truth, float]:
     """The Gibbs hypergradient of a program's losses, and how far the two oracles are apart, relative.
 
+    The density is that which the program's rule samples: p ∝ exp(−(L_T + w‖θ‖²/2)/τ).
+
+    Args:
+        program: the program.
+        temperature: τ; the rule's if None.
+
     Raises:
-        OracleError: if there are more than two parameters, or the oracles disagree.
+        OracleError: if there are more than two parameters, the rule samples no Gibbs density, or the
+            oracles disagree.
     """
     from refblo.oracles.quadrature import GibbsDifference, GibbsQuadrature
 
@@ -88,10 +96,24 @@ def gibbs_truth(program: Program, temperature: float) -> tuple[Truth, float]:
             "the Gibbs estimand must have at most two parameters and losses without batches here, got "
             f"{program.size} parameters; check a smaller instance of the same code"
         )
+    rule = losses.rule
+    if rule.buffers > 0:
+        name = "momentum" if rule.betas is None else "Adam"
+        raise OracleError(
+            f"rule must be plain Langevin dynamics for the Gibbs estimand, got one with {name}, whose "
+            "stationary density is another; drop it, or ask for the pathwise estimand"
+        )
+    tau = rule.temperature if temperature is None else temperature
+
+    def energy(lam: Tensor, theta: Tensor, batch: Batch) -> Tensor:
+        value = losses.inner(lam, theta, batch)
+        return value + rule.weight_decay / 2 * theta.square().sum()
+
+    inner = losses.inner if rule.weight_decay == 0 else energy
     problem = BilevelProblem(
-        losses.inner, losses.outer, FixedInitial(losses.initial(program.lam).detach())
+        inner, losses.outer, FixedInitial(losses.initial(program.lam).detach())
     )
-    dynamics = Langevin(losses.rule.step_size, temperature, noise_scale=1.0)
+    dynamics = Langevin(rule.step_size, tau, noise_scale=1.0)
     case = Case("the caller's problem", problem, program.lam, dynamics, Schedule.last(1))
     first = GibbsQuadrature().truth(case, Estimand.GIBBS)
     second = GibbsDifference().truth(case, Estimand.GIBBS)

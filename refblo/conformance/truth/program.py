@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 from typing import TypeVar, final
 
 import torch
+import torch.autograd.forward_ad as forward
 from jaxtyping import Float
 from torch import Tensor
 
 from refblo.chain import Schedule
+from refblo.conformance.truth.guard import Guarded, guarded
 from refblo.conformance.truth.rules import Rule
 
 T = TypeVar("T")
@@ -71,6 +73,26 @@ class Losses:
     rule: Rule
     frozen: Frozen
 
+    def __post_init__(self) -> None:
+        for name in ("inner", "outer", "initial"):
+            function = getattr(self, name)
+            if not isinstance(function, Guarded):
+                object.__setattr__(self, name, guarded(function))
+
+    @property
+    def promotes(self) -> torch.dtype | None:
+        """The dtype in whose place they compute with float64, if any."""
+        return self.inner.promoted if isinstance(self.inner, Guarded) else None
+
+    def promoted(self, dtype: torch.dtype) -> "Losses":
+        """The same losses, computing in float64 with what they hold in a smaller dtype."""
+        return replace(
+            self,
+            inner=guarded(self.inner, dtype),
+            outer=guarded(self.outer, dtype),
+            initial=guarded(self.initial, dtype),
+        )
+
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -85,6 +107,7 @@ class Program:
         schedule: B and M.
         size: n, how many entries of z are θ; the first ones.
         losses: what it was built from, where the rule is known.
+        plain: the same run in the caller's own dtype, where this one is in a wider one.
     """
 
     lam: Float[Tensor, " p"]
@@ -94,10 +117,34 @@ class Program:
     schedule: Schedule
     size: int
     losses: Losses | None = None
+    plain: "Program | None" = None
+
+    def __post_init__(self) -> None:
+        for name in ("start", "transition", "outer"):
+            function = getattr(self, name)
+            if not isinstance(function, Guarded):
+                object.__setattr__(self, name, guarded(function))
 
     def at(self, lam: Float[Tensor, " p"]) -> "Program":
         """The same program at another λ."""
-        return replace(self, lam=lam)
+        plain = None if self.plain is None else self.plain.at(lam.to(self.plain.lam))
+        return replace(self, lam=lam, plain=plain)
+
+    @property
+    def promotes(self) -> torch.dtype | None:
+        """The dtype in whose place its functions compute with float64, if any."""
+        return self.start.promoted if isinstance(self.start, Guarded) else None
+
+    def promoted(self, dtype: torch.dtype) -> "Program":
+        """The same program, computing in float64 with what its functions hold in a smaller dtype."""
+        if self.losses is not None:
+            return build(self.losses.promoted(dtype), self.lam, self.schedule)
+        return replace(
+            self,
+            start=guarded(self.start, dtype),
+            transition=guarded(self.transition, dtype),
+            outer=guarded(self.outer, dtype),
+        )
 
     def unrecorded(self, call: Callable[[], T]) -> T:
         """Make a call that needs no graph around it, as the transitions of a known rule do not.
@@ -136,6 +183,39 @@ def leaf(vector: Tensor) -> Tensor:
     return vector.detach().clone().requires_grad_()
 
 
+def gradient_by_theta(
+    loss: Flat, lam: Tensor, theta: Tensor, batch: Tensor | None
+) -> Float[Tensor, " n"]:
+    """∂_θ of a loss, itself differentiable in the way in which the arguments are being differentiated.
+
+    Inside a transform of torch.func by torch.func, otherwise by autograd: then the loss may do whatever
+    autograd can differentiate, such as write in place or call autograd itself.
+    """
+    if torch._C._are_functorch_transforms_active():
+        result: Tensor = torch.func.grad(lambda at: loss(lam, at, batch))(theta)
+        return result
+    recorded = torch.is_grad_enabled()
+    with torch.enable_grad():
+        at = theta if recorded and theta.requires_grad else _leaf_with_tangent(theta)
+        value = loss(lam, at, batch)
+        if not value.requires_grad:
+            return torch.zeros_like(theta)
+        (gradient,) = torch.autograd.grad(
+            value, at, create_graph=recorded, allow_unused=True, materialize_grads=True
+        )
+    return gradient
+
+
+def _leaf_with_tangent(theta: Tensor) -> Tensor:
+    """A leaf with the same numbers, and with the tangent that the tensor carries in forward mode, if any."""
+    primal, tangent = forward.unpack_dual(theta)  # type: ignore[no-untyped-call]  # torch's own
+    at: Tensor = primal.detach().requires_grad_()
+    if tangent is None:
+        return at
+    dual: Tensor = forward.make_dual(at, tangent)  # type: ignore[no-untyped-call]  # torch's own
+    return dual
+
+
 def build(losses: Losses, lam: Float[Tensor, " p"], schedule: Schedule) -> Program:
     """The program of a known rule on a problem's losses."""
     rule, frozen = losses.rule, losses.frozen
@@ -143,17 +223,22 @@ def build(losses: Losses, lam: Float[Tensor, " p"], schedule: Schedule) -> Progr
 
     def transition(at: Tensor, state: Tensor, step: int) -> Tensor:
         batch = frozen.inner(step)
-        gradient: Tensor = torch.func.grad(lambda theta: losses.inner(at, theta, batch))(
-            state[:size]
-        )
+        gradient = gradient_by_theta(losses.inner, at, state[:size], batch)
         noise = None if frozen.noise is None else frozen.noise[step]
         return rule.advance(state, gradient, step, noise)
 
+    def start(at: Tensor) -> Tensor:
+        return rule.state(losses.initial(at))
+
+    def outer(at: Tensor, state: Tensor, step: int) -> Tensor:
+        return losses.outer(at, state[:size], frozen.outer(step))
+
+    dtype = losses.promotes
     return Program(
         lam=lam.detach(),
-        start=lambda at: rule.state(losses.initial(at)),
-        transition=transition,
-        outer=lambda at, state, step: losses.outer(at, state[:size], frozen.outer(step)),
+        start=guarded(start, dtype),
+        transition=guarded(transition, dtype),
+        outer=guarded(outer, dtype),
         schedule=schedule,
         size=size,
         losses=losses,

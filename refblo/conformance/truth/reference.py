@@ -6,7 +6,8 @@ with refblo's estimators.
 """
 
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -15,11 +16,14 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from refblo.conformance.truth.ladder import Ladder, Rung
+from refblo.conformance.truth.precision import Precision, precision_of
 from refblo.conformance.truth.program import Program
+from refblo.conformance.truth.refusal import infinite
 from refblo.conformance.truth.stationary import implicit_objective, linearise, replicas
-from refblo.conformance.truth.tangent import directional
+from refblo.conformance.truth.tangent import Parts
 from refblo.errors import OracleError
-from refblo.noise import Draws, Stream
+from refblo.noise import Draws
 from refblo.types import Estimand
 
 Array = np.ndarray
@@ -28,12 +32,6 @@ SAFETY = 10.0
 
 LARGE = 100_000
 """Hyperparameters above which nothing is computed twice that need not be."""
-
-_ENOUGH = 1e-4
-"""The relative error of the differences with which a large problem is content."""
-
-_RESOLUTION = 1e-3
-"""The relative error of the differences above which they confirm nothing."""
 
 
 @final
@@ -49,6 +47,10 @@ class Reference:
         rounding: a bound on what rounding in the caller's dtype does to each, shape (k,).
         error: a bound on each one's own error, shape (k,).
         confirmed: the disagreement with finite differences, relative to `scale`.
+        rung: how the derivatives were found, with what that is worth.
+        dust: the size of derivative below which rounding in the caller's dtype leaves nothing of a
+            derivative along each direction, shape (k,): what a truth of exactly zero is compared with.
+        precision: what the caller's own dtype costs, where the truth is known in a wider one.
     """
 
     directions: Float64[Array, "p k"]
@@ -58,6 +60,9 @@ class Reference:
     rounding: Float64[Array, " k"]
     error: Float64[Array, " k"]
     confirmed: float
+    rung: Rung
+    dust: Float64[Array, " k"]
+    precision: Precision | None = None
 
     @property
     def value(self) -> Float64[Array, " k"]:
@@ -107,101 +112,132 @@ def reference(
         OracleError: if the oracles disagree or cannot answer: then there is no verdict.
     """
     columns = torch.as_tensor(directions).to(program.lam)
-    if estimand is Estimand.IMPLICIT:
-        direct, indirect, objective = _implicit(program, columns, draws, ulp, runs)
-    else:
-        parts = directional(program, columns, draws, ulp, runs)
-        direct, indirect = _numpy(parts.direct), _numpy(parts.indirect)
-        objective = program.objective
+    arguments = Question(
+        program, estimand, directions, columns, exhaustive, draws, ulp, runs, confirm
+    )
+    if program.plain is None:
+        return _reference(arguments)
+    try:
+        return _promoted(arguments)
+    except _UnfaithfulError:
+        plain = replace(arguments, program=program.plain, columns=columns.to(program.plain.lam))
+        return _reference(plain)
+
+
+class _UnfaithfulError(Exception):
+    """The program in float64 is another program than the caller's."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What `reference` is asked for; its arguments, and the directions as a tensor (`columns`)."""
+
+    program: Program
+    estimand: Estimand
+    directions: Float64[Array, "p k"]
+    columns: Tensor
+    exhaustive: bool
+    draws: Draws
+    ulp: float
+    runs: int
+    confirm: int
+
+
+def _reference(asked: Question) -> Reference:
+    """The truth by the first way that gives one."""
+    # Imported here: a target's process imports this file and not the oracles, which take a second.
+    from refblo.conformance.truth.confirmation import Confirmation, by_differences
+
+    with warnings.catch_warnings():
+        # torch says of some operations that their forward mode is slow: that is not the caller's concern.
+        warnings.filterwarnings("ignore", category=UserWarning, module="torch")
+        ways, objective, ladder = _ways(asked)
+        confirmation = Confirmation(asked, objective)
+        refuted: list[OracleError] = []
+        for rung, parts in ways:
+            found = _assembled(asked, rung, parts)
+            needed = asked.confirm if rung is not Rung.REVERSE else max(asked.confirm, 1)
+            if needed == 0:
+                return found
+            try:
+                return confirmation.of(found, needed)
+            except OracleError as error:
+                refuted.append(error)
+        if refuted:
+            raise confirmation.kink() or refuted[0]
+        if ladder is not None and ladder.infinite:
+            raise infinite(asked.program)
+        return by_differences(asked, objective, ladder)
+
+
+def _ways(
+    asked: Question,
+) -> tuple[Iterable[tuple[Rung, Parts]], Callable[[Tensor], float], Ladder | None]:
+    """The derivatives by one way after another, the outer objective, and the ladder they came from."""
+    program = asked.program
+    if asked.estimand is Estimand.IMPLICIT:
+        parts, objective = _implicit(asked)
+        return [(Rung.SOLVE, parts)], objective, None
+    ladder = Ladder(program, asked.columns, asked.draws, asked.ulp, asked.runs)
+    return ladder.climb(), program.objective, ladder
+
+
+def _assembled(asked: Question, rung: Rung, parts: Parts) -> Reference:
+    """The derivatives with their errors, unconfirmed."""
+    direct, indirect = _numpy(parts.direct), _numpy(parts.indirect)
     if not (np.isfinite(direct).all() and np.isfinite(indirect).all()):
-        raise OracleError(
-            "the inner run and its derivative must stay finite, got values that are not; lower the "
-            "step size"
-        )
+        raise infinite(asked.program)
     total = direct + indirect
-    spread = np.sqrt(np.mean((total[1:] - total[0]) ** 2, axis=0))
-    rounding = SAFETY * spread + ulp * np.abs(total[0])
-    own = float(torch.finfo(program.lam.dtype).eps) / ulp
+    spread = np.zeros(total.shape[1])
+    if len(total) > 1:
+        spread = np.sqrt(np.mean((total[1:] - total[0]) ** 2, axis=0))
+    rounding = SAFETY * spread + asked.ulp * np.abs(total[0])
+    own = float(torch.finfo(asked.program.lam.dtype).eps) / asked.ulp
     error = rounding * min(1.0, own)
-    weights = _combinations(columns.shape[1], confirm, draws, exhaustive)
-    found = Reference(directions, exhaustive, direct[0], indirect[0], rounding, error, math.nan)
-    if weights.shape[1] == 0:
-        return found
-    off = _confirm(found, objective, program.lam, columns, weights, draws)
-    return replace(found, confirmed=off)
+    dust = asked.ulp * (np.abs(direct[0]) + np.abs(indirect[0]))
+    return Reference(
+        asked.directions,
+        asked.exhaustive,
+        direct[0],
+        indirect[0],
+        rounding,
+        error,
+        math.nan,
+        rung,
+        dust,
+    )
 
 
-def _combinations(count: int, confirm: int, draws: Draws, exhaustive: bool) -> Array:
-    """Weights of the directions, shape (k, c): random ones of norm one, or the first directions."""
-    if not exhaustive:
-        return np.eye(count)[:, : min(confirm, count)]
-    weights = draws.normal(Stream.DIRECTIONS, 1, torch.empty(count, confirm)).double().numpy()
-    normed: Array = weights / np.linalg.norm(weights, axis=0)
-    return normed
-
-
-def _implicit(
-    program: Program, columns: Tensor, draws: Draws, ulp: float, runs: int
-) -> tuple[Array, Array, Callable[[Tensor], float]]:
+def _implicit(asked: Question) -> tuple[Parts, Callable[[Tensor], float]]:
+    program, columns = asked.program, asked.columns
     base = linearise(program)
-    rows = [(base.direct, base.indirect()), *replicas(program, base, draws, ulp, runs)]
+    rows = [(base.direct, base.indirect())]
+    rows += replicas(program, base, asked.draws, asked.ulp, asked.runs)
     direct = torch.stack([d @ columns for d, _ in rows])
     indirect = torch.stack([i @ columns for _, i in rows])
-    return _numpy(direct), _numpy(indirect), implicit_objective(program, base)
+    return Parts(direct, indirect), implicit_objective(program, base)
 
 
-def _confirm(
-    found: Reference,
-    objective: Callable[[Tensor], float],
-    lam: Tensor,
-    columns: Tensor,
-    weights: Array,
-    draws: Draws,
-) -> float:
-    """The largest difference between the oracles, relative to the scale.
+def _promoted(asked: Question) -> Reference:
+    """The truth in float64 of a program in a smaller dtype, with what that dtype costs.
 
     Raises:
-        OracleError: if it exceeds the two errors, or the differences are too coarse to tell.
+        _UnfaithfulError: if the two programs differ by more than rounding explains.
     """
-    # Here, because a target's process imports this file and not the oracles, which take a second.
-    from refblo.oracles.differences import Frugal, directional_derivatives
-
-    precision = float(torch.finfo(lam.dtype).eps)
-    along = (columns @ torch.as_tensor(weights).to(columns)).cpu()
-    expected = found.value @ weights
-    differences = directional_derivatives(
-        objective,
-        lam.detach().cpu(),
-        along,
-        draws,
-        precision,
-        None if lam.numel() <= LARGE else Frugal(_ENOUGH, expected),
+    found = _reference(replace(asked, runs=0))
+    precision = precision_of(
+        asked.program, asked.columns, asked.draws, asked.ulp, max(asked.runs, 2)
     )
-    gaps = np.abs(differences.values - expected)
-    allowed = SAFETY * differences.errors + np.abs(weights.T) @ found.error
-    scale = max(found.scale, float(np.finfo(np.float64).tiny))
-    worst = int(np.argmax(gaps - allowed))
-    if not bool((gaps <= allowed).all()):
-        raise OracleError(
-            "inner and outer must be smooth functions whose derivatives torch knows, got "
-            f"{expected[worst]:.10g} by "
-            f"differentiation and {differences.values[worst]:.10g} ± {differences.errors[worst]:.1e} "
-            "by differences "
-            "of the outer objective along the same direction: no verdict is possible; look for "
-            ".detach(), .item() or "
-            "torch.no_grad inside the losses or the step, for a kink at this lam, or for hidden "
-            "randomness"
-        )
-    coarse = float(np.max(differences.errors)) / scale
-    if coarse > _RESOLUTION and found.scale > 0:
-        raise OracleError(
-            f"the outer objective must be resolvable by differences, got an error of {coarse:.1e} "
-            "relative to the "
-            f"hypergradient (the objective's own noise is {differences.noise:.1e}): no verdict is "
-            "possible; rescale the "
-            "outer loss, or take a large constant out of it"
-        )
-    return float(np.max(gaps)) / scale
+    if precision is None:
+        return _reference(asked)
+    total = found.value
+    spread = precision.spread(total)
+    rounding = SAFETY * spread + asked.ulp * np.abs(total)
+    if not precision.faithful(total, SAFETY * spread):
+        raise _UnfaithfulError
+    judged = precision.beside(total, rounding)
+    return replace(found, rounding=rounding, precision=judged)
 
 
 def _numpy(tensor: Tensor) -> Array:

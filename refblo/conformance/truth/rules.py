@@ -5,8 +5,11 @@ the two moments for Adam. With g = ∂_θ L_T(λ, θ^t) + w θ^t (w the weight d
 
 - gradient descent and Langevin: θ ← θ − γ g + ν_t;
 - momentum μ: v ← μ v + g,  θ ← θ − γ v + ν_t (the form that torch.optim.SGD uses);
+  Nesterov's: θ ← θ − γ (g + μ v) + ν_t with the new v;
 - Adam: m ← β₁ m + (1 − β₁) g,  v ← β₂ v + (1 − β₂) g²,
   θ ← θ − γ (m / (1 − β₁^{t+1})) / (√(v / (1 − β₂^{t+1})) + ε).
+
+With decoupled weight decay (AdamW) g = ∂_θ L_T alone, and θ is multiplied by 1 − γ w before the step.
 """
 
 import math
@@ -33,9 +36,12 @@ class Rule:
         adam_epsilon: ε of Adam, outside the square root.
         temperature: τ > 0, for Langevin dynamics.
         noise_scale: κ ≥ 0, for Langevin dynamics.
+        nesterov: whether momentum is Nesterov's.
+        decoupled_decay: whether weight decay multiplies θ instead of being added to the gradient.
 
     Raises:
-        ArgumentError: if one of them is out of range, or momentum is asked for beside Adam.
+        ArgumentError: if one of them is out of range, momentum is asked for beside Adam, Nesterov's without
+            momentum, or decoupled decay without decay.
     """
 
     step_size: float
@@ -45,6 +51,8 @@ class Rule:
     adam_epsilon: float = 1e-8
     temperature: float = 1.0
     noise_scale: float = 0.0
+    nesterov: bool = False
+    decoupled_decay: bool = False
 
     def __post_init__(self) -> None:
         for name in ("step_size", "temperature", "adam_epsilon"):
@@ -60,6 +68,10 @@ class Rule:
         require(good, "momentum and betas", "lie in [0, 1)", factors, "choose such factors")
         alone = self.betas is None or self.momentum == 0
         require(alone, "momentum", "be 0 beside Adam", self.momentum, "Adam has its own: betas[0]")
+        has = self.momentum > 0 or not self.nesterov
+        require(has, "nesterov", "come with momentum", self.momentum, "give momentum, or drop it")
+        has = self.weight_decay > 0 or not self.decoupled_decay
+        require(has, "decoupled_decay", "come with weight_decay", self.weight_decay, "give a decay")
 
     @property
     def epsilon(self) -> float:
@@ -97,7 +109,11 @@ class Rule:
         """The next state, given ∂_θ L_T at this one; step counts from 0."""
         n = gradient.numel()
         theta = state[:n]
-        g = gradient + self.weight_decay * theta if self.weight_decay else gradient
+        g = gradient
+        if self.decoupled_decay:
+            theta = (1 - self.step_size * self.weight_decay) * theta
+        elif self.weight_decay:
+            g = gradient + self.weight_decay * theta
         added = 0.0 if noise is None else noise
         if self.betas is not None:
             first, second = self.betas
@@ -108,7 +124,8 @@ class Rule:
             return torch.cat([moved, m, v])
         if self.momentum > 0:
             v = self.momentum * state[n:] + g
-            return torch.cat([theta - self.step_size * v + added, v])
+            along = g + self.momentum * v if self.nesterov else v
+            return torch.cat([theta - self.step_size * along + added, v])
         return theta - self.step_size * g + added
 
 

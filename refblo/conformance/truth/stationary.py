@@ -1,8 +1,9 @@
 """The truth of the implicit estimand: the root of a residual and its derivative.
 
-θ*(λ) is the root of r(λ, z) = 0, with r = ∂_θ L_T + w θ where the losses are known and r = z − Φ_0(λ, z)
-where only a transition is; then dz*/dλ = −(∂_z r)⁻¹ ∂_λ r by a dense solve. The second oracle finds
-the root again at displaced λ, by Newton's method, and takes differences of f.
+θ*(λ) is the root of r(λ, z) = 0, with r = ∂_θ L_T + w θ where the losses are known (L_T the mean over
+the batches given) and r = z − Φ_0(λ, z) where only a transition is; then dz*/dλ = −(∂_z r)⁻¹ ∂_λ r by a
+dense solve. The second oracle finds the root again at displaced λ, by Newton's method, and takes
+differences of f.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refblo.conformance.truth.program import Program, leaf
+from refblo.conformance.truth.program import Batches, Program, gradient_by_theta, leaf
+from refblo.derivatives import gradient_not_finite
 from refblo.errors import OracleError
 from refblo.noise import Draws, Stream
 
@@ -25,24 +27,69 @@ _LARGEST = 2000  # entries of the state up to which a dense solve is made
 
 
 def residual_of(program: Program) -> tuple[Residual, int]:
-    """R and the size of its argument."""
+    """R and the size of its argument.
+
+    With batches given, L_T is the mean over the batches that the run sees: what its steps minimise.
+
+    Raises:
+        OracleError: for a rule whose fixed points are no minimisers.
+    """
     losses = program.losses
     if losses is None:
         size = program.start(program.lam).numel()
         return (lambda lam, z: z - program.transition(lam, z, 0)), size
-    decay = losses.rule.weight_decay
+    rule = losses.rule
+    if rule.decoupled_decay and rule.betas is not None and rule.weight_decay > 0:
+        raise OracleError(
+            "rule must lead to a minimiser for the implicit estimand, got Adam with decoupled weight decay, "
+            "whose fixed points minimise nothing; ask for the unrolled estimand"
+        )
+    decay, weighted = rule.weight_decay, distinct_batches(losses.frozen.inner_batches, program)
 
     def stationarity(lam: Tensor, theta: Tensor) -> Tensor:
-        gradient: Tensor = torch.func.grad(lambda t: losses.inner(lam, t, None))(theta)
-        return gradient + decay * theta
+        total = decay * theta
+        for batch, weight in weighted:
+            total = total + weight * gradient_by_theta(losses.inner, lam, theta, batch)
+        return total
 
     return stationarity, program.size
+
+
+def distinct_batches(batches: Batches, program: Program) -> list[tuple[Tensor | None, float]]:
+    """The batches that the transitions see, each once, with the share of the transitions that see it."""
+    if batches is None:
+        return [(None, 1.0)]
+    steps = program.schedule.steps
+    found: list[tuple[Tensor, int]] = []
+    for batch in batches[:steps]:
+        for position, (other, count) in enumerate(found):
+            if batch is other or _same(batch, other):
+                found[position] = (other, count + 1)
+                break
+        else:
+            found.append((batch, 1))
+    return [(batch, count / steps) for batch, count in found]
+
+
+def _same(first: object, second: object) -> bool:
+    """Whether two batches hold the same numbers."""
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        return first.shape == second.shape and torch.equal(first, second)
+    if isinstance(first, tuple | list) and isinstance(second, tuple | list):
+        alike = len(first) == len(second)
+        return alike and all(_same(a, b) for a, b in zip(first, second, strict=True))
+    return False
 
 
 def outer_of(program: Program) -> Callable[[Tensor, Tensor], Tensor]:
     """F at the root: the outer loss at the last iterate's batch."""
     last = program.schedule.steps
-    return lambda lam, z: program.outer(lam, z, last)
+
+    def outer(lam: Tensor, z: Tensor) -> Tensor:
+        value: Tensor = program.outer(lam, z, last)
+        return value
+
+    return outer
 
 
 @final
@@ -67,9 +114,16 @@ class Linear:
     residual: float
 
     def indirect(self) -> Float[Tensor, " p"]:
-        """−∂_z f (∂_z r)⁻¹ ∂_λ r."""
-        solved: Tensor = torch.linalg.solve(self.hessian.T, self.slope)
-        return -solved @ self.mixed
+        """−∂_z f (∂_z r)⁻¹ ∂_λ r.
+
+        Raises:
+            OracleError: if ∂_z r is singular.
+        """
+        solved, info = torch.linalg.solve_ex(self.hessian.T, self.slope)
+        if int(info):
+            raise singular()
+        indirect: Tensor = -solved @ self.mixed
+        return indirect
 
 
 def jacobians(
@@ -77,12 +131,12 @@ def jacobians(
 ) -> tuple[Tensor, Float[Tensor, "N N"], Float[Tensor, "N p"]]:
     """R, ∂_z r and ∂_λ r."""
     at_lam, at_z = leaf(lam), leaf(z)
-    value = residual(at_lam, at_z)
+    with torch.enable_grad():
+        value = residual(at_lam, at_z)
     if not value.requires_grad:
-        raise OracleError(
-            "inner must have a gradient that depends on theta, got one without a graph; look for "
-            ".detach()"
-        )
+        # A gradient that depends on neither: its derivatives are zero.
+        size = value.numel()
+        return value, value.new_zeros(size, z.numel()), value.new_zeros(size, lam.numel())
     rows = [
         torch.autograd.grad(
             value[i], (at_z, at_lam), retain_graph=True, allow_unused=True, materialize_grads=True
@@ -107,15 +161,11 @@ def find_root(residual: Residual, lam: Tensor, z: Tensor) -> Tensor:
             break
         step, info = torch.linalg.solve_ex(by_z, value)
         if int(info):
-            raise OracleError(
-                "the inner problem must have an isolated solution, got a singular Hessian at its "
-                "iterate; add a "
-                "regulariser, or ask for the unrolled estimand"
-            )
+            raise singular()
         length = 1.0
         for _ in range(_HALVINGS):
             candidate = z - length * step
-            trial = float(residual(lam, candidate).detach().norm())
+            trial = float(residual(leaf(lam), leaf(candidate)).detach().norm())
             if trial < norm:
                 break
             length /= 2
@@ -135,6 +185,15 @@ def find_root(residual: Residual, lam: Tensor, z: Tensor) -> Tensor:
     return z.detach()
 
 
+def singular() -> OracleError:
+    """The error for a minimiser that is not isolated."""
+    return OracleError(
+        "singular inner Hessian: the inner problem must have an isolated solution for the implicit estimand, "
+        "got one with directions along which its gradient does not change; add a regulariser, or ask for the "
+        "unrolled estimand"
+    )
+
+
 def linearise(program: Program) -> Linear:
     """The root that the run leads to, and the derivatives there.
 
@@ -151,6 +210,11 @@ def linearise(program: Program) -> Linear:
     start = program.states(program.lam)[-1][:size]
     root = find_root(residual, program.lam, start)
     value, by_z, by_lam = jacobians(residual, program.lam, root)
+    if not bool(by_z.isfinite().all() & by_lam.isfinite().all()):
+        raise OracleError(gradient_not_finite("the derivative of ∂_θ inner", "the solution"))
+    smallest = torch.linalg.svdvals(by_z)
+    if float(smallest[-1]) <= by_z.shape[0] * torch.finfo(by_z.dtype).eps * float(smallest[0]):
+        raise singular()
     eigenvalues = torch.linalg.eigvals(by_z).real
     if bool((eigenvalues < 0).any()) and program.losses is not None:
         raise OracleError(
@@ -166,6 +230,8 @@ def outer_gradients(program: Program, lam: Tensor, z: Tensor) -> tuple[Tensor, T
     """(∂_λ f, ∂_z f) at the last iterate's batch."""
     at_lam, at_z = leaf(lam), leaf(z)
     value = outer_of(program)(at_lam, at_z)
+    if not value.requires_grad:
+        return torch.zeros_like(lam), torch.zeros_like(z)
     by_lam, by_z = torch.autograd.grad(
         value, (at_lam, at_z), allow_unused=True, materialize_grads=True
     )

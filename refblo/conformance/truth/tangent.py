@@ -1,9 +1,9 @@
-"""The first oracle: one directional forward tangent, pushed along the run.
+"""The first oracle: directional forward tangents, pushed along the run.
 
 s⁰ = dz⁰/dλ u, s^{t+1} = ∂_zΦ_t s^t + ∂_λΦ_t u, and the derivative along u is
 (1/M) Σ_{m>B} (∂_λ f_m u + ∂_z f_m s^m): memory O(N) for any p and T. The two sums, the direct and the
 indirect part, are kept apart. Several tangents, and replicas of the run under perturbations of ulp
-size (Monte Carlo arithmetic, see `refblo.oracles.forward_mode`), go along side by side where torch can
+size (Monte Carlo arithmetic, see `refblo.oracles.rounding`), go along side by side where torch can
 batch the caller's functions, and one after another where it cannot.
 """
 
@@ -17,9 +17,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refblo.conformance.truth.program import Program, leaf
+from refblo.derivatives import exclusive
 from refblo.noise import Draws, Stream
 
 Function = Callable[[Tensor, Tensor], Tensor]
+Pusher = Callable[[Function, tuple[Tensor, Tensor], tuple[Tensor, Tensor]], tuple[Tensor, Tensor]]
+"""(function, at, along) ↦ the function's value and its derivative along a tangent."""
 
 
 @final
@@ -35,25 +38,36 @@ class Parts:
     direct: Float[Tensor, "runs k"]
     indirect: Float[Tensor, "runs k"]
 
+    @property
+    def finite(self) -> bool:
+        """Whether all of them are finite."""
+        return bool(self.direct.isfinite().all() & self.indirect.isfinite().all())
+
 
 def push(
     function: Function, at: tuple[Tensor, Tensor], along: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor]:
     """A function's value and its derivative along a tangent, for any function that torch differentiates.
 
-    Forward mode; where an operation has none, the derivative of the reverse pass by its weight.
+    Forward mode; where that fails, the derivative of the reverse pass by its weight.
     """
     try:
-        with forward.dual_level():
-            duals = [_dual(x, t) for x, t in zip(at, along, strict=True)]
-            value, tangent = _parts(function(duals[0], duals[1]))
-            if tangent is None:
-                tangent = torch.zeros_like(value)
-            return value.detach(), tangent.detach()
-    except (NotImplementedError, RuntimeError) as error:
-        if "forward" not in str(error) and "jvp" not in str(error):
-            raise
-    return _push_by_reverse(function, at, along)
+        return push_forward(function, at, along)
+    except Exception:  # whatever torch raises where an operation has no forward mode
+        return push_by_reverse(function, at, along)
+
+
+@exclusive
+def push_forward(
+    function: Function, at: tuple[Tensor, Tensor], along: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """`push` by forward mode."""
+    with forward.dual_level():
+        duals = [_dual(x, t) for x, t in zip(at, along, strict=True)]
+        value, tangent = _parts(function(duals[0], duals[1]))
+        if tangent is None:
+            tangent = torch.zeros_like(value)
+        return value.detach(), tangent.detach()
 
 
 def _dual(x: Tensor, tangent: Tensor) -> Tensor:
@@ -66,9 +80,11 @@ def _parts(dual: Tensor) -> tuple[Tensor, Tensor | None]:
     return parts
 
 
-def _push_by_reverse(
+@torch.enable_grad()
+def push_by_reverse(
     function: Function, at: tuple[Tensor, Tensor], along: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor]:
+    """`push` by the derivative of the reverse pass by its weight, in which that pass is linear."""
     inputs = tuple(leaf(x) for x in at)
     value = function(inputs[0], inputs[1])
     weight = torch.zeros_like(value, requires_grad=True)
@@ -90,6 +106,7 @@ def directional(
     draws: Draws,
     ulp: float,
     replicas: int,
+    pusher: Pusher | None,
 ) -> Parts:
     """Directional derivatives of the program, with replicas that show what rounding does to them.
 
@@ -99,20 +116,18 @@ def directional(
         draws: of the perturbations.
         ulp: their size, relative.
         replicas: how many perturbed runs.
+        pusher: pushes one tangent; None to push all of them side by side by torch.func.
     """
-    if (replicas + 1) * directions.numel() > _BATCHED_ENTRIES:
-        return _one_by_one(program, directions, draws, ulp, replicas)
+    many: Pusher = _batched if pusher is None else _one_after_another(pusher)
+    if (replicas + 1) * directions.numel() > BATCHED_ENTRIES:
+        return _one_by_one(program, directions, draws, ulp, replicas, many)
     runs = replicas + 1
     rows = [(r, j) for r in range(runs) for j in range(directions.shape[1])]
     lams = torch.stack([program.lam for _ in rows])
     tangents = torch.stack([directions[:, j] for _, j in rows])
     spared = torch.tensor([r == 0 for r, _ in rows])
-    arguments = (program, lams, tangents, draws, ulp, spared)
-    try:
-        result = _run(*arguments, _batched)
-    except Exception:
-        result = _run(*arguments, _loop)
-    direct, indirect = (part.reshape(runs, -1) for part in result)
+    parts = _run(program, lams, tangents, draws, ulp, spared, many)
+    direct, indirect = (part.reshape(runs, -1) for part in parts)
     return Parts(direct, indirect)
 
 
@@ -122,6 +137,7 @@ def _one_by_one(
     draws: Draws,
     ulp: float,
     replicas: int,
+    pusher: Pusher,
 ) -> Parts:
     """The same for a large λ: memory stays that of one tangent, and replicas are made of the first alone.
 
@@ -131,7 +147,7 @@ def _one_by_one(
     def one(row: int, j: int, *, spare: bool) -> tuple[Tensor, Tensor]:
         lams, tangents = program.lam[None], directions[:, j][None]
         spared = torch.tensor([spare])
-        return _run(program, lams, tangents, draws, ulp, spared, _loop, row)
+        return _run(program, lams, tangents, draws, ulp, spared, pusher, row)
 
     count = directions.shape[1]
     base = [one(0, j, spare=True) for j in range(count)]
@@ -161,15 +177,14 @@ def _uniform(draws: Draws, counter: int, size: int, bound: float) -> Tensor:
 
 
 _BLOCK = 2**15
-_BATCHED_ENTRIES = 2**18
+BATCHED_ENTRIES = 2**18
 """Up to how many entries of λ, over all rows, the rows are pushed side by side."""
 
 
 _STAGES = 6  # perturbations of a step, at most
 
-_Pusher = Callable[[Function, tuple[Tensor, Tensor], tuple[Tensor, Tensor]], tuple[Tensor, Tensor]]
 
-
+@exclusive
 def _batched(
     function: Function, at: tuple[Tensor, Tensor], along: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor]:
@@ -183,12 +198,16 @@ def _batched(
     return result[0].detach(), result[1].detach()
 
 
-def _loop(
-    function: Function, at: tuple[Tensor, Tensor], along: tuple[Tensor, Tensor]
-) -> tuple[Tensor, Tensor]:
-    """`push` for rows one after another."""
-    found = [push(function, (x, y), (u, s)) for x, y, u, s in zip(*at, *along, strict=True)]
-    return torch.stack([value for value, _ in found]), torch.stack([t for _, t in found])
+def _one_after_another(pusher: Pusher) -> Pusher:
+    """A pusher for rows from one for a single tangent."""
+
+    def many(
+        function: Function, at: tuple[Tensor, Tensor], along: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        pushed = [pusher(function, (x, y), (u, s)) for x, y, u, s in zip(*at, *along, strict=True)]
+        return torch.stack([value for value, _ in pushed]), torch.stack([t for _, t in pushed])
+
+    return many
 
 
 def _run(
@@ -198,7 +217,7 @@ def _run(
     draws: Draws,
     ulp: float,
     spared: Tensor,
-    pusher: _Pusher,
+    pusher: Pusher,
     row: int = 0,
 ) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
     counter = row * _STAGES * (program.schedule.steps + 1)

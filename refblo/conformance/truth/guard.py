@@ -1,0 +1,93 @@
+"""Calling a caller's function so that what torch computes can be differentiated twice.
+
+torch chooses fused kernels for attention and recurrent networks that have one derivative only. The choice is
+a setting of the process, made here around each call, so that nobody has to make it in the losses.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from threading import local
+from typing import Any, final
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from refblo.conformance.truth.promotion import Arithmetic
+from refblo.derivatives import PROCESS_LOCK
+
+
+class _Thread(local):
+    """What the calls of this thread are inside of."""
+
+    guarded: bool = False
+    arithmetic: Arithmetic | None = None
+
+
+_THREAD = _Thread()
+
+
+@contextmanager
+def differentiable_kernels() -> Iterator[None]:
+    """Kernels with second derivatives, for attention and for recurrent networks.
+
+    The process's settings are put back afterwards; other threads wait.
+    """
+    if _THREAD.guarded:
+        yield
+        return
+    with PROCESS_LOCK, ExitStack() as stack:
+        fast: bool = torch.backends.mha.get_fastpath_enabled()
+        stack.callback(torch.backends.mha.set_fastpath_enabled, fast)
+        stack.callback(setattr, _THREAD, "guarded", False)
+        torch.backends.mha.set_fastpath_enabled(False)
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        # Not by `torch.backends.mkldnn.flags`, which warns where there is no Intel GPU.
+        stack.callback(torch._C._set_mkldnn_enabled, torch._C._get_mkldnn_enabled())
+        torch._C._set_mkldnn_enabled(False)
+        if torch.cuda.is_available():
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        _THREAD.guarded = True
+        yield
+
+
+@contextmanager
+def arithmetic(mode: Arithmetic | None) -> Iterator[None]:
+    """Another arithmetic for the guarded functions that this thread calls inside; None for torch's own."""
+    before = _THREAD.arithmetic
+    _THREAD.arithmetic = mode
+    try:
+        yield
+    finally:
+        _THREAD.arithmetic = before
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Guarded:
+    """A caller's function with the settings of this module around each call.
+
+    Attributes:
+        function: the caller's.
+        promoted: the dtype whose tensors it computes with in float64, or None.
+    """
+
+    function: Callable[..., Any]
+    promoted: torch.dtype | None = None
+
+    def __call__(self, *arguments: Any) -> Any:
+        """The function's value."""
+        mode = _THREAD.arithmetic
+        if mode is None and self.promoted is not None:
+            mode = Arithmetic(self.promoted)
+        with differentiable_kernels():
+            if mode is None or mode.active:
+                return self.function(*arguments)
+            with mode:
+                return self.function(*arguments)
+
+
+def guarded(function: Callable[..., Any], promoted: torch.dtype | None = None) -> Guarded:
+    """The function with the settings around it, once."""
+    inner = function.function if isinstance(function, Guarded) else function
+    return Guarded(inner, promoted)

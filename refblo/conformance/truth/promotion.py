@@ -1,0 +1,226 @@
+"""Other arithmetic inside a caller's functions: float64 in place of float32, and random roundings.
+
+A `TorchFunctionMode` sees each operation of torch that a function calls. With `promoted` it hands float64
+copies of the tensors of that dtype to the operation, and so the function runs in float64 on the same
+numbers; a conversion to any other dtype, such as `.half()`, stays the rounding that it is. With `noise`
+each result is rounded at random by a relative amount of the caller's ulp (Monte Carlo arithmetic, see
+`refblo.oracles.rounding`), which shows what rounding inside the function does to what it returns.
+"""
+
+import types
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from refblo.conformance.truth.noise_bank import NoiseBank
+
+_PROMOTED = torch.float64
+
+_VIEWS = frozenset(
+    [
+        "view",
+        "view_as",
+        "reshape",
+        "reshape_as",
+        "expand",
+        "expand_as",
+        "transpose",
+        "permute",
+        "movedim",
+        "swapaxes",
+        "squeeze",
+        "unsqueeze",
+        "narrow",
+        "select",
+        "split",
+        "chunk",
+        "unbind",
+        "flatten",
+        "unflatten",
+        "detach",
+        "contiguous",
+        "diagonal",
+        "t",
+        "T",
+        "mT",
+        "H",
+        "mH",
+        "real",
+        "__getitem__",
+        "__get__",
+        "__set__",
+        "clone",
+        "unfold",
+        "broadcast_to",
+        "requires_grad_",
+        "retain_grad",
+        "register_hook",
+        "size",
+        "stride",
+        "dim",
+        "numel",
+        "item",
+        "tolist",
+        "numpy",
+        "backward",
+        "grad",
+        "__len__",
+        "__bool__",
+        "__float__",
+        "__int__",
+        "_make_dual",
+        "_unpack_dual",
+        "__repr__",
+        "__format__",
+        "alias",
+        "data_ptr",
+    ]
+)
+"""Operations that round nothing: their results may share memory with what they are given."""
+
+_GRADIENTS = frozenset({torch.autograd.grad, torch.autograd.backward, Tensor.backward})
+"""What takes tensors for what they are, not for their numbers."""
+
+_BATCH_STATISTICS = frozenset({"batch_norm", "instance_norm"})
+"""What writes to statistics that it is given."""
+
+
+@final
+class Arithmetic(TorchFunctionMode):
+    """Operations of torch in another arithmetic.
+
+    Args:
+        promoted: the dtype that is replaced by float64; None for none.
+        noise: the random roundings; None for none.
+    """
+
+    def __init__(self, promoted: torch.dtype | None = None, noise: NoiseBank | None = None) -> None:
+        super().__init__()
+        self._promoted = promoted
+        self._noise = noise
+        self.active = False
+
+    def __enter__(self) -> "Arithmetic":
+        """Replace torch's arithmetic."""
+        super().__enter__()  # type: ignore[no-untyped-call]  # torch's own
+        self.active = True
+        return self
+
+    def __exit__(self, *reason: Any) -> None:
+        """Put it back."""
+        self.active = False
+        super().__exit__(*reason)  # type: ignore[no-untyped-call]  # torch's own
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """One operation."""
+        keywords = dict(kwargs or {})
+        name: str = getattr(function, "__name__", "")
+        if function in _GRADIENTS:
+            return self._wider(function(*args, **keywords))
+        args, keywords = self._wider(args), self._wider(keywords)
+        body = _body(function)
+        if body is not None:
+            # Python code, whose own operations are seen one by one; the mode is off in here.
+            with self:
+                return self._wider(body(*args, **keywords))
+        if name in _BATCH_STATISTICS:
+            args, keywords = _own_statistics(args), _own_statistics(keywords)
+        if name in {"add_", "__iadd__"} and _is_counter(args):
+            function, name = Tensor.add, "add"
+        if name == "float" and self._promoted is torch.float32:
+            function = Tensor.double
+        written = (name.endswith("_") and not name.endswith("__")) or name.startswith("__i")
+        if self._noise is None or written or name in _VIEWS or "out" in keywords:
+            return self._wider(function(*args, **keywords))
+        args, keywords = self._rounded_data(args), self._rounded_data(keywords)
+        return self._rounded(self._wider(function(*args, **keywords)))
+
+    def _wider(self, value: Any) -> Any:
+        """The value with float64 in place of the promoted dtype."""
+        if self._promoted is None:
+            return value
+        if isinstance(value, Tensor):
+            return value.to(_PROMOTED) if value.dtype is self._promoted else value
+        if value is self._promoted:
+            return _PROMOTED
+        return _mapped(self._wider, value)
+
+    def _rounded_data(self, value: Any) -> Any:
+        """The value with what has no graph rounded: data, which no operation before has rounded."""
+        if isinstance(value, Tensor):
+            return value if value.requires_grad else self._rounded(value)
+        return _mapped(self._rounded_data, value)
+
+    def _rounded(self, value: Any) -> Any:
+        if isinstance(value, Tensor):
+            if self._noise is None or not value.is_floating_point():
+                return value
+            return self._noise.rounded(value)
+        return _mapped(self._rounded, value)
+
+
+def _mapped(change: Callable[[Any], Any], value: Any) -> Any:
+    """A container's parts changed; anything else as it is."""
+    if type(value) in (tuple, list):
+        return type(value)(change(part) for part in value)
+    if type(value) is dict:
+        return {key: change(part) for key, part in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(change(part) for part in value))
+    return value
+
+
+def _own_statistics(arguments: Any) -> Any:
+    """The arguments with running statistics (tensors without a graph) copied: they would be written to."""
+    if type(arguments) is dict:
+        return {
+            key: value.clone() if key.startswith("running") and value is not None else value
+            for key, value in arguments.items()
+        }
+    return tuple(
+        value.clone()
+        if isinstance(value, Tensor) and not value.requires_grad and position > 0
+        else value
+        for position, value in enumerate(arguments)
+    )
+
+
+def _is_counter(arguments: tuple[Any, ...]) -> bool:
+    """Whether a count is what would be written to."""
+    first = arguments[0] if arguments else None
+    return isinstance(first, Tensor) and first.ndim == 0 and not first.is_floating_point()
+
+
+def _no(*_: Any, **__: Any) -> bool:
+    return False
+
+
+_CHECKS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
+
+
+@cache
+def _body(function: Callable[..., Any]) -> Callable[..., Any] | None:
+    """A function of torch that is written in Python, without its question for modes; None for others.
+
+    Asked again inside the mode, the question would lead back here for ever.
+    """
+    if not isinstance(function, types.FunctionType):
+        return None
+    if not any(check in function.__code__.co_names for check in _CHECKS):
+        return None
+    names = {**function.__globals__, **dict.fromkeys(_CHECKS, _no)}
+    copied = types.FunctionType(
+        function.__code__, names, function.__name__, function.__defaults__, function.__closure__
+    )
+    copied.__kwdefaults__ = function.__kwdefaults__
+    return copied

@@ -1,0 +1,61 @@
+"""A caller's program in float64, where its data are in a smaller dtype."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from refblo.conformance.truth.program import Program
+from refblo.conformance.truth.promotion import Arithmetic
+from refblo.errors import LossError
+
+_WIDE = torch.float64
+
+
+def in_float64(
+    make: Callable[[Tensor], Program], lam: Tensor, try_out: Callable[[Program], None]
+) -> Program:
+    """The program in float64, with the caller's own beside it (`Program.plain`).
+
+    Where the caller's functions cannot be run with promoted tensors, the program with a float64 λ as
+    torch itself promotes, and where that fails too, the program in the caller's dtype.
+
+    Args:
+        make: λ ↦ the program in λ's dtype.
+        lam: λ in the caller's dtype.
+        try_out: raises where a program cannot be run.
+
+    Raises:
+        Exception: what `make` and `try_out` raise for the caller's own dtype.
+    """
+    if lam.dtype is _WIDE:
+        program = make(lam)
+        try_out(program)
+        return program
+    dtype, wide = lam.dtype, lam.to(_WIDE)  # read here: inside, every dtype reads as float64
+    try:
+        with Arithmetic(dtype):
+            program = make(wide)
+        program = program.promoted(dtype)
+        try_out(program)
+    except Exception:  # whatever torch raises where dtypes do not fit together
+        return _unpromoted(make, lam, try_out)
+    plain = make(lam)
+    try:
+        try_out(plain)
+    except Exception:  # a program that runs in float64 alone, such as one that holds float64 data
+        return program
+    return replace(program, plain=plain)
+
+
+def _unpromoted(
+    make: Callable[[Tensor], Program], lam: Tensor, try_out: Callable[[Program], None]
+) -> Program:
+    try:
+        program = make(lam.to(_WIDE))
+        try_out(program)
+    except (RuntimeError, TypeError, LossError):
+        program = make(lam)
+        try_out(program)
+    return program
