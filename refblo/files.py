@@ -114,7 +114,7 @@ def require_writable(files: Sequence[tuple[str, Path | None]]) -> None:
         place = path.resolve()
         if place in seen:
             raise ArgumentError(
-                f"{seen[place]} and {option} must be two files, got {str(path)!r} for both; choose another "
+                f"{seen[place]} and {option} must be two files, got {path} for both; choose another "
                 "name for one of them"
             )
         seen[place] = option

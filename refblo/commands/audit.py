@@ -19,7 +19,7 @@ from refblo.audit.json_report import to_json
 from refblo.audit.run import Audit, Plan, Row, Settings, plan
 from refblo.audit.terminal import progress, show, standard_output
 from refblo.errors import ArgumentError
-from refblo.files import write_atomically
+from refblo.files import require_writable, write_atomically
 from refblo.theory.budget import ErrorBudget
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
@@ -132,8 +132,7 @@ def audit(
     Exits with 0 if every contract holds, 1 if one does not, 2 if the command line is wrong, and 130 if it
     was interrupted; what was finished by then is shown and written all the same.
     """
-    if json_file is not None and json_file == html_file:
-        raise click.UsageError(f"--json and --html must be two files, got {json_file} for both")
+    require_writable((("--json", json_file), ("--html", html_file)))
     console = standard_output()
     settings = Settings(not quick, only, seed, device, DTYPES[dtype])
     try:

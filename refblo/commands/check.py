@@ -13,6 +13,7 @@ from refblo.conformance.suite.rows import Row
 from refblo.conformance.suite.run import Settings, run
 from refblo.conformance.suite.target import split
 from refblo.conformance.suite.view import FRAMEWORKS
+from refblo.files import require_writable, write_atomically
 
 
 @click.command()
@@ -88,6 +89,7 @@ def check(
     against it, 1 otherwise, 2 if the command line is wrong.
     """
     split(target)
+    require_writable((("--json", json_path), ("--html", html_path)))
     settings = Settings(
         target=target,
         framework=framework,
@@ -114,5 +116,5 @@ def check(
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     for path, text in ((json_path, to_json), (html_path, to_html)):
         if path is not None:
-            path.write_text(text(result), encoding="utf-8")
+            write_atomically(path, text(result))
     return 0 if result.passed else 1

@@ -1,6 +1,7 @@
 """`refblo compare`: the table, the plot and the JSON of a comparison of all methods on one problem."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -8,11 +9,14 @@ import click
 from matplotlib.ticker import NullFormatter
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from refblo.conformance.suite.visible import visible
 from refblo.equal_cost.methods import METHODS
 from refblo.equal_cost.run import MIN_BUDGET, MethodComparison, Point, compare_methods
-from refblo.equal_cost.targets import target
+from refblo.equal_cost.targets import Target, target
 from refblo.errors import RefbloError
+from refblo.files import require_writable, write_atomically
 from refblo.noise import Draws
 from refblo.plotting import COLOURS, drawing
 from refblo.problems import build
@@ -66,12 +70,10 @@ def compare(
     known = list(catalogue())
     if problem not in known:
         raise click.UsageError(f"PROBLEM must be one of {', '.join(known)}, got {problem!r}")
+    require_writable((("--plot", plot), ("--json", json_file)))
     console = Console()
     estimand = None if truth is None else TRUTHS[truth]
-    try:
-        targets = tuple(target(text) for text in named)
-    except RefbloError as error:
-        raise click.UsageError(str(error)) from error
+    targets = tuple(_loaded(text) for text in named)
     comparison: MethodComparison | None = None
     with console.status("starting") as status:
         for found in compare_methods(
@@ -88,12 +90,35 @@ def compare(
         "[bold]*[/bold] no other run has both fewer evaluations (or bytes) and a smaller error. "
         f"Truth: {comparison.oracle}, itself off by at most {comparison.floor:.0e}."
     )
+    for name, remark in _without_errors(comparison):
+        console.print(Text(visible(f"{name}: {remark}")), soft_wrap=True)
     if plot is not None:
         draw(comparison, plot)
         console.print(f"Plot: {plot}")
     if json_file is not None:
-        json_file.write_text(json.dumps(as_json(comparison), indent=2) + "\n", encoding="utf-8")
+        write_atomically(json_file, json.dumps(as_json(comparison), indent=2) + "\n")
         console.print(f"JSON: {json_file}")
+
+
+def _loaded(text: str) -> Target:
+    """A target that was named on the command line.
+
+    Raises:
+        UsageError: if it cannot be imported, or be used here.
+    """
+    try:
+        return target(text)
+    except (Exception, SystemExit) as error:  # whatever importing it raises
+        told = str(error) if isinstance(error, RefbloError) else f"{type(error).__name__}: {error}"
+        raise click.UsageError(visible(f"--target {text} cannot be used: {told}")) from error
+
+
+def _without_errors(comparison: MethodComparison) -> Iterator[tuple[str, str]]:
+    """The targets of which no run could be compared, with the first reason."""
+    for name in comparison.targets:
+        runs = [point for point in comparison.points if point.method == name]
+        if all(point.error is None for point in runs):
+            yield name, runs[0].remark
 
 
 def _evaluations(point: Point) -> int:

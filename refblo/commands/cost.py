@@ -13,6 +13,7 @@ from refblo.cost.predict import Fit, in_words, parse_bytes
 from refblo.equal_cost.fit import largest_settings
 from refblo.equal_cost.methods import BY_SLUG
 from refblo.equal_cost.price import VIT, CostedRun, price
+from refblo.files import require_writable, write_atomically
 from refblo.problems.catalogue import catalogue
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -48,6 +49,7 @@ def cost(
         raise click.UsageError(f"ESTIMATOR must be one of {', '.join(BY_SLUG)}, got {estimator!r}")
     if batch is not None and problem != VIT:
         raise click.UsageError(f"--batch is for {VIT} alone: {problem} has its own batches")
+    require_writable((("--json", json_file),))
     available = None if memory is None else parse_bytes(memory)
     kind = None if dtype is None else DTYPES[dtype]
     images = batch or 8
@@ -81,12 +83,7 @@ def cost(
             "memory": available,
             "fits": {axis: asdict(one) for axis, one in fits.items()},
         }
-        try:
-            json_file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise click.UsageError(
-                f"--json must name a file that can be written: {error}"
-            ) from error
+        write_atomically(json_file, json.dumps(document, indent=2) + "\n")
 
 
 def table(problem: str, estimator: str, steps: int, run: CostedRun) -> Table:

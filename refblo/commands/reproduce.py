@@ -5,13 +5,13 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.padding import Padding
-from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
 from refblo.errors import ArgumentError
 from refblo.experiments.registry import find, registry
-from refblo.experiments.report import Report, Scale, Verdict
+from refblo.experiments.report import Experiment, Report, Scale, Verdict
+from refblo.files import one_process
 
 EVERYTHING = "all"
 _COLOURS = {
@@ -59,18 +59,9 @@ def reproduce(name: str | None, scale: str, output: Path, seed: int, *, list_the
         )
     try:
         experiments = list(registry().values()) if name == EVERYTHING else [find(name)]
-        for experiment in experiments:
-            with console.status(f"{experiment.name}: starting") as status:
-
-                def progress(line: str, status: Status = status) -> None:
-                    # A log has no line to rewrite, so it gets every line.
-                    if console.is_terminal:
-                        status.update(Text(line))
-                    else:
-                        click.echo(line, err=True)
-
-                report = experiment.run(Scale(scale), output, progress, seed)
-            show(report, output, console)
+        with one_process("--output", output):
+            for experiment in experiments:
+                _run(experiment, Scale(scale), output, seed, console)
     except ArgumentError as error:
         raise click.UsageError(str(error)) from error
     except KeyboardInterrupt:
@@ -78,6 +69,21 @@ def reproduce(name: str | None, scale: str, output: Path, seed: int, *, list_the
             f"Interrupted. What is finished is kept in {output}; run the same command again."
         )
         raise
+
+
+def _run(experiment: Experiment, scale: Scale, output: Path, seed: int, console: Console) -> None:
+    """Run one experiment, and show its report."""
+    with console.status(f"{experiment.name}: starting") as status:
+
+        def progress(line: str) -> None:
+            # A log has no line to rewrite, so it gets every line.
+            if console.is_terminal:
+                status.update(Text(line))
+            else:
+                click.echo(line, err=True)
+
+        report = experiment.run(scale, output, progress, seed)
+    show(report, output, console)
 
 
 def show(report: Report, output: Path, console: Console) -> None:

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from refblo.errors import ArgumentError
+from refblo.files import one_process
 
 
 @click.group()
@@ -22,8 +23,9 @@ def write(directory: Path) -> int:
     """Write all test vectors into DIRECTORY (./vectors unless given)."""
     from refblo.vectors.document import write as write_all
 
-    for path in write_all(directory):
-        click.echo(str(path))
+    with one_process("DIRECTORY", directory):
+        for path in write_all(directory):
+            click.echo(str(path))
     return 0
 
 

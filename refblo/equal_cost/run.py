@@ -236,7 +236,7 @@ def _run_target(target: Target, case: Case, truth: Truth, draws: Draws, steps: i
     try:
         with LiveBytes() as live:
             value, cost = target.run(case, steps, draws)
-    except Exception as error:  # whatever it raises, the others' points are not to be lost
+    except (Exception, SystemExit) as error:  # the others' points are not to be lost
         return Point(target.name, steps, 0, 0, None, f"{type(error).__name__}: {error}")
     if value.shape != truth.value.shape or not bool(torch.isfinite(value).all()):
         return Point(target.name, steps, cost.total, live.peak, None, "not a finite vector")

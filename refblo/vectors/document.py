@@ -12,6 +12,7 @@ import sympy
 from flint import ctx
 
 from refblo.balls.derivatives import decimal
+from refblo.files import sweep, write_atomically
 from refblo.vectors.answers import Answer, Question, questions
 from refblo.vectors.flags import FLAGS
 from refblo.vectors.problems import Posed, formulas, problems
@@ -37,10 +38,11 @@ def write(directory: Path) -> list[Path]:
         directory: is made if there is none.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    sweep(directory)
     paths = []
     for name, content in documents().items():
         paths.append(directory / name)
-        paths[-1].write_text(content, encoding="utf-8")
+        write_atomically(paths[-1], content)
     return paths
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from refblo.conformance.suite.rows import NOTES, Outcome, Result, Row
+from refblo.conformance.suite.visible import visible
 
 _COLOURS = {
     Outcome.RIGHT: "green",
@@ -25,7 +26,8 @@ SCHEMA_VERSION = 1
 
 def table(result: Result) -> Table:
     """The rows that were not skipped."""
-    title = f"refblo check {result.target} ({result.framework}, {result.profile})"
+    # Text, not a string: a path may hold brackets, which the console would take for its markup.
+    title = Text(f"refblo check {visible(result.target)} ({result.framework}, {result.profile})")
     # Narrow enough for the longest name on a terminal of 80 columns.
     found = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
     found.add_column("entry / estimand", no_wrap=True)
@@ -52,9 +54,15 @@ def verdict(row: Row) -> str:
 
 
 def lines(result: Result) -> Iterator[str]:
-    """What is to be said besides the table."""
+    """What is to be said besides the table, line by line, safe to show on a terminal."""
+    for text in _unescaped(result):
+        for line in text.splitlines():
+            yield visible(line)
+
+
+def _unescaped(result: Result) -> Iterator[str]:
     for finding in result.findings:
-        yield f"finding: {finding.describe}"
+        yield f"finding: {visible(finding.describe)}"
     for row in result.rows:
         yield from _told(row)
     yield from summary(result)
@@ -66,6 +74,9 @@ def summary(result: Result) -> Iterator[str]:
         f"{result.count(outcome)} {outcome.value}" for outcome in Outcome if result.count(outcome)
     )
     yield f"{counts or 'nothing was run'}; {result.seconds:.1f} s"
+    if result.declared is not None and result.declared.tolerance > 0:
+        tolerance = result.declared.tolerance
+        yield f"the target declares a tolerance of {tolerance:.1e}: smaller relative errors are not accused"
     skipped = sorted({row.reason for row in result.rows if row.outcome is Outcome.SKIPPED})
     for reason in skipped:
         number = sum(row.reason == reason for row in result.rows)
@@ -89,7 +100,7 @@ def _told(row: Row) -> Iterator[str]:
     if row.diagnosis is not None:
         yield f"{row.name}: {row.diagnosis.describe()}"
     for finding in row.findings:
-        yield f"{row.name}: {finding.describe}"
+        yield f"{row.name}: {visible(finding.describe)}"
     if row.statistics is not None:
         s = row.statistics
         yield (
@@ -106,8 +117,10 @@ def _told(row: Row) -> Iterator[str]:
 def _against(result: Result) -> str:
     if result.declared is None:
         return "it could not be run"
+    if against := [row for row in result.unexpected if not row.doubtful]:
+        return f"{len(against)} rows speak against it"
     if result.unexpected:
-        return f"{len(result.unexpected)} rows speak against it"
+        return f"{len(result.unexpected)} rows are undecided, so it is not known to be right"
     if result.findings:
         return "what was found about it as a whole speaks against it"
     return "nothing was judged, so nothing is known"
@@ -183,10 +196,17 @@ def _finite(number: float | None) -> float | None:
     return number
 
 
+def _shown(value: object) -> object:
+    """What a page shows of a value: of a text, every character."""
+    return visible(value) if isinstance(value, str) else value
+
+
 def to_html(result: Result) -> str:
     """The result as one page that loads nothing."""
     source = resources.files("refblo.conformance.suite").joinpath("check.html.j2")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, finalize=_shown
+    )
     template = environment.from_string(source.read_text(encoding="utf-8"))
     judged = [row for row in result.rows if row.outcome is not Outcome.SKIPPED]
     return template.render(

@@ -113,6 +113,12 @@ class Row:
     convention: str = ""
 
     @property
+    def doubtful(self) -> bool:
+        """Whether it only is not known to be right: undecided, and nothing else was noticed."""
+        serious = any(finding.kind not in NOTES for finding in self.findings)
+        return self.outcome is Outcome.UNDECIDED and not serious
+
+    @property
     def bad(self) -> bool:
         """Whether it speaks against the target."""
         serious = any(finding.kind not in NOTES for finding in self.findings)

@@ -3,7 +3,8 @@
 import platform
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from functools import partial
 from importlib import metadata
 from typing import final
@@ -23,6 +24,7 @@ from refblo.conformance.suite.process import Answer, Limits, Process
 from refblo.conformance.suite.rows import Finding, Kind, Outcome, Result, Row
 from refblo.conformance.suite.target import Declared
 from refblo.conformance.suite.view import SHORT
+from refblo.errors import ArgumentError
 from refblo.types import Estimand
 
 _PATIENCE = 3
@@ -65,7 +67,11 @@ def run(settings: Settings, watch: Watch | None = None) -> Result:
     Args:
         settings: what to run.
         watch: sees each row as it is finished.
+
+    Raises:
+        ArgumentError: if an entry is asked for that the catalogue does not have.
     """
+    _check_names(settings.entries)
     started = time.monotonic()
     with Process(settings.target, settings.framework, settings.limits) as process:
         begun = process.start()
@@ -83,6 +89,17 @@ def run(settings: Settings, watch: Watch | None = None) -> Result:
                 watch(row, len(planned))
         overall += _kept_over_the_run(settings, begun, planned, rows, process)
     return _result(settings, begun, tuple(rows), tuple(overall), started)
+
+
+def _check_names(names: tuple[str, ...]) -> None:
+    known = [entry.name for entry in entries()]
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            remedy = f"did you mean {near[0]!r}?" if near else f"choose among {', '.join(known)}"
+            raise ArgumentError(
+                f"--entry must name an entry of the catalogue, got {name!r}; {remedy}"
+            )
 
 
 def _import_finding(answer: Answer) -> Finding:
@@ -154,9 +171,22 @@ def _rows(
             row = stochastic_row(name, entry, estimand, mean, process, declared, plan)
         else:
             row = deterministic_row(name, entry, estimand, process, declared, plan)
+        row = _with_resolution(row)
         hung = any(finding.kind is Kind.HANGS for finding in row.findings)
         silent = silent + 1 if hung else 0
         yield row
+
+
+def _with_resolution(row: Row) -> Row:
+    """The row, undecided where an answer of zero would have been called right as well."""
+    if row.outcome is not Outcome.RIGHT or row.floor is None or row.floor < 1:
+        return row
+    why = "the noise of its estimates" if row.statistics else "its tolerance, or rounding,"
+    reason = (
+        f"{why} hides everything: only a relative error above {row.floor:.1g} would be seen; "
+        "average more, or declare a smaller tolerance"
+    )
+    return replace(row, outcome=Outcome.UNDECIDED, reason=reason)
 
 
 def _name(entry: Entry, estimand: Estimand) -> str:

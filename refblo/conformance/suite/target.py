@@ -19,7 +19,7 @@ from typing import Any, final
 
 from refblo.conformance.catalogue.entry import CAPABILITIES
 from refblo.conformance.suite.series import TERMS
-from refblo.errors import ArgumentError
+from refblo.errors import ArgumentError, require, require_real
 
 
 @final
@@ -109,7 +109,8 @@ def declared(function: Callable[[Any], Any]) -> Declared:
     """What a target declares.
 
     Raises:
-        ArgumentError: for a capability, an estimand or a dtype that does not exist.
+        ArgumentError: for a capability, an estimand or a dtype that does not exist, or a tolerance outside
+            [0, 1).
     """
     base = Declared()
     capabilities = _names(getattr(function, "capabilities", base.capabilities))
@@ -132,10 +133,15 @@ def declared(function: Callable[[Any], Any]) -> Declared:
     if solver not in ("", "neumann"):
         raise ArgumentError(f"solver must be 'neumann' or not be there, got {solver!r}; drop it")
     terms = getattr(function, "terms", TERMS if solver else None)
+    tolerance = getattr(function, "tolerance", base.tolerance)
+    require_real("tolerance", tolerance, "declare the relative error of the method", positive=False)
+    require(
+        float(tolerance) < 1, "tolerance", "be below 1", tolerance, "an error of 1 is that of zero"
+    )
     return Declared(
         capabilities,
         estimands,
-        float(getattr(function, "tolerance", base.tolerance)),
+        float(tolerance),
         dtype,
         bool(getattr(function, "stochastic", base.stochastic)),
         None if terms is None else int(terms),

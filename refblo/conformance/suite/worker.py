@@ -64,7 +64,9 @@ def _own_input() -> IO[str]:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    sys.stdout = os.fdopen(1, "w", encoding="utf-8", errors="replace", buffering=1, closefd=False)
+    sys.stdout = os.fdopen(
+        1, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False
+    )
     return requests
 
 
