@@ -189,7 +189,7 @@ def test_a_crash_outside_the_checks_leaves_the_finished_part(
         (["--fast"], "--fast"),
         (["--json", "/"], "is a directory"),
         (["--json", "a", "--html", "a"], "must be two files, got a for both"),
-        (["--json", "/dev/null/a"], "file must be one that can be written"),
+        (["--json", "/dev/null/a"], "must be a file that can be written"),
     ],
 )
 def test_usage_errors(

@@ -2,7 +2,7 @@
 
 
 def visible(text: str) -> str:
-    r"""The text with everything that is not printable escaped: control characters, line ends, lone surrogates.
+    r"""The text with all that is not printable escaped: control characters, line ends, lone surrogates.
 
     A message with an escape sequence in it would otherwise recolour or clear the terminal, and one with half
     of a surrogate pair could not be written at all.

@@ -34,11 +34,11 @@ def _fork_and_come_back():
     os.wait()
 
 
-def _daemon():
+def _daemon(seconds="987654"):
     """A program in a session of its own whose parent is gone."""
     if os.fork() == 0:
         os.setsid()
-        subprocess.Popen(["sleep", "987654"])
+        subprocess.Popen(["sleep", seconds])
         os._exit(0)
     os.wait()
 
@@ -73,3 +73,23 @@ def careless(problem):
 
 
 careless.capabilities = {"direct"}
+
+
+def hidden_by_noise(problem):
+    """Unbiased on average, and so noisy that no number of seeds that is affordable shows it."""
+    draw = torch.Generator().manual_seed(problem.seed)
+    noise = torch.randn(problem.lam.shape, dtype=problem.lam.dtype, generator=draw)
+    return unrolled(problem) + 1e6 * noise
+
+
+hidden_by_noise.capabilities = {"direct"}
+hidden_by_noise.stochastic = True
+
+
+def starts_and_dies(problem):
+    """What it starts must not outlive its own process; nor a check that is killed."""
+    subprocess.Popen(["sleep", os.environ["REFBLO_TEST_SLEEP"]])
+    _daemon(os.environ["REFBLO_TEST_SLEEP"])
+    if problem.name == "quadratic":
+        os._exit(7)
+    time.sleep(3600)
