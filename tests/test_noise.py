@@ -107,3 +107,10 @@ def test_a_batch_that_does_not_fit_is_refused(population: int, size: int) -> Non
 def test_a_negative_step_is_refused() -> None:
     with pytest.raises(ArgumentError, match="step must not be negative, got -1"):
         Draws().normal(Stream.LANGEVIN, -1, LIKE)
+
+
+def test_nothing_is_drawn_where_nothing_is_asked_for() -> None:
+    for dtype in (torch.float64, torch.float32, torch.bfloat16):
+        for shape in ((0,), (3, 0)):
+            drawn = Draws(1).normal(Stream.INSTANCE, 2, torch.empty(shape, dtype=dtype))
+            assert (drawn.shape, drawn.dtype) == (shape, dtype)

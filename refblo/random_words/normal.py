@@ -55,6 +55,8 @@ def normal(source: Source, steps: range, like: Tensor) -> Float[Tensor, "steps .
             "draw in one of these and convert the numbers"
         )
     lanes, rows = -(-count // LANE), len(steps)
+    if count == 0 or rows == 0:
+        return torch.empty((rows, *like.shape), dtype=asked, device=device)
     chunk = CHUNK if device.type == "cpu" else DEVICE_CHUNK
     numbers = torch.empty((rows * lanes, 2, HALF_LANE), dtype=asked, device=device)
     if rows * lanes <= chunk:
