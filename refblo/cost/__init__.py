@@ -4,7 +4,7 @@ from refblo.cost.evaluations import Evaluations, count, counting
 from refblo.cost.fake import decide, is_fake, number, shapes_only
 from refblo.cost.live_bytes import LiveBytes
 from refblo.cost.meter import Meter
-from refblo.cost.pause import uncounted
+from refblo.cost.pause import repeated, uncounted
 from refblo.cost.pretend import PretendDeviceError, pretend_device
 from refblo.cost.run_cost import Cost, measure
 from refblo.cost.traffic import HostTraffic
@@ -23,6 +23,7 @@ __all__ = [
     "measure",
     "number",
     "pretend_device",
+    "repeated",
     "shapes_only",
     "uncounted",
 ]

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from refblo.cost.flops import UNKNOWN, formulas
 from refblo.cost.live_bytes import tensors_in
-from refblo.cost.pause import paused
+from refblo.cost.pause import paused, times
 
 _FREE = frozenset(
     {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "detach", "alias"}
@@ -92,15 +92,16 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
         packet, name = func.overloadpacket, func.overloadpacket.__name__
         if func.is_view or name in _FREE:
             return
-        self.kernels += 1
+        often = times()
+        self.kernels += often
         inputs, outputs = list(tensors_in((args, kwargs))), list(tensors_in(result))
         touched = outputs if name in _SETTING else inputs + outputs
-        self.moved += sum(tensor.numel() * tensor.element_size() for tensor in touched)
+        self.moved += often * sum(tensor.numel() * tensor.element_size() for tensor in touched)
         formula: Callable[..., int] | None = self._formulas.get(packet)
         flops = 0 if formula is None else int(formula(*args, **kwargs, out_val=result))
         if flops:
-            self.flops += flops
+            self.flops += often * flops
         elif name in UNKNOWN:
             self.uncountable.add(name)
         elif name not in _MOVING:
-            self.elements += max(map(Tensor.numel, inputs + outputs), default=0)
+            self.elements += often * max(map(Tensor.numel, inputs + outputs), default=0)

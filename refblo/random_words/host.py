@@ -37,12 +37,19 @@ def register(
 
 class _Operation(Protocol):
     def __call__(
-        self, seed: int, stream: int, first_step: int, steps: int, first: int, blocks: int
+        self,
+        seed: int,
+        stream: int,
+        plane: int,
+        first_step: int,
+        steps: int,
+        first: int,
+        blocks: int,
     ) -> Tensor: ...
 
 
 def raw_words(
-    seed: int, stream: int, first_step: int, steps: int, first: int, blocks: int
+    seed: int, stream: int, plane: int, first_step: int, steps: int, first: int, blocks: int
 ) -> Int64[np.ndarray, "steps words"]:
     """The words of consecutive blocks of some steps, four to a block, as an array."""
     if not hasattr(_LOCAL, "generator"):
@@ -50,7 +57,7 @@ def raw_words(
         _LOCAL.state = _LOCAL.generator.state
     generator, state = _LOCAL.generator, _LOCAL.state
     key, counter = state["state"]["key"], state["state"]["counter"]
-    key[0], counter[0], counter[2] = seed, first, stream
+    key[0], counter[0], counter[2], counter[3] = seed, first, stream, plane
     rows = []
     for step in range(first_step, first_step + steps):
         counter[1] = step
@@ -63,14 +70,15 @@ def raw_words(
 
 
 def _words(
-    seed: int, stream: int, first_step: int, steps: int, first: int, blocks: int
+    seed: int, stream: int, plane: int, first_step: int, steps: int, first: int, blocks: int
 ) -> Int64[Tensor, "steps words"]:
-    return torch.from_numpy(raw_words(seed, stream, first_step, steps, first, blocks))
+    return torch.from_numpy(raw_words(seed, stream, plane, first_step, steps, first, blocks))
 
 
 def _shape(
     seed: int,  # noqa: ARG001  # the operation's signature
     stream: int,  # noqa: ARG001
+    plane: int,  # noqa: ARG001
     first_step: int,  # noqa: ARG001
     steps: int,
     first: int,  # noqa: ARG001
@@ -80,7 +88,7 @@ def _shape(
 
 
 register(
-    "philox_words(int seed, int stream, int first_step, int steps, int first, int blocks)",
+    "philox_words(int seed, int stream, int plane, int first_step, int steps, int first, int blocks)",
     _words,
     _shape,
 )
@@ -94,16 +102,17 @@ def dispatched() -> bool:
 
 
 def words_by_host(
-    seed: int, stream: int, steps: range, first: int, blocks: int
+    seed: int, stream: int, plane: int, steps: range, first: int, blocks: int
 ) -> Int64[Tensor, "steps words"]:
     """The words of consecutive blocks of some steps, four to a block, on the CPU.
 
     Args:
         seed: the key, in [0, 2^63).
         stream: the counter's third word.
+        plane: the counter's fourth word.
         steps: consecutive steps, the counter's second word.
         first: the number of the first block.
         blocks: how many blocks.
     """
     make = _OPERATION if dispatched() else _words
-    return make(seed, stream, steps.start, len(steps), first, blocks)
+    return make(seed, stream, plane, steps.start, len(steps), first, blocks)

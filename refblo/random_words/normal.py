@@ -1,14 +1,16 @@
 """Standard normal numbers out of words: Box and Muller, two numbers from two integers.
 
-An integer w of b bits, read with its sign, gives a magnitude and an angle,
+An integer w of 32 bits, read with its sign, gives a magnitude and an angle,
 
-    u = (w + ½) / 2^{b−1} in (−1, 1),    φ = 2π w / 2^b in [−π, π),
+    u = (w + ½) / 2^31 in (−1, 1),    φ = 2π w / 2^32 in [−π, π),
 
 and two integers w, w' give the numbers r cos φ', r sin φ' with r = √(−ln u²): |u| is uniform on (0, 1). Small
-|u| keep their relative precision, so that r reaches 6.7 for b = 32 (single precision) and 9.4 for b = 64.
+|u| keep their relative precision, so that r reaches 6.7. In double precision w + ½ becomes w + v/2^32, v the
+32 bits of another word, and r reaches 9.4; a draw in single precision thus is within 2^-32/(|u| r) and
+its roundings of the same draw in double precision.
 
-The numbers of a draw come in lanes of 128: a lane takes 128 integers in the words' order (a word is two of 32
-bits, the lower half first), the first 64 for u, the others for φ, and gives 64 cosines, then 64 sines. A lane
+The numbers of a draw come in lanes of 128: a lane takes 128 integers in the words' order (a word is two, the
+lower half first), the first 64 for u, the others for φ, and gives 64 cosines, then 64 sines. A lane
 depends on its own words alone, so a draw of m numbers is the beginning of a longer one.
 G. E. P. Box, M. E. Muller, A note on the generation of random normal deviates, Ann. Math. Stat. 29 (1958).
 """
@@ -17,10 +19,11 @@ import math
 from functools import cache
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int32
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
+from refblo.cost import repeated
 from refblo.errors import ArgumentTypeError
 from refblo.random_words.source import Source
 
@@ -31,7 +34,9 @@ CHUNK = 512
 DEVICE_CHUNK = 8192
 """Lanes that another device makes at a time, where a call costs more than a pass over memory."""
 
-_INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
+WORDS = LANE // 2
+"""Of which a lane is made; in double precision it takes as many again."""
+
 _COMPUTED_IN = {
     torch.float16: torch.float32,
     torch.bfloat16: torch.float32,
@@ -59,15 +64,35 @@ def normal(source: Source, steps: range, like: Tensor) -> Float[Tensor, "steps .
         return torch.empty((rows, *like.shape), dtype=asked, device=device)
     chunk = CHUNK if device.type == "cpu" else DEVICE_CHUNK
     numbers = torch.empty((rows * lanes, 2, HALF_LANE), dtype=asked, device=device)
+    if count == 0:
+        return like.new_empty((rows, *like.shape))
     if rows * lanes <= chunk:
         _fill(numbers, source, steps, 0, dtype)
     else:
         for row, step in enumerate(steps):
-            for first in range(0, lanes, chunk):
-                start, stop = row * lanes + first, row * lanes + min(first + chunk, lanes)
-                _fill(numbers[start:stop], source, range(step, step + 1), first, dtype)
+            part = numbers[row * lanes : (row + 1) * lanes]
+            _fill_in_chunks(part, source, range(step, step + 1), dtype, chunk)
     shape = like.shape
     return numbers.as_strided((rows, *shape), (lanes * LANE, *_strides(shape)))
+
+
+def _fill_in_chunks(
+    numbers: Float[Tensor, "lanes 2 half"],
+    source: Source,
+    step: range,
+    dtype: torch.dtype,
+    chunk: int,
+) -> None:
+    """The numbers of one step, a chunk of lanes at a time."""
+    whole, rest = divmod(numbers.shape[0], chunk)
+    if whole and isinstance(numbers, FakeTensor):
+        with repeated(whole):
+            _fill(numbers[:chunk], source, step, 0, dtype)
+    else:
+        for first in range(0, whole * chunk, chunk):
+            _fill(numbers[first : first + chunk], source, step, first, dtype)
+    if rest:
+        _fill(numbers[whole * chunk :], source, step, whole * chunk, dtype)
 
 
 def _fill(
@@ -78,13 +103,16 @@ def _fill(
     dtype: torch.dtype,
 ) -> None:
     """The numbers of lanes of some steps, as many of each, in place; `first` is the first lane's number."""
-    shape, words = numbers.shape, LANE * dtype.itemsize // 8
-    lanes = shape[0] // len(steps)
-    drawn = source.words(steps, first * words, lanes * words, numbers)
-    integers = drawn.view(_INTEGERS[dtype])
+    shape = (2, numbers.shape[0], HALF_LANE)
     # Magnitudes of all lanes, then angles: what is computed on lies in one piece.
-    working = torch.empty((2, shape[0], HALF_LANE), dtype=dtype, device=numbers.device)
-    working.copy_(integers.as_strided((2, shape[0], HALF_LANE), (HALF_LANE, LANE, 1)))
+    working = torch.empty(shape, dtype=dtype, device=numbers.device)
+    integers = _integers(source, steps, first, numbers)
+    if dtype == torch.float64:
+        lower = torch.empty_like(working, dtype=torch.int64)
+        lower.copy_(_integers(source.further(), steps, first, numbers)).bitwise_and_(2**32 - 1)
+        upper = torch.empty_like(lower).copy_(integers)
+        integers = upper.bitwise_left_shift_(32).bitwise_or_(lower)
+    working.copy_(integers)
     radius, angle = working.unbind()
     unit, half, turn = _constants(dtype, numbers)
     radius.mul_(unit).add_(half)
@@ -97,6 +125,16 @@ def _fill(
         torch.mul(sine, radius, out=sines)
     else:
         numbers.copy_(torch.stack((angle.mul_(radius), sine.mul_(radius)), 1))
+
+
+def _integers(
+    source: Source, steps: range, first: int, numbers: Float[Tensor, "lanes 2 half"]
+) -> Int32[Tensor, "2 lanes half"]:
+    """Of the lanes' integers, the first 64 of each, then the others."""
+    lanes = numbers.shape[0]
+    count = lanes // len(steps) * WORDS
+    words = source.words(steps, first * WORDS, count, numbers)
+    return words.view(torch.int32).as_strided((2, lanes, HALF_LANE), (HALF_LANE, LANE, 1))
 
 
 def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """Philox4x64-10 in torch operations on 64-bit integers, on any device that multiplies them.
 
-Block number b of (seed, stream, step) is the generator's output for the key (seed, 0) and the counter
-(b + 1, step, stream, 0): four words. (The first counter is 1: NumPy counts before it draws.) One round is
+Block number b of (seed, stream, plane, step) is the generator's output for the key (seed, 0) and the counter
+(b + 1, step, stream, plane): four words. (The first counter is 1: NumPy counts before it draws.) One round is
 
     (c₀, c₁, c₂, c₃) ← (⌊c₂ m₁ / 2^64⌋ ⊕ c₁ ⊕ k₀,  c₂ m₁,  ⌊c₀ m₀ / 2^64⌋ ⊕ c₃ ⊕ k₁,  c₀ m₀)   modulo 2^64,
 
@@ -63,13 +63,20 @@ MULTIPLIERS = (Multiplier(0xD2E7470EE14C6C93), Multiplier(0xCA5A826395121157))
 
 
 def words_by_operations(
-    seed: int, stream: int, steps: range, first: int, blocks: int, device: torch.device
+    seed: int,
+    stream: int,
+    plane: int,
+    steps: range,
+    first: int,
+    blocks: int,
+    device: torch.device,
 ) -> Int64[Tensor, "steps words"]:
     """The words of consecutive blocks of some steps, four to a block.
 
     Args:
         seed: the key, in [0, 2^63).
         stream: the counter's third word.
+        plane: the counter's fourth word.
         steps: consecutive steps, the counter's second word.
         first: the number of the first block.
         blocks: how many blocks.
@@ -79,7 +86,7 @@ def words_by_operations(
         ArgumentError: if the device cannot multiply 64-bit integers.
     """
     try:
-        return _words(seed, stream, steps, first, blocks, device)
+        return _words(seed, stream, plane, steps, first, blocks, device)
     except (RuntimeError, TypeError) as error:
         if isinstance(error, torch.OutOfMemoryError) or device.type == "cpu":
             raise
@@ -90,7 +97,13 @@ def words_by_operations(
 
 
 def _words(
-    seed: int, stream: int, steps: range, first: int, blocks: int, device: torch.device
+    seed: int,
+    stream: int,
+    plane: int,
+    steps: range,
+    first: int,
+    blocks: int,
+    device: torch.device,
 ) -> Int64[Tensor, "steps words"]:
     keys = [(signed(seed + r * KEY_STEPS[0]), signed(r * KEY_STEPS[1])) for r in range(ROUNDS)]
     m0, m1 = MULTIPLIERS
@@ -99,9 +112,9 @@ def _words(
     step = torch.arange(steps.start, steps.stop, device=device).view(-1, 1)
     product = stream * m1.value
     c0 = step.bitwise_xor_(signed((product >> 64) ^ keys[0][0]))
-    c2 = _high_word(block, m0, None).bitwise_xor_(keys[0][1])
+    c2 = high_word(block, m0, None).bitwise_xor_(plane ^ keys[0][1])
     c3 = block.mul_(signed(m0.value))
-    high0, high1 = _high_word(c0, m0, None), _high_word(c2, m1, None)
+    high0, high1 = high_word(c0, m0, None), high_word(c2, m1, None)
     shape = (len(steps), blocks)
     state = torch.empty((8, *shape), dtype=torch.int64, device=device).unbind()
     state[0].copy_(high1.bitwise_xor_(signed(product) ^ keys[1][0]))
@@ -117,8 +130,8 @@ def _round(state: tuple[Tensor, ...], key: tuple[int, int]) -> tuple[Tensor, ...
     """One round in place: four words, and four buffers."""
     c0, c1, c2, c3, high0, high1, *halves = state
     m0, m1 = MULTIPLIERS
-    _high_word(c0, m0, (*halves, high0))
-    _high_word(c2, m1, (*halves, high1))
+    high_word(c0, m0, (*halves, high0))
+    high_word(c2, m1, (*halves, high1))
     c0.mul_(signed(m0.value))
     c2.mul_(signed(m1.value))
     high1.bitwise_xor_(c1).bitwise_xor_(key[0])
@@ -126,7 +139,7 @@ def _round(state: tuple[Tensor, ...], key: tuple[int, int]) -> tuple[Tensor, ...
     return (high1, c2, high0, c0, c1, c3, *halves)
 
 
-def _high_word(
+def high_word(
     word: Int64[Tensor, "..."], m: Multiplier, buffers: tuple[Tensor, ...] | None
 ) -> Int64[Tensor, "..."]:
     """⌊a m / 2^64⌋ for the words a, modulo 2^64.

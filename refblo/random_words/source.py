@@ -1,6 +1,6 @@
 """Which way the words are made: NumPy on the CPU, torch operations on every other device."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 from jaxtyping import Int64
@@ -21,10 +21,16 @@ class Source:
     Args:
         seed: in [0, 2^63).
         stream: in [0, 2^63).
+        plane: the counter's last word: another plane has other words, for more bits of the same numbers.
     """
 
     seed: int
     stream: int
+    plane: int = 0
+
+    def further(self) -> "Source":
+        """The words of the next plane."""
+        return replace(self, plane=self.plane + 1)
 
     def words(
         self, steps: range, first: int, count: int, like: Tensor
@@ -39,8 +45,9 @@ class Source:
         """
         block, blocks = first // BLOCK, -(-count // BLOCK)
         if like.device.type == "cpu":
-            drawn = words_by_host(self.seed, self.stream, steps, block, blocks)
+            drawn = words_by_host(self.seed, self.stream, self.plane, steps, block, blocks)
         else:
-            device = like.device
-            drawn = words_by_operations(self.seed, self.stream, steps, block, blocks, device)
+            drawn = words_by_operations(
+                self.seed, self.stream, self.plane, steps, block, blocks, like.device
+            )
         return drawn if count == BLOCK * blocks else drawn[:, :count]

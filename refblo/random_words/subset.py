@@ -65,7 +65,7 @@ def subset_by_operations(
 def _by_host(seed: int, stream: int, step: int, population: int, size: int) -> Int64[Tensor, " b"]:
     """The same by NumPy."""
     drawn = population if 2 * size > population else enough(population, size)
-    words = raw_words(seed, stream, step, 1, 0, -(-drawn // BLOCK))[0, :drawn]
+    words = raw_words(seed, stream, 0, step, 1, 0, -(-drawn // BLOCK))[0, :drawn]
     if 2 * size > population:
         return torch.from_numpy(np.sort(np.argsort(words, kind="stable")[:size]))
     bits = words.view(np.uint64)
