@@ -188,7 +188,10 @@ class Chain:
         moved = torch.add(theta, gradient, alpha=-self.dynamics.step_size)
         noise = self.dynamics.noise
         if noise > 0:
-            moved.add_(self._normal(step, theta), alpha=noise)
+            if self.drawn is None and theta.numel() > SMALL:
+                self.draws.add_normal(Stream.LANGEVIN, step, moved, noise)
+            else:
+                moved.add_(self._normal(step, theta), alpha=noise)
         return moved
 
     def _normal(self, step: int, like: Theta) -> Theta:

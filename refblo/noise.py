@@ -5,6 +5,7 @@ used: draw number `step` is available without drawing the earlier ones, its word
 device, and its numbers agree to rounding. Draws in single precision are made in single precision.
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import final
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from refblo.errors import ArgumentError, require, require_integer
-from refblo.random_words.normal import normal
+from refblo.random_words.normal import add_normal, normal
 from refblo.random_words.source import Source
 from refblo.random_words.subset import subset
 from refblo.random_words.uniform import uniform
@@ -101,10 +102,24 @@ class Draws:
         require(
             len(steps) > 0 and steps.step == 1, "steps", "be consecutive", steps, "use range(a, b)"
         )
-        if isinstance(like, FakeTensor):
-            with like.fake_mode:
-                return normal(source, steps, like)
-        return normal(source, steps, like)
+        with like.fake_mode if isinstance(like, FakeTensor) else nullcontext():
+            return normal(source, steps, like)
+
+    def add_normal(self, stream: int, step: int, to: Tensor, scale: float) -> None:
+        """Add a draw times a factor to a contiguous tensor in place, without holding a vector of draws.
+
+        Args:
+            stream: what the draw is for.
+            step: its number.
+            to: what it is added to, of any shape.
+            scale: the factor.
+
+        Raises:
+            ArgumentError, ArgumentTypeError: as `normal`.
+        """
+        source = self._source(stream, step)
+        with to.fake_mode if isinstance(to, FakeTensor) else nullcontext():
+            add_normal(source, step, to, scale)
 
     def uniform(
         self,

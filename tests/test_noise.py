@@ -93,6 +93,15 @@ def test_several_steps_at_once_are_the_single_ones(shape: tuple[int, ...]) -> No
         assert torch.equal(together[row], Draws(4).normal(Stream.LANGEVIN, step, like))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(0,), (5,), (128,), (300, 500)])
+def test_adding_a_draw_is_adding_its_numbers(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    draws, to = Draws(4), torch.full(shape, 0.3, dtype=dtype)
+    expected = to.add(draws.normal(Stream.LANGEVIN, 7, to), alpha=0.1)
+    draws.add_normal(Stream.LANGEVIN, 7, to, 0.1)
+    assert torch.equal(to, expected)
+
+
 def by_operations(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the words as another device does, on the CPU."""
 
@@ -125,7 +134,7 @@ def test_drawing_costs_the_same_counted_on_shapes(size: int) -> None:
         like = torch.empty(size)
         draws = Draws(1)
         draws.normal(Stream.LANGEVIN, 0, like)
-        draws.normal(Stream.LANGEVIN, 0, like.double())
+        draws.add_normal(Stream.LANGEVIN, 0, like.double(), 0.5)
         draws.indices(Stream.INNER_BATCH, 0, size, 3)
         draws.uniform(Stream.INNER_BATCH, 0, (size,), 0.0, 1.0)
 

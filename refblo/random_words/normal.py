@@ -16,6 +16,7 @@ G. E. P. Box, M. E. Muller, A note on the generation of random normal deviates, 
 """
 
 import math
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -52,47 +53,74 @@ def normal(source: Source, steps: range, like: Tensor) -> Float[Tensor, "steps .
     Raises:
         ArgumentTypeError: if the dtype of `like` is none of float16, bfloat16, float32 and float64.
     """
-    asked, count, device = like.dtype, like.numel(), like.device
-    dtype = _COMPUTED_IN.get(asked)
-    if dtype is None:
-        raise ArgumentTypeError(
-            f"like must have a dtype of float16, bfloat16, float32 or float64, got {asked}; "
-            "draw in one of these and convert the numbers"
-        )
+    dtype, count, device = _computed_in(like), like.numel(), like.device
     lanes, rows = -(-count // LANE), len(steps)
     if count == 0 or rows == 0:
-        return torch.empty((rows, *like.shape), dtype=asked, device=device)
-    chunk = CHUNK if device.type == "cpu" else DEVICE_CHUNK
-    numbers = torch.empty((rows * lanes, 2, HALF_LANE), dtype=asked, device=device)
-    if count == 0:
         return like.new_empty((rows, *like.shape))
+    chunk = _chunk(device)
+    numbers = torch.empty((rows * lanes, 2, HALF_LANE), dtype=like.dtype, device=device)
     if rows * lanes <= chunk:
         _fill(numbers, source, steps, 0, dtype)
     else:
         for row, step in enumerate(steps):
             part = numbers[row * lanes : (row + 1) * lanes]
-            _fill_in_chunks(part, source, range(step, step + 1), dtype, chunk)
+            at = range(step, step + 1)
+
+            def fill(first: int, part: Tensor = part, at: range = at) -> None:
+                _fill(part[first : first + chunk], source, at, first, dtype)
+
+            _in_chunks(lanes, chunk, fill, isinstance(like, FakeTensor))
     shape = like.shape
     return numbers.as_strided((rows, *shape), (lanes * LANE, *_strides(shape)))
 
 
-def _fill_in_chunks(
-    numbers: Float[Tensor, "lanes 2 half"],
-    source: Source,
-    step: range,
-    dtype: torch.dtype,
-    chunk: int,
-) -> None:
-    """The numbers of one step, a chunk of lanes at a time."""
-    whole, rest = divmod(numbers.shape[0], chunk)
-    if whole and isinstance(numbers, FakeTensor):
+def add_normal(source: Source, step: int, to: Float[Tensor, "..."], scale: float) -> None:
+    """Add one step's numbers, times a factor, to a contiguous tensor in place; no vector of them is held.
+
+    The result is that of `to.add_(normal(...)[0], alpha=scale)`, to the last bit.
+
+    Raises:
+        ArgumentTypeError: if the dtype of `to` is none of float16, bfloat16, float32 and float64.
+    """
+    dtype, steps, flat = _computed_in(to), range(step, step + 1), to.view(-1)
+    chunk = _chunk(to.device)
+    size = chunk * LANE
+    numbers = to.new_empty((min(chunk, -(-flat.numel() // LANE)), 2, HALF_LANE))
+
+    def add(first: int) -> None:
+        part = flat[first * LANE : first * LANE + size]
+        drawn = numbers[: -(-part.numel() // LANE)]
+        _fill(drawn, source, steps, first, dtype)
+        part.add_(drawn.view(-1)[: part.numel()], alpha=scale)
+
+    _in_chunks(-(-flat.numel() // LANE), chunk, add, isinstance(to, FakeTensor))
+
+
+def _computed_in(like: Tensor) -> torch.dtype:
+    dtype = _COMPUTED_IN.get(like.dtype)
+    if dtype is None:
+        raise ArgumentTypeError(
+            f"like must have a dtype of float16, bfloat16, float32 or float64, got {like.dtype}; "
+            "draw in one of these and convert the numbers"
+        )
+    return dtype
+
+
+def _chunk(device: torch.device) -> int:
+    return CHUNK if device.type == "cpu" else DEVICE_CHUNK
+
+
+def _in_chunks(lanes: int, chunk: int, make: Callable[[int], None], fake: bool) -> None:
+    """Call a function with the first lane of each chunk; without numbers, once for all whole chunks."""
+    whole = lanes // chunk
+    if whole and fake:
         with repeated(whole):
-            _fill(numbers[:chunk], source, step, 0, dtype)
+            make(0)
     else:
-        for first in range(0, whole * chunk, chunk):
-            _fill(numbers[first : first + chunk], source, step, first, dtype)
-    if rest:
-        _fill(numbers[whole * chunk :], source, step, whole * chunk, dtype)
+        for index in range(whole):
+            make(index * chunk)
+    if whole * chunk < lanes:
+        make(whole * chunk)
 
 
 def _fill(
