@@ -26,7 +26,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from refblo.cost import repeated
 from refblo.errors import ArgumentTypeError
-from refblo.random_words.source import Source
+from refblo.random_words.source import Words
 
 HALF_LANE = 64
 LANE = 2 * HALF_LANE
@@ -47,18 +47,26 @@ _COMPUTED_IN = {
 """dtype that is asked for → dtype that is computed in, and rounded from."""
 
 
-def normal(source: Source, steps: range, like: Tensor) -> Float[Tensor, "steps ..."]:
+def normal(
+    source: Words, steps: range, like: Tensor, chunk: int | None = None
+) -> Float[Tensor, "steps ..."]:
     """The numbers of some consecutive steps, each with the shape, dtype and device of `like`.
+
+    Args:
+        source: the words.
+        steps: consecutive steps.
+        like: shape, dtype and device of one step's numbers.
+        chunk: lanes to make at a time; what suits the device if not given.
 
     Raises:
         ArgumentTypeError: if the dtype of `like` is none of float16, bfloat16, float32 and float64.
     """
     dtype, count, device = _computed_in(like), like.numel(), like.device
     lanes, rows = -(-count // LANE), len(steps)
+    chunk = chunk or _chunk(device)
+    numbers = torch.empty((rows * lanes, 2, HALF_LANE), dtype=like.dtype, device=device)
     if count == 0 or rows == 0:
         return like.new_empty((rows, *like.shape))
-    chunk = _chunk(device)
-    numbers = torch.empty((rows * lanes, 2, HALF_LANE), dtype=like.dtype, device=device)
     if rows * lanes <= chunk:
         _fill(numbers, source, steps, 0, dtype)
     else:
@@ -74,7 +82,7 @@ def normal(source: Source, steps: range, like: Tensor) -> Float[Tensor, "steps .
     return numbers.as_strided((rows, *shape), (lanes * LANE, *_strides(shape)))
 
 
-def add_normal(source: Source, step: int, to: Float[Tensor, "..."], scale: float) -> None:
+def add_normal(source: Words, step: int, to: Float[Tensor, "..."], scale: float) -> None:
     """Add one step's numbers, times a factor, to a contiguous tensor in place; no vector of them is held.
 
     The result is that of `to.add_(normal(...)[0], alpha=scale)`, to the last bit.
@@ -125,7 +133,7 @@ def _in_chunks(lanes: int, chunk: int, make: Callable[[int], None], fake: bool) 
 
 def _fill(
     numbers: Float[Tensor, "lanes 2 half"],
-    source: Source,
+    source: Words,
     steps: range,
     first: int,
     dtype: torch.dtype,
@@ -156,7 +164,7 @@ def _fill(
 
 
 def _integers(
-    source: Source, steps: range, first: int, numbers: Float[Tensor, "lanes 2 half"]
+    source: Words, steps: range, first: int, numbers: Float[Tensor, "lanes 2 half"]
 ) -> Int32[Tensor, "2 lanes half"]:
     """Of the lanes' integers, the first 64 of each, then the others."""
     lanes = numbers.shape[0]

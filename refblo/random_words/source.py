@@ -1,7 +1,7 @@
 """Which way the words are made: NumPy on the CPU, torch operations on every other device."""
 
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Protocol, final, runtime_checkable
 
 from jaxtyping import Int64
 from torch import Tensor
@@ -11,6 +11,21 @@ from refblo.random_words.operations import words_by_operations
 
 BLOCK = 4
 """Words that the generator makes at a time."""
+
+
+@runtime_checkable
+class Words(Protocol):
+    """Where words come from."""
+
+    def words(
+        self, steps: range, first: int, count: int, like: Tensor
+    ) -> Int64[Tensor, "steps count"]:
+        """Some consecutive words of some consecutive steps, as `Source.words`."""
+        ...
+
+    def further(self) -> "Words":
+        """Where more bits of the same numbers come from."""
+        ...
 
 
 @final
