@@ -19,7 +19,7 @@ from refblo.derivatives import inner_gradient
 from refblo.errors import require_integer, require_real
 from refblo.noise import Draws, Stream
 from refblo.problem import BilevelProblem
-from refblo.types import Batch, Lam, Theta
+from refblo.types import Batch, Estimand, Lam, Theta
 
 AHEAD = 8
 """Steps whose noise is drawn at once where n is small: a draw is then mostly calls, and they are shared."""
@@ -94,6 +94,11 @@ class Schedule:
     def __post_init__(self) -> None:
         require_integer("burn_in", self.burn_in, 0, "use 0 to throw no iterate away")
         require_integer("samples", self.samples, 1, "use 1 to count the last iterate alone")
+
+    @property
+    def estimand(self) -> Estimand:
+        """The hypergradient of the run's frozen program: pathwise for a mean of iterates, else unrolled."""
+        return Estimand.UNROLLED if self.samples == 1 else Estimand.PATHWISE
 
     @staticmethod
     def last(steps: int) -> "Schedule":

@@ -10,7 +10,6 @@ from refblo.contracts.relations import Exact
 from refblo.contracts.rounding import rounding_error
 from refblo.contracts.selection import is_small
 from refblo.problems.case import Case
-from refblo.types import Estimand
 
 
 def margin(comparison: Comparison) -> float:
@@ -30,7 +29,7 @@ def exact(name: str, factory: Factory, *, pathwise: bool = True, small: bool = F
 
     def check(case: Case, context: Context) -> Finding:
         schedule = case.schedule if pathwise else Schedule.last(case.schedule.steps)
-        estimand = Estimand.PATHWISE if schedule.samples > 1 else Estimand.UNROLLED
+        estimand = schedule.estimand
         estimator = factory(case.dynamics, schedule)
         result = estimator.estimate(case.problem, case.lam, context.draws)
         rounding = rounding_error(

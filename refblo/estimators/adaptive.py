@@ -14,6 +14,7 @@ from typing import final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from refblo.chain import Chain, Langevin
 from refblo.cost import counting
@@ -26,7 +27,7 @@ from refblo.derivatives import (
 )
 from refblo.errors import require
 from refblo.estimators.ift import IFTConjugateGradient
-from refblo.estimators.protocol import conclude, is_finite
+from refblo.estimators.protocol import Estimator, conclude, is_finite
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem, FullBatch
 from refblo.theory.recursion_bound import Constants, error_bound
@@ -43,8 +44,10 @@ def _require_full_batch(problem: BilevelProblem) -> None:
 
 @final
 @dataclass(frozen=True)
-class BoundedImplicit:
+class BoundedImplicit(Estimator):
     """IFT-CG with a bound on its error, for a fixed number of steps and iterations.
+
+    The problem's batches must be full. `Hypergradient.error` is a bound on the distance from the truth.
 
     Args:
         dynamics: the step rule of the inner run.
@@ -67,23 +70,10 @@ class BoundedImplicit:
         require(self.steps >= 1, "steps", "be at least 1", self.steps, "run one inner step or more")
         require(self.iterations >= 1, "iterations", "be at least 1", self.iterations, "raise it")
 
+    @override
     def estimate(
         self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
     ) -> Hypergradient:
-        """The hypergradient estimate at λ, shape (p,), with `error` a bound on its distance.
-
-        Args:
-            problem: a full-batch problem.
-            lam: λ, shape (p,).
-            draws: the run's randomness.
-
-        Returns:
-            The estimate with its error; its status says whether the chain or CG broke down.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-            MissingProductError: if a second-order product cannot be formed.
-        """
         check_arguments(problem, lam, draws)
         _require_full_batch(problem)
         lam = lam.detach()
@@ -111,8 +101,11 @@ class BoundedImplicit:
 
 @final
 @dataclass(frozen=True)
-class AdaptiveImplicit:
+class AdaptiveImplicit(Estimator):
     """Gradient descent and CG, each for as long as a requested error needs.
+
+    The problem's batches must be full. With status NOT_CONVERGED, `Hypergradient.error` is the bound that was
+    reached, and it is larger than the one asked for; nothing is drawn.
 
     Args:
         dynamics: the step rule of the inner run, without noise.
@@ -142,23 +135,10 @@ class AdaptiveImplicit:
         remedy = "use Langevin(step_size)"
         require(quiet, "dynamics", "have no noise", self.dynamics.noise_scale, remedy)
 
+    @override
     def estimate(
         self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
     ) -> Hypergradient:
-        """The hypergradient estimate at λ, shape (p,), with `error` at most the one asked for.
-
-        Args:
-            problem: a full-batch problem.
-            lam: λ, shape (p,).
-            draws: the run's randomness; nothing of it is used.
-
-        Returns:
-            The estimate; with status NOT_CONVERGED its `error` is the bound that was reached.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-            MissingProductError: if a second-order product cannot be formed.
-        """
         check_arguments(problem, lam, draws)
         _require_full_batch(problem)
         lam = lam.detach()

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import final
 
 import torch
+from typing_extensions import override
 
 from refblo.chain import Chain, Langevin
 from refblo.cost import counting
@@ -62,10 +63,10 @@ class AmIGO(WarmEstimator):
         """The name in tables."""
         return "AmIGO-CG" if self.solve_step is None else "AmIGO-SGD"
 
+    @override
     def advance(
         self, problem: BilevelProblem, lam: Lam, carried: Carried, draws: Draws = SEED_ZERO
     ) -> tuple[Hypergradient, Carried]:
-        """One outer step: see `WarmEstimator.advance`."""
         check_arguments(problem, lam, draws)
         lam, problem = lam.detach(), problem.starting_at(carried.theta)
         chain = Chain(problem, self.dynamics, draws)

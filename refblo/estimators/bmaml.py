@@ -25,6 +25,7 @@ from typing import final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from refblo.chain import Chain, Langevin
 from refblo.cost import Evaluations, counting
@@ -39,7 +40,7 @@ from refblo.derivatives import (
 )
 from refblo.errors import require, require_integer, require_real
 from refblo.estimators._meta import require_moving_start
-from refblo.estimators.protocol import is_finite
+from refblo.estimators.protocol import Estimator, is_finite
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam, Status, Theta
@@ -80,8 +81,11 @@ class Stein:
 
 @final
 @dataclass(frozen=True)
-class BMAML:
+class BMAML(Estimator):
     """Reverse mode through interacting particles, onto where they start.
+
+    θ⁰ must depend on λ and hold all particles. The θ of a result is the chaser; a divergence of the leader is
+    reported at its step counted from T.
 
     Args:
         dynamics: the step rule; its temperature weighs the repulsion, its noise, if any, is added to a step.
@@ -112,24 +116,10 @@ class BMAML:
         require_integer("tasks", self.tasks, 1, "use 1 where all particles are one task's")
         require_integer("leader_steps", self.leader_steps, 0, "use 0 for the outer loss itself")
 
+    @override
     def estimate(
         self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
     ) -> Hypergradient:
-        """The hypergradient at λ, shape (p,).
-
-        Args:
-            problem: the bilevel problem, with a θ⁰ that depends on λ and holds all particles.
-            lam: λ, shape (p,).
-            draws: the run's randomness.
-
-        Returns:
-            The estimate, with the chaser as θ; its status says whether the particles diverged, and at
-            which step, the leader's counted from T.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-            MissingProductError: if a second-order product cannot be formed.
-        """
         check_arguments(problem, lam, draws)
         require_moving_start(problem)
         lam = lam.detach()

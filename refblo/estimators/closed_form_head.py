@@ -16,6 +16,7 @@ from enum import Enum
 from typing import final
 
 import torch
+from typing_extensions import override
 
 from refblo.chain import Chain, Langevin
 from refblo.cost import counting
@@ -26,7 +27,7 @@ from refblo.derivatives import (
     outer_gradients,
 )
 from refblo.errors import require_member
-from refblo.estimators.protocol import is_finite
+from refblo.estimators.protocol import Estimator, is_finite
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam, Status
@@ -42,8 +43,11 @@ class Direction(Enum):
 
 @final
 @dataclass(frozen=True)
-class ClosedFormHead:
+class ClosedFormHead(Estimator):
     """The minimiser by one factorisation, and its derivative by the same.
+
+    The inner loss must be quadratic and strictly convex in θ: the status is a divergence where H is singular,
+    and NOT_CONVERGED where one Newton step leaves a gradient. Batches are the first of each loss.
 
     Args:
         direction: reverse takes one solve, forward one for each hyperparameter.
@@ -59,24 +63,10 @@ class ClosedFormHead:
     def __post_init__(self) -> None:
         require_member("direction", self.direction, Direction)
 
+    @override
     def estimate(
         self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
     ) -> Hypergradient:
-        """The hypergradient at λ, shape (p,).
-
-        Args:
-            problem: the bilevel problem; its inner loss must be quadratic and strictly convex in θ.
-            lam: λ, shape (p,).
-            draws: for the batches, the first of each loss.
-
-        Returns:
-            The estimate. Its status is a divergence where H is singular, and says that the iteration did not
-            converge where one Newton step leaves a gradient: then the inner loss is not quadratic.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-            MissingProductError: if a second-order product cannot be formed.
-        """
         check_arguments(problem, lam, draws)
         lam = lam.detach()
         # The step rule moves nothing: a chain is where batches come from.

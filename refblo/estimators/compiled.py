@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import final, get_args
 
 import torch
+from typing_extensions import override
 
 from refblo.chain import Chain
 from refblo.cost import counting
@@ -19,7 +20,7 @@ from refblo.estimators._implicit import implicit
 from refblo.estimators._kernels import Kernels, sampled
 from refblo.estimators.hpo_sgld import HPOSGLD, State
 from refblo.estimators.ift import IFTConjugateGradient, IFTNeumann
-from refblo.estimators.protocol import conclude
+from refblo.estimators.protocol import Estimator, conclude
 from refblo.estimators.rmd import RMD
 from refblo.kernel import Backend
 from refblo.noise import SEED_ZERO, Draws
@@ -32,8 +33,11 @@ Method = RMD | HPOSGLD | IFTNeumann | IFTConjugateGradient
 
 @final
 @dataclass(frozen=True)
-class Compiled:
+class Compiled(Estimator):
     """An estimator, compiled.
+
+    `estimate` also raises LossError for a loss whose operations depend on the numbers it is given, and
+    CompilerError where the machine has no working compiler.
 
     Args:
         method: RMD (all transitions, nothing checkpointed: compiled, it keeps every `fused`-th iterate and
@@ -61,7 +65,7 @@ class Compiled:
     method: Method
     fused: int = 10
     backend: Backend = "inductor"
-    name: str = field(init=False)
+    name: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
         require_integer("fused", self.fused, 1, "put one transition or more in a kernel")
@@ -84,25 +88,10 @@ class Compiled:
         """The method's."""
         return self.method.estimand
 
+    @override
     def estimate(
         self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
     ) -> Hypergradient:
-        """The method's estimate at λ, shape (p,).
-
-        Args:
-            problem: the bilevel problem.
-            lam: λ, shape (p,).
-            draws: the run's randomness.
-
-        Returns:
-            The estimate; its status says what the method's does.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used, or a loss
-                whose operations depend on the numbers it is given.
-            MissingProductError: if a second-order product cannot be formed.
-            CompilerError: if the machine has no working compiler.
-        """
         method = self.method
         if isinstance(method, RMD):
             return self._reverse(method, problem, lam, draws)

@@ -26,6 +26,7 @@ from typing import final
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from typing_extensions import override
 
 from refblo.chain import Chain, Langevin, Schedule
 from refblo.cost import counting
@@ -39,7 +40,7 @@ from refblo.derivatives import (
 )
 from refblo.errors import require
 from refblo.estimators.ift import IFTConjugateGradient
-from refblo.estimators.protocol import conclude
+from refblo.estimators.protocol import Estimator, conclude
 from refblo.noise import SEED_ZERO, Draws, Stream
 from refblo.problem import BilevelProblem, FullBatch
 from refblo.types import Estimand, Hypergradient, Lam, Theta
@@ -48,8 +49,11 @@ from refblo.validation import check_arguments
 
 @final
 @dataclass(frozen=True)
-class CovarianceIdentity:
+class CovarianceIdentity(Estimator):
     """The Gibbs hypergradient by the covariance identity over parallel chains.
+
+    The problem's batches must be full (a batch's noise would heat the chain) and its losses must work under
+    `torch.func.vmap`. `Hypergradient.error` is the norm of the standard error.
 
     Args:
         dynamics: γ (or ε), τ and κ > 0.
@@ -81,23 +85,10 @@ class CovarianceIdentity:
         """τκ², what the chain samples at."""
         return self.dynamics.temperature * self.dynamics.noise_scale**2
 
+    @override
     def estimate(
         self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
     ) -> Hypergradient:
-        """The hypergradient estimate at λ, shape (p,), with its standard error's norm as `error`.
-
-        Args:
-            problem: a full-batch problem (a batch's noise would heat the chain); its losses must work
-                under `torch.func.vmap`.
-            lam: λ, shape (p,).
-            draws: the run's randomness.
-
-        Returns:
-            The estimate; its status says whether a chain diverged.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-        """
         check_arguments(problem, lam, draws)
         full = all(isinstance(b, FullBatch) for b in (problem.inner_batches, problem.outer_batches))
         require(full, "problem", "use full batches", problem.name, "take the full-batch problem")

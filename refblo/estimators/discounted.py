@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import final
 
 import torch
+from typing_extensions import override
 
 from refblo.chain import Chain, Langevin, Schedule
 from refblo.cost import counting
@@ -30,7 +31,7 @@ from refblo.derivatives import (
     outer_theta_gradient,
 )
 from refblo.errors import require
-from refblo.estimators.protocol import conclude
+from refblo.estimators.protocol import Estimator, conclude
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam, Theta
@@ -49,7 +50,7 @@ class State:
 
 @final
 @dataclass(frozen=True)
-class DiscountedHPOSGLD:
+class DiscountedHPOSGLD(Estimator):
     """HPO-SGLD's forward recursion, discounted by a scalar curvature.
 
     Args:
@@ -115,23 +116,10 @@ class DiscountedHPOSGLD:
         g = (kept * state.g).sub_(mixed(slope), alpha=gamma)
         return State(theta, g, kept * state.weight + gamma * curvature), direct
 
+    @override
     def estimate(
         self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
     ) -> Hypergradient:
-        """The hypergradient estimate h at λ, shape (p,).
-
-        Args:
-            problem: the bilevel problem.
-            lam: λ, shape (p,).
-            draws: the run's randomness.
-
-        Returns:
-            The estimate; its status says whether the chain diverged, and at which step.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-            MissingProductError: if the mixed product cannot be formed.
-        """
         check_arguments(problem, lam, draws)
         lam = lam.detach()
         chain = Chain(problem, self.dynamics, draws)

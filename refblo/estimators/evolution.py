@@ -24,12 +24,13 @@ from typing import final
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from typing_extensions import override
 
 from refblo.chain import Chain, Langevin, Schedule
 from refblo.cost import counting
 from refblo.derivatives import batched_inner_gradients, batched_outer_values
 from refblo.errors import require, require_member
-from refblo.estimators.protocol import conclude
+from refblo.estimators.protocol import Estimator, conclude
 from refblo.noise import SEED_ZERO, Draws, Stream
 from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam, Theta
@@ -46,8 +47,10 @@ class Variant(Enum):
 
 @final
 @dataclass(frozen=True)
-class EvolutionStrategies:
+class EvolutionStrategies(Estimator):
     """The mean of z times a difference of values.
+
+    The losses must work under `torch.func.vmap`. The chain's noise is the same for every z.
 
     Args:
         dynamics: the step rule.
@@ -79,24 +82,12 @@ class EvolutionStrategies:
     @property
     def estimand(self) -> Estimand:
         """The pathwise mean; with one sample, the unrolled hypergradient."""
-        return Estimand.UNROLLED if self.schedule.samples == 1 else Estimand.PATHWISE
+        return self.schedule.estimand
 
+    @override
     def estimate(
         self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
     ) -> Hypergradient:
-        """The hypergradient estimate at λ, shape (p,).
-
-        Args:
-            problem: the bilevel problem; its losses must work under `torch.func.vmap`.
-            lam: λ, shape (p,).
-            draws: the run's randomness; the chain's noise is the same for every z.
-
-        Returns:
-            The estimate; its status says whether the chain diverged, and at which step.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-        """
         check_arguments(problem, lam, draws)
         lam = lam.detach()
         chain = Chain(problem, self.dynamics, draws)

@@ -15,6 +15,7 @@ from typing import final
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from typing_extensions import override
 
 from refblo.chain import Chain, Langevin, Schedule
 from refblo.cost import counting
@@ -26,7 +27,7 @@ from refblo.derivatives import (
     outer_gradients,
 )
 from refblo.errors import require_integer
-from refblo.estimators.protocol import conclude, is_finite
+from refblo.estimators.protocol import Estimator, conclude, is_finite
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam, Theta
@@ -35,7 +36,7 @@ from refblo.validation import check_arguments, check_like
 
 @final
 @dataclass(frozen=True)
-class FMD:
+class FMD(Estimator):
     """Forward-mode differentiation with the dense tangent.
 
     Args:
@@ -59,24 +60,12 @@ class FMD:
     @property
     def estimand(self) -> Estimand:
         """The pathwise mean; with one sample, the unrolled hypergradient."""
-        return Estimand.UNROLLED if self.schedule.samples == 1 else Estimand.PATHWISE
+        return self.schedule.estimand
 
+    @override
     def estimate(
         self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
     ) -> Hypergradient:
-        """The hypergradient at λ, shape (p,).
-
-        Args:
-            problem: the bilevel problem.
-            lam: λ, shape (p,).
-            draws: the run's randomness.
-
-        Returns:
-            The estimate; its status says whether the chain diverged, and at which step.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-        """
         check_arguments(problem, lam, draws)
         lam = lam.detach()
         chain = Chain(problem, self.dynamics, draws)
@@ -164,7 +153,7 @@ class FMDDirectional:
                 )
         value = total / self.schedule.samples
         if not is_finite(value):
-            estimand = Estimand.UNROLLED if self.schedule.samples == 1 else Estimand.PATHWISE
+            estimand = self.schedule.estimand
             # The replay finds the step, and .value raises with it.
             steps = self.schedule.steps
             with counting() as cost:

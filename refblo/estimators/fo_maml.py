@@ -11,9 +11,12 @@ all at θ⁰: first order in the step size, and in the number of steps. No Hessi
 from dataclasses import dataclass, field
 from typing import final
 
+from typing_extensions import override
+
 from refblo.chain import Langevin, Schedule
 from refblo.errors import require_integer
 from refblo.estimators._meta import require_moving_start
+from refblo.estimators.protocol import Estimator
 from refblo.estimators.rmd import RMDFirstOrder
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
@@ -22,8 +25,10 @@ from refblo.types import Estimand, Hypergradient, Lam
 
 @final
 @dataclass(frozen=True)
-class FOMAML:
+class FOMAML(Estimator):
     """The outer gradient where the adaptation ends, taken for one where it starts.
+
+    θ⁰ must depend on λ.
 
     Args:
         dynamics: the step rule of the adaptation.
@@ -41,21 +46,9 @@ class FOMAML:
     def __post_init__(self) -> None:
         require_integer("steps", self.steps, 1, "run at least one inner step")
 
+    @override
     def estimate(
         self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
     ) -> Hypergradient:
-        """The first-order estimate at λ, shape (p,).
-
-        Args:
-            problem: the bilevel problem, with a θ⁰ that depends on λ.
-            lam: λ, shape (p,).
-            draws: the run's randomness.
-
-        Returns:
-            The estimate; its status says whether the chain diverged, and at which step.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-        """
         require_moving_start(problem)
         return RMDFirstOrder(self.dynamics, Schedule.last(self.steps)).estimate(problem, lam, draws)

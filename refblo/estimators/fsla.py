@@ -12,6 +12,8 @@ whatever η: the momentum averages noise, and nothing else. Memory O(n + p): two
 from dataclasses import dataclass, field
 from typing import final
 
+from typing_extensions import override
+
 from refblo.cost import counting
 from refblo.estimators._single_loop import (
     check_rate,
@@ -52,10 +54,10 @@ class FSLA(WarmEstimator):
         check_rate("solve_step", self.solve_step)
         check_rate("momentum", self.momentum, 1.0)
 
+    @override
     def advance(
         self, problem: BilevelProblem, lam: Lam, carried: Carried, draws: Draws = SEED_ZERO
     ) -> tuple[Hypergradient, Carried]:
-        """One outer step: see `WarmEstimator.advance`."""
         check_arguments(problem, lam, draws)
         lam, theta, q = lam.detach(), carried.theta, carried.q
         (batch,), outer = inner_batches(problem, draws, 0, 1), outer_batch(problem, draws, 0)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import final
 
 import torch
+from typing_extensions import override
 
 from refblo.chain import Chain, Langevin, Schedule
 from refblo.cost import counting
@@ -29,7 +30,7 @@ from refblo.derivatives import (
     outer_gradients_if_any,
     outer_theta_gradient,
 )
-from refblo.estimators.protocol import conclude
+from refblo.estimators.protocol import Estimator, conclude
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem, FixedInitial
 from refblo.types import Estimand, Hypergradient, Lam, Theta
@@ -47,7 +48,7 @@ class State:
 
 @final
 @dataclass(frozen=True)
-class HPOSGLD:
+class HPOSGLD(Estimator):
     """HPO-SGLD, Algorithm 1 of Kim and Hospedales.
 
     Args:
@@ -75,7 +76,7 @@ class HPOSGLD:
     @property
     def estimand(self) -> Estimand:
         """The pathwise mean; with one sample, the unrolled hypergradient."""
-        return Estimand.UNROLLED if self.schedule.samples == 1 else Estimand.PATHWISE
+        return self.schedule.estimand
 
     def init(self, chain: Chain, lam: Lam) -> State:
         """(θ⁰, g_0 = f_θ(θ⁰)·dθ⁰/dλ)."""
@@ -128,23 +129,10 @@ class HPOSGLD:
             return slope, direct
         return outer_theta_gradient(outer, lam, theta, batch), None
 
+    @override
     def estimate(
         self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
     ) -> Hypergradient:
-        """The hypergradient estimate h at λ, shape (p,).
-
-        Args:
-            problem: the bilevel problem.
-            lam: λ, shape (p,).
-            draws: the run's randomness.
-
-        Returns:
-            The estimate; its status says whether the chain diverged, and at which step.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-            MissingProductError: if the mixed product cannot be formed.
-        """
         check_arguments(problem, lam, draws)
         lam = lam.detach()
         chain = Chain(problem, self.dynamics, draws)

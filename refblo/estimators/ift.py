@@ -20,12 +20,14 @@ from typing import NamedTuple, final
 import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
+from typing_extensions import override
 
 from refblo.chain import Langevin
 from refblo.cost import decide, uncounted
 from refblo.derivatives import MixedProduct
 from refblo.errors import require_integer, require_member, require_real
 from refblo.estimators._implicit import Solve, implicit
+from refblo.estimators.protocol import Estimator
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam, Scalar, Status, Theta
@@ -47,7 +49,7 @@ MoreTerms = Callable[[Theta, Theta, int], tuple[Theta, Theta]]
 
 @final
 @dataclass(frozen=True)
-class IFTNeumann:
+class IFTNeumann(Estimator):
     """Implicit differentiation with a truncated Neumann series.
 
     Args:
@@ -123,23 +125,10 @@ class IFTNeumann:
 
         return self.conclude(rhs, *more(rhs, rhs, self.terms - 1), more)
 
+    @override
     def estimate(
         self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
     ) -> Hypergradient:
-        """The hypergradient estimate at λ, shape (p,).
-
-        Args:
-            problem: the bilevel problem.
-            lam: λ, shape (p,).
-            draws: the run's randomness.
-
-        Returns:
-            The estimate; its status says whether the chain or the series diverged, and where.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-            MissingProductError: if a second-order product cannot be formed.
-        """
         return implicit(self, problem, lam, draws)
 
 
@@ -171,8 +160,11 @@ class Directions(NamedTuple):
 
 @final
 @dataclass(frozen=True)
-class IFTConjugateGradient:
+class IFTConjugateGradient(Estimator):
     """Implicit differentiation with conjugate gradients on H + δI.
+
+    A direction of non-positive curvature is reported as a divergence, and NOT_CONVERGED means that all K
+    iterations were used.
 
     Args:
         dynamics: the step rule of the inner run.
@@ -255,31 +247,19 @@ class IFTConjugateGradient:
             moved = moved + going
         return at, moved, negative
 
+    @override
     def estimate(
         self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
     ) -> Hypergradient:
-        """The hypergradient estimate at λ, shape (p,).
-
-        Args:
-            problem: the bilevel problem.
-            lam: λ, shape (p,).
-            draws: the run's randomness.
-
-        Returns:
-            The estimate; its status says whether the chain diverged, whether CG met a direction of
-            non-positive curvature (reported as a divergence), or used all its iterations.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-            MissingProductError: if a second-order product cannot be formed.
-        """
         return implicit(self, problem, lam, draws)
 
 
 @final
 @dataclass(frozen=True)
-class IFTDense:
+class IFTDense(Estimator):
     """Implicit differentiation with the dense Hessian and an LU solve: n² memory, n³ time.
+
+    A singular H is reported as a divergence.
 
     Args:
         dynamics: the step rule of the inner run.
@@ -306,21 +286,8 @@ class IFTDense:
             q, Status.SERIES_DIVERGED if int(info) else Status.COMPLETED, int(info) or None
         )
 
+    @override
     def estimate(
         self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
     ) -> Hypergradient:
-        """The hypergradient estimate at λ, shape (p,).
-
-        Args:
-            problem: the bilevel problem.
-            lam: λ, shape (p,).
-            draws: the run's randomness.
-
-        Returns:
-            The estimate; its status says whether the chain diverged or H is singular.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-            MissingProductError: if a second-order product cannot be formed.
-        """
         return implicit(self, problem, lam, draws)

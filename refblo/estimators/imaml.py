@@ -17,11 +17,13 @@ from dataclasses import dataclass, field, replace
 from typing import final
 
 from torch import Tensor
+from typing_extensions import override
 
 from refblo.chain import Langevin
 from refblo.errors import require_integer, require_real
 from refblo.estimators._meta import require_moving_start
 from refblo.estimators.ift import IFTConjugateGradient
+from refblo.estimators.protocol import Estimator
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.types import Batch, Estimand, Hypergradient, Lam
@@ -48,8 +50,11 @@ def proximal(problem: BilevelProblem, strength: float) -> BilevelProblem:
 
 @final
 @dataclass(frozen=True)
-class IMAML:
+class IMAML(Estimator):
     """Implicit differentiation, by conjugate gradients, of a proximal adaptation.
+
+    The problem is given without its proximal term, and its θ⁰ must depend on λ. A direction of non-positive
+    curvature is reported as a divergence, and NOT_CONVERGED means that all K iterations were used.
 
     Args:
         dynamics: the step rule of the adaptation, on G.
@@ -76,24 +81,10 @@ class IMAML:
         require_real("strength", self.strength, "choose a positive number")
         require_real("tolerance", self.tolerance, "use 0 for none", positive=False)
 
+    @override
     def estimate(
         self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
     ) -> Hypergradient:
-        """The implicit hypergradient of the proximal problem at λ, shape (p,).
-
-        Args:
-            problem: the bilevel problem without the proximal term, with a θ⁰ that depends on λ.
-            lam: λ, shape (p,).
-            draws: the run's randomness.
-
-        Returns:
-            The estimate; its status says whether the chain diverged, whether CG met a direction of
-            non-positive curvature (reported as a divergence), or used all its iterations.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-            MissingProductError: if a second-order product cannot be formed.
-        """
         require_moving_start(problem)
         method = IFTConjugateGradient(
             self.dynamics, self.steps, self.iterations, tolerance=self.tolerance

@@ -11,9 +11,11 @@ from dataclasses import dataclass, field, replace
 from typing import final
 
 from torch import Tensor
+from typing_extensions import override
 
 from refblo.chain import Langevin, Schedule
 from refblo.errors import require_integer
+from refblo.estimators.protocol import Estimator
 from refblo.estimators.rmd import RMDFirstOrder
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
@@ -33,8 +35,10 @@ def joint(problem: BilevelProblem) -> BilevelProblem:
 
 @final
 @dataclass(frozen=True)
-class JointObjective:
+class JointObjective(Estimator):
     """The gradient in λ of the loss that θ goes down.
+
+    The outer loss is not used.
 
     Args:
         dynamics: the step rule.
@@ -52,21 +56,9 @@ class JointObjective:
     def __post_init__(self) -> None:
         require_integer("steps", self.steps, 1, "run at least one inner step")
 
+    @override
     def estimate(
         self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
     ) -> Hypergradient:
-        """∂_λ L_T at θ^T, shape (p,).
-
-        Args:
-            problem: the bilevel problem; its outer loss is not used.
-            lam: λ, shape (p,).
-            draws: the run's randomness.
-
-        Returns:
-            The estimate; its status says whether the chain diverged, and at which step.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-        """
         method = RMDFirstOrder(self.dynamics, Schedule.last(self.steps))
         return replace(method.estimate(joint(problem), lam, draws), estimand=self.estimand)

@@ -16,10 +16,12 @@ from typing import final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from refblo.chain import Langevin, Schedule
 from refblo.errors import require_integer, require_real
 from refblo.estimators.ift import IFTDense
+from refblo.estimators.protocol import Estimator
 from refblo.estimators.rmd import RMDFirstOrder
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
@@ -53,8 +55,10 @@ def laplace(problem: BilevelProblem, temperature: float) -> BilevelProblem:
 
 @final
 @dataclass(frozen=True)
-class LaplaceEvidence:
+class LaplaceEvidence(Estimator):
     """The gradient of the negative log marginal likelihood, by Laplace's approximation.
+
+    The outer loss is not used. A singular H is reported as a divergence.
 
     Args:
         dynamics: the step rule, and τ.
@@ -74,23 +78,10 @@ class LaplaceEvidence:
     def __post_init__(self) -> None:
         require_integer("steps", self.steps, 1, "run at least one inner step")
 
+    @override
     def estimate(
         self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
     ) -> Hypergradient:
-        """The gradient at λ, shape (p,).
-
-        Args:
-            problem: the bilevel problem; its outer loss is not used.
-            lam: λ, shape (p,).
-            draws: the run's randomness.
-
-        Returns:
-            The estimate; its status says whether the chain diverged or H is singular.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-            MissingProductError: if a second-order product cannot be formed.
-        """
         stated = laplace(problem, self.dynamics.temperature)
         if self.through_minimiser:
             return IFTDense(self.dynamics, self.steps).estimate(stated, lam, draws)

@@ -11,9 +11,12 @@ name of the field. No bias; with T inner steps, T Hessian products.
 from dataclasses import dataclass, field
 from typing import final
 
+from typing_extensions import override
+
 from refblo.chain import Langevin, Schedule
 from refblo.errors import require_integer
 from refblo.estimators._meta import require_moving_start
+from refblo.estimators.protocol import Estimator
 from refblo.estimators.rmd import RMD
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
@@ -22,8 +25,10 @@ from refblo.types import Estimand, Hypergradient, Lam
 
 @final
 @dataclass(frozen=True)
-class MAML:
+class MAML(Estimator):
     """Reverse mode through the adaptation, onto where it starts.
+
+    θ⁰ must depend on λ.
 
     Args:
         dynamics: the step rule of the adaptation.
@@ -41,22 +46,9 @@ class MAML:
     def __post_init__(self) -> None:
         require_integer("steps", self.steps, 1, "run at least one inner step")
 
+    @override
     def estimate(
         self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
     ) -> Hypergradient:
-        """The hypergradient at λ, shape (p,).
-
-        Args:
-            problem: the bilevel problem, with a θ⁰ that depends on λ.
-            lam: λ, shape (p,).
-            draws: the run's randomness.
-
-        Returns:
-            The estimate; its status says whether the chain diverged, and at which step.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-            MissingProductError: if a second-order product cannot be formed.
-        """
         require_moving_start(problem)
         return RMD(self.dynamics, Schedule.last(self.steps)).estimate(problem, lam, draws)

@@ -12,6 +12,8 @@ noise u_k = h(λ_k, θ_k) exactly, whatever η; its distance from the truth at �
 from dataclasses import dataclass, field
 from typing import final
 
+from typing_extensions import override
+
 from refblo.cost import counting
 from refblo.estimators._single_loop import (
     Directions,
@@ -57,10 +59,10 @@ class MRBO(WarmEstimator):
         check_count("terms", self.terms)
         check_rate("momentum", self.momentum, 1.0)
 
+    @override
     def advance(
         self, problem: BilevelProblem, lam: Lam, carried: Carried, draws: Draws = SEED_ZERO
     ) -> tuple[Hypergradient, Carried]:
-        """One outer step: see `WarmEstimator.advance`."""
         check_arguments(problem, lam, draws)
         lam, theta = lam.detach(), carried.theta
         batches = inner_batches(problem, draws, 0, self.terms + 1)

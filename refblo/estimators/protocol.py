@@ -17,8 +17,9 @@ from refblo.types import Estimand, Hypergradient, Lam, Status, Theta
 class Estimator(Protocol):
     """A hypergradient estimator with its hyperparameters bound.
 
-    An implementation is a final frozen dataclass. `estimate` is a pure function: the same arguments
-    give the same numbers.
+    An implementation is a final frozen dataclass, and `estimate` is a pure function: the same arguments give
+    the same numbers. One that derives from this class takes over the docstring of `estimate`; its `name` and
+    `estimand`, if they are fields, have defaults then.
     """
 
     @property
@@ -34,8 +35,18 @@ class Estimator(Protocol):
     def estimate(self, problem: BilevelProblem, lam: Lam, draws: Draws = ...) -> Hypergradient:
         """The hypergradient at λ, shape (p,).
 
+        Args:
+            problem: the bilevel problem.
+            lam: λ, shape (p,).
+            draws: the run's randomness.
+
+        Returns:
+            The estimate. Its status says whether the chain, a series or a solve diverged, and at which step,
+            or whether a solve used all its iterations.
+
         Raises:
             ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
+            MissingProductError: if a second-order product cannot be formed.
         """
         ...
 

@@ -26,12 +26,13 @@ from typing import final
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from typing_extensions import override
 
 from refblo.chain import Chain, Langevin, Schedule
 from refblo.cost import counting
 from refblo.derivatives import gradient_and_tangents, initial_jvp, outer_gradients
 from refblo.errors import require, require_member
-from refblo.estimators.protocol import conclude
+from refblo.estimators.protocol import Estimator, conclude
 from refblo.noise import SEED_ZERO, Draws, Stream
 from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam, Theta
@@ -75,8 +76,10 @@ def directions(draws: Draws, law: Law, lam: Lam, count: int, group: int) -> Floa
 
 @final
 @dataclass(frozen=True)
-class RandomTangents:
+class RandomTangents(Estimator):
     """The mean over random directions of direction times directional derivative.
+
+    `estimate` raises ArgumentError for more orthogonal directions than hyperparameters.
 
     Args:
         dynamics: the step rule.
@@ -111,25 +114,12 @@ class RandomTangents:
     @property
     def estimand(self) -> Estimand:
         """The pathwise mean; with one sample, the unrolled hypergradient."""
-        return Estimand.UNROLLED if self.schedule.samples == 1 else Estimand.PATHWISE
+        return self.schedule.estimand
 
+    @override
     def estimate(
         self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
     ) -> Hypergradient:
-        """The hypergradient estimate at λ, shape (p,).
-
-        Args:
-            problem: the bilevel problem.
-            lam: λ, shape (p,).
-            draws: the run's randomness, the directions included.
-
-        Returns:
-            The estimate; its status says whether the chain diverged, and at which step.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used, or more
-                orthogonal directions than hyperparameters.
-        """
         with counting() as cost:
             rows, theta, chain = self._samples(problem, lam, draws)
             h = rows.mean(dim=0)

@@ -18,12 +18,14 @@ product and no outer gradient.
 from dataclasses import dataclass, field
 from typing import final
 
+from typing_extensions import override
+
 from refblo.chain import Chain, Langevin
 from refblo.cost import counting
 from refblo.derivatives import initial_vjp
 from refblo.errors import require_integer
 from refblo.estimators._meta import require_moving_start
-from refblo.estimators.protocol import conclude
+from refblo.estimators.protocol import Estimator, conclude
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam
@@ -32,8 +34,10 @@ from refblo.validation import check_arguments
 
 @final
 @dataclass(frozen=True)
-class Reptile:
+class Reptile(Estimator):
     """The displacement of the adaptation over its step size.
+
+    θ⁰ must depend on λ.
 
     Args:
         dynamics: the step rule of the adaptation; its noise, if any, is part of the displacement.
@@ -51,22 +55,10 @@ class Reptile:
     def __post_init__(self) -> None:
         require_integer("steps", self.steps, 1, "run at least one inner step")
 
+    @override
     def estimate(
         self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
     ) -> Hypergradient:
-        """The displacement at λ, shape (p,).
-
-        Args:
-            problem: the bilevel problem, with a θ⁰ that depends on λ.
-            lam: λ, shape (p,).
-            draws: the run's randomness.
-
-        Returns:
-            The estimate; its status says whether the chain diverged, and at which step.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-        """
         check_arguments(problem, lam, draws)
         require_moving_start(problem)
         lam = lam.detach()

@@ -14,6 +14,7 @@ from typing import final
 from weakref import WeakKeyDictionary
 
 import torch
+from typing_extensions import override
 
 from refblo.chain import Chain, Langevin, Schedule
 from refblo.cost import counting, uncounted
@@ -28,7 +29,7 @@ from refblo.derivatives import (
 )
 from refblo.errors import require, require_integer
 from refblo.estimators.checkpointing import next_state
-from refblo.estimators.protocol import conclude
+from refblo.estimators.protocol import Estimator, conclude
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam, Theta
@@ -37,7 +38,7 @@ from refblo.validation import Signature, check_arguments
 
 @final
 @dataclass(frozen=True)
-class RMD:
+class RMD(Estimator):
     """Reverse-mode differentiation.
 
     The run is cut into segments. Going forward only the iterate at the start of each is stored; going
@@ -104,25 +105,12 @@ class RMD:
     @property
     def estimand(self) -> Estimand:
         """The pathwise mean; with one sample, the unrolled hypergradient."""
-        return Estimand.UNROLLED if self.schedule.samples == 1 else Estimand.PATHWISE
+        return self.schedule.estimand
 
+    @override
     def estimate(
         self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
     ) -> Hypergradient:
-        """The hypergradient at λ, shape (p,).
-
-        Args:
-            problem: the bilevel problem.
-            lam: λ, shape (p,).
-            draws: the run's randomness.
-
-        Returns:
-            The estimate; its status says whether the chain diverged, and at which step.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-            MissingProductError: if a second-order product cannot be formed.
-        """
         check_arguments(problem, lam, draws)
         lam = lam.detach()
         chain = Chain(problem, self.dynamics, draws)
@@ -288,7 +276,7 @@ def _bytes_of_a_step(chain: Chain, lam: Lam, theta: Theta) -> int:
 
 @final
 @dataclass(frozen=True)
-class RMDFirstOrder:
+class RMDFirstOrder(Estimator):
     """RMD-FO: the direct term alone, (1/M) Σ_{m>B} ∂_λ f(λ, θ^m).
 
     It is what remains of RMD when every second-order product is dropped and θ⁰ does not depend on λ;
@@ -306,24 +294,12 @@ class RMDFirstOrder:
     @property
     def estimand(self) -> Estimand:
         """The pathwise mean; with one sample, the unrolled hypergradient."""
-        return Estimand.UNROLLED if self.schedule.samples == 1 else Estimand.PATHWISE
+        return self.schedule.estimand
 
+    @override
     def estimate(
         self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
     ) -> Hypergradient:
-        """The first-order estimate at λ, shape (p,).
-
-        Args:
-            problem: the bilevel problem.
-            lam: λ, shape (p,).
-            draws: the run's randomness.
-
-        Returns:
-            The estimate; its status says whether the chain diverged, and at which step.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-        """
         check_arguments(problem, lam, draws)
         lam = lam.detach()
         chain = Chain(problem, self.dynamics, draws)

@@ -22,6 +22,7 @@ from typing import final
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from typing_extensions import override
 
 from refblo.chain import Chain, Langevin, Schedule
 from refblo.cost import counting
@@ -102,10 +103,10 @@ class RunningSolve(WarmEstimator):
         q = q.sub(curved - slope, alpha=self.rate)
         return replace(carried, theta=advanced, q=q), value
 
+    @override
     def advance(
         self, problem: BilevelProblem, lam: Lam, carried: Carried, draws: Draws = SEED_ZERO
     ) -> tuple[Hypergradient, Carried]:
-        """T steps at λ from where the last call ended: see `WarmEstimator.advance`."""
         check_arguments(problem, lam, draws)
         if self.diagonal is not None and self.diagonal.shape != carried.theta.shape:
             raise ArgumentError(

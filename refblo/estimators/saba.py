@@ -15,6 +15,7 @@ from typing import final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from refblo.cost import counting
 from refblo.derivatives import inner_gradient_and_products, outer_gradients
@@ -55,6 +56,7 @@ class SABA(WarmEstimator):
         check_count("blocks", self.blocks)
         check_count("steps", self.steps)
 
+    @override
     def begin(self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO) -> Carried:
         """θ⁰(λ), q = 0, and the table filled there, at the cost of one pass over the blocks.
 
@@ -70,10 +72,10 @@ class SABA(WarmEstimator):
         table = {"gradient": gradient, "curved": curved, "mixed": mixed}
         return Carried(start.theta, start.q, table)
 
+    @override
     def advance(
         self, problem: BilevelProblem, lam: Lam, carried: Carried, draws: Draws = SEED_ZERO
     ) -> tuple[Hypergradient, Carried]:
-        """One outer step: see `WarmEstimator.advance`."""
         check_arguments(problem, lam, draws)
         lam, theta, q, value = lam.detach(), carried.theta, carried.q, lam
         # Tables are carried as values: what is written here is a copy.

@@ -11,6 +11,8 @@ the error is at most ‖C‖‖q*‖ρ^k at θ*, ρ = max|1 − α·eig(H)|; noi
 from dataclasses import dataclass, field
 from typing import final
 
+from typing_extensions import override
+
 from refblo.cost import counting
 from refblo.estimators._single_loop import (
     check_count,
@@ -52,10 +54,10 @@ class SOBA(WarmEstimator):
         check_rate("solve_step", self.solve_step)
         check_count("steps", self.steps)
 
+    @override
     def advance(
         self, problem: BilevelProblem, lam: Lam, carried: Carried, draws: Draws = SEED_ZERO
     ) -> tuple[Hypergradient, Carried]:
-        """One outer step: see `WarmEstimator.advance`."""
         check_arguments(problem, lam, draws)
         lam, theta, q, value = lam.detach(), carried.theta, carried.q, lam
         with counting() as cost:

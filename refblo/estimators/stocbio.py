@@ -12,6 +12,8 @@ and the mean C: no bias but the truncation's, at most ‖C‖‖q*‖ρ^K with �
 from dataclasses import dataclass, field
 from typing import final
 
+from typing_extensions import override
+
 from refblo.cost import counting
 from refblo.derivatives import inner_gradient
 from refblo.estimators._single_loop import (
@@ -57,10 +59,10 @@ class StocBiO(WarmEstimator):
         check_count("terms", self.terms)
         check_count("steps", self.steps, least=0)
 
+    @override
     def advance(
         self, problem: BilevelProblem, lam: Lam, carried: Carried, draws: Draws = SEED_ZERO
     ) -> tuple[Hypergradient, Carried]:
-        """One outer step: see `WarmEstimator.advance`."""
         check_arguments(problem, lam, draws)
         lam, theta = lam.detach(), carried.theta
         with counting() as cost:

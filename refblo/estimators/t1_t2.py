@@ -14,11 +14,13 @@ Hessian ħ would give. Cost: T gradients, one outer gradient, one mixed product;
 from dataclasses import dataclass, field
 from typing import final
 
+from typing_extensions import override
+
 from refblo.chain import Chain, Langevin
 from refblo.cost import counting
 from refblo.derivatives import inner_gradient_and_mixed, outer_gradients
 from refblo.errors import require
-from refblo.estimators.protocol import conclude
+from refblo.estimators.protocol import Estimator, conclude
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam
@@ -27,7 +29,7 @@ from refblo.validation import check_arguments
 
 @final
 @dataclass(frozen=True)
-class T1T2:
+class T1T2(Estimator):
     """The one-step hypergradient.
 
     Args:
@@ -46,20 +48,10 @@ class T1T2:
     def __post_init__(self) -> None:
         require(self.steps >= 1, "steps", "be at least 1", self.steps, "run one inner step or more")
 
+    @override
     def estimate(
         self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
     ) -> Hypergradient:
-        """The hypergradient estimate at λ, shape (p,).
-
-        Args:
-            problem: the bilevel problem.
-            lam: λ, shape (p,).
-            draws: the run's randomness.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-            MissingProductError: if the mixed product cannot be formed.
-        """
         check_arguments(problem, lam, draws)
         lam = lam.detach()
         chain = Chain(problem, self.dynamics, draws)

@@ -20,12 +20,13 @@ from dataclasses import dataclass, field
 from typing import final
 
 import torch
+from typing_extensions import override
 
 from refblo.chain import Chain, Langevin, Schedule
 from refblo.cost import counting
 from refblo.derivatives import inner_gradient_and_products, outer_gradients
 from refblo.errors import require
-from refblo.estimators.protocol import conclude
+from refblo.estimators.protocol import Estimator, conclude
 from refblo.noise import SEED_ZERO, Draws, Stream
 from refblo.problem import BilevelProblem, FixedInitial
 from refblo.types import Estimand, Hypergradient, Lam, Theta
@@ -47,8 +48,10 @@ class State:
 
 @final
 @dataclass(frozen=True)
-class UORO:
+class UORO(Estimator):
     """Forward mode with a random rank-one tangent.
+
+    θ⁰ must not depend on λ: a full Jacobian dθ⁰/dλ has no rank-one form.
 
     Args:
         dynamics: the step rule.
@@ -72,7 +75,7 @@ class UORO:
     @property
     def estimand(self) -> Estimand:
         """The pathwise mean; with one sample, the unrolled hypergradient."""
-        return Estimand.UNROLLED if self.schedule.samples == 1 else Estimand.PATHWISE
+        return self.schedule.estimand
 
     def signs(self, draws: Draws, theta: Theta, m: int) -> Theta:
         """ν_m, shape (n,)."""
@@ -103,23 +106,10 @@ class UORO:
         sigma = (of_fresh / of_nu) ** 0.5 if of_fresh > 0 else 1.0
         return rho, sigma
 
+    @override
     def estimate(
         self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
     ) -> Hypergradient:
-        """The hypergradient estimate at λ, shape (p,).
-
-        Args:
-            problem: a problem whose θ⁰ does not depend on λ (a full Jacobian dθ⁰/dλ has no rank-one form).
-            lam: λ, shape (p,).
-            draws: the run's randomness, the signs included.
-
-        Returns:
-            The estimate; its status says whether the chain diverged, and at which step.
-
-        Raises:
-            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
-            MissingProductError: if a second-order product cannot be formed.
-        """
         check_arguments(problem, lam, draws)
         require(
             isinstance(problem.initial, FixedInitial),

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import final
 
 import torch
+from typing_extensions import override
 
 from refblo.cost import counting
 from refblo.estimators._single_loop import (
@@ -66,10 +67,10 @@ class VRBO(WarmEstimator):
         for name in ("terms", "steps", "period", "refresh"):
             check_count(name, getattr(self, name))
 
+    @override
     def advance(
         self, problem: BilevelProblem, lam: Lam, carried: Carried, draws: Draws = SEED_ZERO
     ) -> tuple[Hypergradient, Carried]:
-        """One outer step: see `WarmEstimator.advance`."""
         check_arguments(problem, lam, draws)
         lam, theta = lam.detach(), carried.theta
         calls = int(carried.memory["calls"]) if carried.memory else 0
