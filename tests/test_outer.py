@@ -16,7 +16,7 @@ import torch
 
 from refblo.chain import Langevin, Schedule
 from refblo.errors import ArgumentError, ResumeError
-from refblo.estimators import RMD, IFTConjugateGradient
+from refblo.estimators import RMD, IFTConjugateGradient, IFTNeumann
 from refblo.estimators.soba import SOBA
 from refblo.outer.loop import OuterLoop, OuterStep, progress_bar
 from refblo.problem import BilevelProblem, FixedInitial
@@ -284,3 +284,25 @@ def test_the_implicit_methods_work_in_the_loop_too() -> None:
     ended = OuterLoop(toy(), IFTConjugateGradient(Langevin(0.5), 8, 2), sgd, steps=60).run(ZERO)
     # (1 − 0.1)^60 of the distance √2 is left, up to the inner run's (1/2)^8.
     assert float((ended.lam - 1).norm()) < 2 * (0.9**60 * 2**0.5 + 0.5**8)
+
+
+def test_a_diverged_series_is_followed_only_when_asked() -> None:
+    # α·eig(H) = 3: the Neumann series grows, and has a finite sum all the same.
+    method = IFTNeumann(Langevin(0.5), 5, 3.0, 60)
+    lam = ZERO
+    checked = OuterLoop(toy(), method, sgd, steps=2).run(lam)
+    assert checked.status is Status.SERIES_DIVERGED
+    assert checked.steps == 0
+    unchecked = OuterLoop(toy(), method, sgd, steps=2, unchecked=True)
+    assert unchecked.run(lam).steps == 2
+    assert [step.step for step in unchecked.trajectory(lam)] == [1, 2]
+
+
+def test_a_trajectory_can_be_taken_up_in_the_middle() -> None:
+    loop = OuterLoop(toy(), EXACT, sgd, steps=4)
+    whole = list(loop.trajectory(ZERO))
+    second = whole[1]
+    rest = list(loop.trajectory(second.lam, theta=second.result.theta, first=2))
+    assert [step.step for step in rest] == [3, 4]
+    assert bits(rest[-1].lam) == bits(whole[-1].lam)
+    assert bits(rest[-1].lam) == bits(loop.run(ZERO).lam)

@@ -29,10 +29,11 @@ from refblo.estimators import HPOSGLD
 from refblo.experiments import landmarks
 from refblo.experiments.markdown import saved
 from refblo.experiments.methods import STEP_SIZE, TEMPERATURE
-from refblo.experiments.outer_loop import Descent, outer_draws
+from refblo.experiments.outer_loop import Descent
 from refblo.experiments.printed import TRUE_LAM
 from refblo.experiments.report import Progress, Report, Row, Scale, Verdict, silent
 from refblo.experiments.store import Store, Values
+from refblo.outer import outer_draws
 from refblo.plotting import COLOURS, PRINTED, drawing
 from refblo.problem import BilevelProblem
 from refblo.problems.synth_1d import START

@@ -1,8 +1,10 @@
-"""Gradient descent on λ with a warm-started θ: the loop behind Tables 2 and 3 and Figure 2.
+"""Gradient descent on λ with a warm-started θ: the loop behind Tables 2 and 3 and Figure 2, in two forms.
 
     θ_k = last inner iterate at λ_k, started from θ_{k−1};   λ_{k+1} = λ_k − η h(λ_k),   k = 0 … K − 1.
 
-Reported are λ_K, after the last update, and θ_{K−1}, the inner iterate before it.
+Reported are λ_K, after the last update, and θ_{K−1}, the inner iterate before it. `with_estimator` is
+`refblo.outer.OuterLoop`; the recursions written out, in NumPy, are a loop of their own on the same draws, so
+that each form checks the other.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,13 +18,10 @@ import torch
 from refblo.chain import Langevin
 from refblo.estimators import Estimator
 from refblo.experiments.recursions import AsDrawn, ManySeeds, Method, Noise, Run, Seeds
-from refblo.noise import Draws
+from refblo.outer import OuterLoop, outer_draws
 from refblo.problem import BilevelProblem, UniformBatches
 from refblo.problems import build
 from refblo.problems.synth_1d import START
-
-SEED_BITS = 20
-"""Outer step k of run `seed` draws from `Draws(seed · 2^20 + k)`: no two steps share a number."""
 
 
 @final
@@ -80,11 +79,6 @@ class Runs:
         return both
 
 
-def outer_draws(seed: int, outer_step: int) -> Draws:
-    """The randomness of one outer step of one run."""
-    return Draws((seed << SEED_BITS) + outer_step)
-
-
 def many_seeds(
     method: Method, dynamics: Langevin, descent: Descent, seeds: int, seed: int
 ) -> Iterator[Runs]:
@@ -138,20 +132,25 @@ def with_estimator(
         first: the outer step to go on from.
         begin: what the step before it yielded; None for `first` = 0.
     """
-    problem = descent.problem
-    lam = torch.full((1,), descent.start, dtype=torch.float64)
-    theta = lam.clone()
+    start = torch.full((1,), descent.start, dtype=torch.float64)
+    loop = OuterLoop(
+        descent.problem.starting_at(start),
+        estimator,
+        lambda parameters: torch.optim.SGD(parameters, lr=descent.outer_rate),
+        steps=descent.outer_steps,
+        warm=descent.warm,
+        seed=seed,
+        # The paper's code does not check whether a series diverged, and this reproduces it.
+        unchecked=True,
+    )
+    lam, theta = start, start
     if begin is not None:
         lam, theta = torch.from_numpy(begin.lam.copy()), torch.from_numpy(begin.theta.copy())
-    for outer_step in range(first, descent.outer_steps):
-        started = theta if descent.warm else torch.full_like(theta, descent.start)
-        found = estimator.estimate(problem.starting_at(started), lam, outer_draws(seed, outer_step))
-        # A series that grows has a finite sum all the same, and whoever does not look goes on with it.
-        if found.estimate is None:
+    for step in loop.trajectory(lam, theta=theta, first=first):
+        if step.result.estimate is None:
             yield Runs(np.full(1, np.nan), np.full(1, np.nan))
             return
-        lam, theta = lam.sub(found.estimate, alpha=descent.outer_rate), found.theta
-        yield Runs(lam.numpy(), theta.numpy())
+        yield Runs(step.lam.numpy(), step.result.theta.numpy())
 
 
 def final_state(trajectory: Iterator[Runs]) -> Runs:

@@ -103,6 +103,8 @@ class OuterLoop:
         callbacks: called after each outer step.
         checkpoint: a file to keep the state in.
         every: outer steps between two checkpoints.
+        unchecked: follow a hypergradient whose status is a divergence as long as it is finite, as published
+            code does that does not look; for reproducing its runs.
 
     Raises:
         ArgumentError: if a number is out of range.
@@ -139,6 +141,7 @@ class OuterLoop:
     callbacks: tuple[Callback, ...] = ()
     checkpoint: Path | None = None
     every: int = 1
+    unchecked: bool = False
 
     def __post_init__(self) -> None:
         most = 2**SEED_BITS
@@ -172,10 +175,10 @@ class OuterLoop:
             sweep(self.checkpoint)
             if resume and self.checkpoint.exists():
                 self._resume(live, self.checkpoint, lam)
-        while live.step < self.steps and live.status not in DIVERGED:
+        while live.step < self.steps and not live.stopped:
             result = live.make_step()
             due = live.step % self.every == 0 or live.step == self.steps
-            if self.checkpoint is not None and due and live.status not in DIVERGED:
+            if self.checkpoint is not None and due and not live.stopped:
                 checkpoint.save(self.checkpoint, live.state())
             seen = OuterStep(live.step, live.lam.detach().clone(), result)
             # Every callback is called, whatever an earlier one answered.
@@ -185,6 +188,31 @@ class OuterLoop:
         return OuterRun(
             live.lam.detach().clone(), live.carried.theta, live.step, live.status, live.cost
         )
+
+    def trajectory(
+        self, lam: Lam, *, theta: Tensor | None = None, first: int = 0
+    ) -> Iterator[OuterStep]:
+        """The outer steps one by one, without checkpoints and callbacks.
+
+        Args:
+            lam: λ before the first of them, shape (p,); it is not changed.
+            theta: where that step's inner run starts, shape (n,); θ⁰ unless given.
+            first: how many steps have been made before it.
+
+        Yields:
+            Each step; one whose hypergradient cannot be followed is the last, and leaves λ where it was.
+
+        Raises:
+            ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
+        """
+        check_vector("lam", lam)
+        live = _Live.begin(self, lam)
+        live.step = first
+        if theta is not None:
+            live.carried = replace(live.carried, theta=theta.detach().clone())
+        while live.step < self.steps and not live.stopped:
+            result = live.make_step()
+            yield OuterStep(live.step, live.lam.detach().clone(), result)
 
     def _resume(self, live: "_Live", path: Path, lam: Lam) -> None:
         """Go on from a state, if it belongs to this run and this number of threads gives its bits."""
@@ -217,6 +245,7 @@ class _Live:
     run: dict[str, str]
     step: int = 0
     status: Status = Status.COMPLETED
+    stopped: bool = False
     cost: Evaluations = field(default_factory=Evaluations)
 
     @staticmethod
@@ -267,17 +296,23 @@ class _Live:
         estimate = torch.zeros(0) if result.estimate is None else result.estimate
         return digest(estimate, carried.theta, carried.q)
 
+    def _may_follow(self, result: Hypergradient) -> bool:
+        """Whether λ may be moved along a hypergradient."""
+        return result.estimate is not None and (
+            self.loop.unchecked or result.status not in DIVERGED
+        )
+
     def make_step(self) -> Hypergradient:
         """One outer step; after a divergence λ is left where it was."""
-        found: list[tuple[Hypergradient, Carried]] = []
+        calls: list[tuple[Hypergradient, Carried]] = []
 
         def closure() -> Tensor:
             result, carried = self.hypergradient()
             self.cost = _sum(self.cost, result.cost)
-            found.append((result, carried))
-            if result.status in DIVERGED:
+            calls.append((result, carried))
+            if result.estimate is None or not self._may_follow(result):
                 raise _StopAtDivergence
-            self.lam.grad = result.value.detach().clone()
+            self.lam.grad = result.estimate.detach().clone()
             if self.loop.clip is not None:
                 torch.nn.utils.clip_grad_norm_([self.lam], self.loop.clip)
             outer = self.loop.problem.outer_batches
@@ -293,10 +328,11 @@ class _Live:
         except _StopAtDivergence:
             with torch.no_grad():
                 self.lam.copy_(before)
-        result, self.carried = found[-1]
+        result, self.carried = calls[-1]
         self.status = result.status
         self.lam.grad = None
-        if result.status in DIVERGED:
+        if not self._may_follow(result):
+            self.stopped = True
             return result
         if self.scheduler is not None:
             self.scheduler.step()

@@ -20,7 +20,6 @@ from refblo.experiments.outer_loop import (
     Runs,
     final_state,
     many_seeds,
-    outer_draws,
     with_estimator,
 )
 from refblo.experiments.printed import TABLE_2, TABLE_3, error_column
@@ -36,6 +35,7 @@ from refblo.experiments.table_2 import (
 )
 from refblo.experiments.table_3 import perturbation_temperature
 from refblo.noise import Draws
+from refblo.outer import outer_draws
 
 QUICK = [c for c in deterministic_competitors() if "1000" not in c.label]
 LONG = [c for c in deterministic_competitors() if "1000" in c.label]
