@@ -138,23 +138,6 @@ def matrix_identity(name: str, found: sp.Matrix, stated: sp.Matrix) -> Check:
     return Check(name, holds, Method.SYMBOLIC, brief(found.tolist()), brief(stated.tolist()))
 
 
-def not_identity(name: str, found: sp.Expr, stated: sp.Expr) -> Check:
-    """A counterexample: two expressions that differ by a number that is certainly not zero.
-
-    Args:
-        name: what is compared.
-        found: the truth.
-        stated: what the printed statement says.
-
-    Returns:
-        The check; it holds when the difference is a nonzero number.
-    """
-    gap = sp.nsimplify(sp.simplify(sp.expand(sp.sympify(found) - sp.sympify(stated))))
-    holds = bool(gap.is_number) and not vanishes(gap)
-    found_text, stated_text = brief(found), f"not {brief(stated)}"
-    return Check(name, holds, Method.SYMBOLIC, found_text, stated_text, Role.COUNTEREXAMPLE)
-
-
 def exact(
     name: str, found: Fraction | int, stated: Fraction | int, role: Role = Role.SUPPORT
 ) -> Check:

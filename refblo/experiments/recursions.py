@@ -44,20 +44,6 @@ class Noise(Protocol):
 
 @final
 @dataclass(frozen=True)
-class Quiet:
-    """No noise."""
-
-    def perturbation(self, step: int) -> Perturbation:  # noqa: ARG002
-        """Zeros."""
-        return 0.0, 0.0
-
-    def langevin(self, step: int) -> float:  # noqa: ARG002
-        """Zero."""
-        return 0.0
-
-
-@final
-@dataclass(frozen=True)
 class ManySeeds:
     """One draw a step that holds all seeds: cheap, and different for every outer step.
 

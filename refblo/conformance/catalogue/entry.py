@@ -1,7 +1,7 @@
 """An entry of the conformance catalogue: a problem, how its inner run goes, and why it is there."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import final
 
 import numpy as np
@@ -113,10 +113,6 @@ class Entry:
             lam = torch.as_tensor(self.lam)
             self._programs[estimand] = build(losses, lam, self.schedule_of(estimand))
         return self._programs[estimand]
-
-    def with_rule(self, rule: Rule) -> "Entry":
-        """The same problem under another optimiser."""
-        return replace(self, rule=rule, _programs={})
 
 
 def _rows(batches: Array | None) -> list[Tensor] | None:
