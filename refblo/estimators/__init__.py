@@ -1,4 +1,7 @@
-"""One estimator a file: equation, state, step, estimate."""
+"""One estimator a file: equation, state, step, estimate.
+
+This file is written by `python -m refblo.testing.exports`.
+"""
 
 from refblo.estimators.adaptive import AdaptiveImplicit, BoundedImplicit
 from refblo.estimators.amigo import AmIGO

@@ -33,6 +33,8 @@ from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam, Theta
 from refblo.validation import check_arguments, check_like
 
+__all__ = ["FMD", "FMDDirectional"]
+
 
 @final
 @dataclass(frozen=True)

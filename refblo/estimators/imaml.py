@@ -28,6 +28,8 @@ from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.types import Batch, Estimand, Hypergradient, Lam
 
+__all__ = ["IMAML", "proximal"]
+
 
 def proximal(problem: BilevelProblem, strength: float) -> BilevelProblem:
     """The problem with (ρ/2)‖θ − θ⁰(λ)‖² added to its inner loss.

@@ -21,6 +21,8 @@ from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.types import Batch, Estimand, Hypergradient, Lam
 
+__all__ = ["JointObjective", "joint"]
+
 
 def joint(problem: BilevelProblem) -> BilevelProblem:
     """The problem whose outer loss is its inner loss, on the inner loss's batches."""

@@ -27,6 +27,8 @@ from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.types import Batch, Estimand, Hypergradient, Lam
 
+__all__ = ["LaplaceEvidence", "laplace"]
+
 
 def laplace(problem: BilevelProblem, temperature: float) -> BilevelProblem:
     """The problem whose outer loss is L_T/τ + ½ log det H, on the inner loss's batches.

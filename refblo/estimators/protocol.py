@@ -12,6 +12,8 @@ from refblo.noise import Draws
 from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam, Status, Theta
 
+__all__ = ["Estimator"]
+
 
 @runtime_checkable
 class Estimator(Protocol):

@@ -19,6 +19,8 @@ from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam
 from refblo.validation import check_arguments
 
+__all__ = ["Carried", "WarmEstimator"]
+
 
 @final
 @dataclass(frozen=True, eq=False)

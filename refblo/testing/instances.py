@@ -55,8 +55,13 @@ WITHOUT_NOISE = frozenset({"error"})
 """Arguments whose estimators want an inner run without noise."""
 
 
-def example(cls: EstimatorClass, case: Case) -> Estimator:
+def example(cls: EstimatorClass, case: Case, *, shortest: bool = False) -> Estimator:
     """An instance of an estimator class for a problem.
+
+    Args:
+        cls: the class.
+        case: the problem that its hyperparameters must suit.
+        shortest: leave out every argument that has a default.
 
     Raises:
         ArgumentError: if an argument without a default has a name that `ARGUMENTS` does not have.
@@ -69,7 +74,11 @@ def example(cls: EstimatorClass, case: Case) -> Estimator:
                 f"default, got neither; add the line {each.name!r}: lambda case: VALUE, to ARGUMENTS in "
                 "refblo/testing/instances.py"
             )
-    known = {each.name: ARGUMENTS[each.name](case) for each in named if each.name in ARGUMENTS}
+    known = {
+        each.name: ARGUMENTS[each.name](case)
+        for each in named
+        if each.name in ARGUMENTS and (_has_no_default(each) or not shortest)
+    }
     if "dynamics" in known and WITHOUT_NOISE & known.keys():
         known["dynamics"] = replace(case.dynamics, noise_scale=0.0)
     built: Estimator = cls(**known)
