@@ -192,7 +192,8 @@ def test_modules_and_dicts_of_hyperparameters() -> None:
         train, validate, lam, theta0, one_block_wrong, steps=T, step_size=0.1
     )
     assert report.diagnosis is not None
-    assert report.diagnosis.name is None
+    assert report.diagnosis.name == "one block wrong"
+    assert report.diagnosis.text.startswith("block decay")
     where = "\n".join(report.diagnosis.components)
     assert "block decay: 100.0% of the error" in where
     assert "block weights: 0.0% of the error" in where
@@ -231,7 +232,7 @@ def test_minibatches_noise_and_the_pathwise_mean() -> None:
     moved = lambda lam: right(lam, batches[1:] + batches[:1])  # noqa: E731
     report = hypergradient_report(train, outer, LAM, THETA, moved, **options)
     assert report.diagnosis is not None
-    assert report.diagnosis.name == "minibatch not shared"
+    assert report.diagnosis.name == "batch advanced one too far"
 
 
 def test_the_implicit_estimand_and_an_inner_solver_that_stopped() -> None:

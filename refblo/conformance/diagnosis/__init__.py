@@ -4,7 +4,9 @@ Each family of mistakes is a file with one function that yields `Candidate`s: wh
 with that mistake returns. `diagnose` compares them with what was observed.
 """
 
-from refblo.conformance.diagnosis.diagnose import Diagnosis, diagnose
+from refblo.conformance.diagnosis.diagnose import diagnose
+from refblo.conformance.diagnosis.mistakes import Mistake, Place
+from refblo.conformance.diagnosis.result import Diagnosis
 from refblo.conformance.diagnosis.setting import Candidate, Setting, Subject
 
-__all__ = ["Candidate", "Diagnosis", "Setting", "Subject", "diagnose"]
+__all__ = ["Candidate", "Diagnosis", "Mistake", "Place", "Setting", "Subject", "diagnose"]

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from refblo.conformance.diagnosis.mistakes import Mistake
 from refblo.conformance.diagnosis.setting import Candidate, Subject
 from refblo.conformance.diagnosis.trace import numpy_of
 
@@ -20,7 +21,7 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
         return
     kept = np.where(block[:, None] == block[None, :], hessian, 0.0)
     yield Candidate(
-        "Hessian's blocks between tensors left out",
+        Mistake.HESSIAN_BLOCKS,
         subject.direct - np.linalg.solve(kept.T, numpy_of(root.slope)) @ numpy_of(root.mixed),
         "the Hessian is taken for each of θ's tensors by itself; what couples them is missing",
     )

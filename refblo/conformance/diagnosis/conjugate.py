@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float64
 
+from refblo.conformance.diagnosis.mistakes import Mistake
 from refblo.conformance.diagnosis.setting import Candidate, Subject
 from refblo.conformance.diagnosis.trace import numpy_of
 
@@ -21,7 +22,7 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
     normal = conjugate_gradients(hessian.T @ hessian, hessian.T @ slope)
     for count, q in enumerate(normal[1:-1], start=1):
         yield Candidate(
-            "dropped last CG iterate" if count == len(normal) - 2 else "CG stopped early",
+            Mistake.CG_LAST_DROPPED if count == len(normal) - 2 else Mistake.CG_EARLY,
             subject.direct - q @ numpy_of(root.mixed),
             f"the solve ends with CG iterate {count} on the normal equations",
         )
@@ -30,7 +31,7 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
     for count, q in enumerate(iterates[:-1]):
         dropped = count == final - 1 or (subject.terms is not None and count == subject.terms - 1)
         yield Candidate(
-            "dropped last CG iterate" if dropped else "CG stopped early",
+            Mistake.CG_LAST_DROPPED if dropped else Mistake.CG_EARLY,
             subject.direct - q @ mixed,
             f"the solve ends with CG iterate {count} of the {final} that it takes to converge",
         )
@@ -76,7 +77,7 @@ def _put_together_wrongly(subject: Subject) -> Iterator[Candidate]:
         matrices.append((lighter, ", on the Hessian without the optimiser's weight decay"))
         for count, q in enumerate(conjugate_gradients(lighter, slope)[1:-1], start=1):
             yield Candidate(
-                "dropped last CG iterate",
+                Mistake.CG_LAST_DROPPED,
                 direct - q @ mixed,
                 f"the solve ends with CG iterate {count}{matrices[1][1]}",
             )
@@ -90,7 +91,7 @@ def _put_together_wrongly(subject: Subject) -> Iterator[Candidate]:
                     f", and the scale {scale:.6g} divides the step but not the residual's update"
                 )
                 yield Candidate(
-                    "CG direction from an old residual",
+                    Mistake.CG_OLD_RESIDUAL,
                     direct - q @ mixed,
                     f"iterate {count}: {text}{scaled if scale != 1 else ''}",
                 )

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from refblo.conformance.diagnosis.mistakes import Mistake
 from refblo.conformance.diagnosis.setting import Candidate, Setting
 from refblo.conformance.diagnosis.trace import numpy_of
 
@@ -20,7 +21,7 @@ def candidates(setting: Setting) -> Iterator[Candidate]:
         return
     hessian, mixed = numpy_of(root.hessian), numpy_of(root.mixed)
     slope, direct = numpy_of(root.slope), subject.direct
-    seen = setting.along(setting.observed)
+    seen = setting.seen
     size = float(np.linalg.norm(hessian, 2))
     shapes = (
         ("H + δI", np.eye(len(slope))),
@@ -47,7 +48,7 @@ def candidates(setting: Setting) -> Iterator[Candidate]:
         power = float(found.x) if found.fun <= misses[best] else float(grid[best])
         value = size * 10.0**power * (1.0 if added is shapes[0][1] else 1 / size)
         yield Candidate(
-            "damping left in",
+            Mistake.DAMPING,
             answer(power, added=added),
             f"the solve is with {text}, δ = {value:.6g}",
             fitted=1,

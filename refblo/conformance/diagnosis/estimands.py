@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from refblo.chain import Schedule
+from refblo.conformance.diagnosis.mistakes import Mistake
 from refblo.conformance.diagnosis.setting import Candidate, Subject
 from refblo.conformance.diagnosis.trace import Trace, numpy_of, sweep
 from refblo.conformance.truth.program import rebuilt
@@ -15,14 +16,14 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
     if subject.implicit:
         trace = subject.trace
         yield Candidate(
-            "another estimand",
+            Mistake.ANOTHER_ESTIMAND,
             trace.direct() + sweep(trace).total,
             f"it is the unrolled hypergradient after {steps} steps, not the implicit one",
         )
         return
-    if subject.root is not None:
+    if subject.root is not None:  # the limit τ → 0 of the Gibbs hypergradient, too
         yield Candidate(
-            "another estimand",
+            Mistake.ANOTHER_ESTIMAND,
             numpy_of(subject.root.direct + subject.root.indirect()),
             "it is the implicit hypergradient, not that of the run",
         )
@@ -31,7 +32,7 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
         if program is not None:
             other = Trace(program, subject.trace.states)
             yield Candidate(
-                "another estimand",
+                Mistake.ANOTHER_ESTIMAND,
                 other.direct() + sweep(other).total,
                 "it is the unrolled hypergradient of the last iterate, not the mean over the samples",
             )

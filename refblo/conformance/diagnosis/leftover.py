@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from refblo.chain import Schedule
+from refblo.conformance.diagnosis.mistakes import Mistake
 from refblo.conformance.diagnosis.setting import Candidate, Subject
 from refblo.conformance.diagnosis.trace import Trace, numpy_of, sweep
 from refblo.conformance.truth.program import Losses, Program, leaf, rebuilt
 
-NAME = "inner loss's gradient left in the buffer"
+NAME = Mistake.GRADIENT_LEFT_IN_BUFFER
 
 
 def candidates(subject: Subject) -> Iterator[Candidate]:

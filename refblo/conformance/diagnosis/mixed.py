@@ -4,11 +4,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from refblo.conformance.diagnosis.mistakes import Mistake
 from refblo.conformance.diagnosis.setting import Candidate, Subject
 from refblo.conformance.diagnosis.trace import numpy_of, sweep
 
 Array = np.ndarray
-NAME = "transposed mixed product"
+NAME = Mistake.TRANSPOSED_MIXED
 
 
 def candidates(subject: Subject) -> Iterator[Candidate]:
@@ -22,11 +23,10 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
             solved = np.linalg.solve(numpy_of(subject.root.hessian).T, numpy_of(subject.root.slope))
             yield Candidate(NAME, subject.direct - numpy_of(subject.root.mixed) @ solved)
         return
-    if not trace.dense or trace.states[0].numel() != p:
+    if trace.states[0].numel() != p:
         return
 
     def transposed(t: int, v: Array) -> tuple[Array, Array]:
-        jacobian, mixed = trace.matrices(t)
-        return v @ jacobian, mixed @ v
+        return trace.pull(t, v)[0], trace.pushed(t, v, np.zeros_like(v))
 
     yield Candidate(NAME, subject.direct + sweep(trace, transposed).total)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from refblo.conformance.diagnosis.mistakes import Mistake
 from refblo.conformance.diagnosis.setting import Candidate, Subject
 from refblo.conformance.diagnosis.trace import Trace, sweep
 from refblo.conformance.truth.program import Losses, Program
@@ -22,20 +23,28 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
     if losses is None or losses.rule.betas is None or subject.implicit:
         return
     for name, text, direction in (
-        ("Adam's epsilon before the bias correction", "√v + ε is divided by √(1 − β₂ᵗ)", _early),
-        ("float32 inside", "Adam's bias corrections 1 − βᵗ are rounded to float32", _single),
-        ("Adam's root left out", "v stands where √v belongs", _rootless),
-        ("off by one step", "Adam's bias corrections are those of the next step", _late),
+        (Mistake.ADAM_EPSILON_EARLY, "√v + ε is divided by √(1 − β₂ᵗ)", _early),
+        (Mistake.ADAM_CORRECTION, "m and v are used as they are", _uncorrected),
+        (Mistake.ADAM_CORRECTION, "m is used as it is", _first_uncorrected),
+        (Mistake.ADAM_CORRECTION, "v is used as it is", _second_uncorrected),
+        (Mistake.FLOAT32, "Adam's bias corrections 1 − βᵗ are rounded to float32", _single),
+        (Mistake.ADAM_ROOT, "v stands where √v belongs", _rootless),
+        (Mistake.OFF_BY_ONE, "Adam's bias corrections are those of the next step", _late),
     ):
         other = Trace.of(_with(program, losses, direction))
         yield Candidate(name, other.direct() + sweep(other).total, text)
-    for text, direction in (
-        ("∂√v/∂v is taken as 1 / 2(√v + ε)", _smooth),
-        ("∂√v/∂v is taken as 1 / 2(√v + ε), and the derivative where m = 0 as zero", _masked),
+    for name, text, direction in (
+        (Mistake.ADAM_EPSILON, "∂√v/∂v is taken as 1 / 2(√v + ε)", _smooth),
+        (
+            Mistake.ADAM_EPSILON,
+            "∂√v/∂v is taken as 1 / 2(√v + ε), and the derivative where m = 0 as zero",
+            _masked,
+        ),
+        (Mistake.NORMALISER_CONSTANT, "Adam's second moment is treated as constant", _fixed),
     ):
         replayed = Trace(_with(program, losses, direction), subject.trace.states)
         total = subject.direct + sweep(subject.trace, replayed.pull).total
-        yield Candidate("Adam's epsilon not differentiated", total, text)
+        yield Candidate(name, total, text)
 
 
 def _with(program: Program, losses: Losses, direction: Direction) -> Program:
@@ -79,6 +88,23 @@ def _rootless(m: Tensor, v: Tensor, rule: Rule, step: int) -> Tensor:
     one, two = _corrections(rule, step + 1)
     found: Tensor = (m / one) / (v / two**0.5 + rule.adam_epsilon)
     return found
+
+
+def _uncorrected(m: Tensor, v: Tensor, rule: Rule, _: int) -> Tensor:
+    return m / (root(v) + rule.adam_epsilon)
+
+
+def _first_uncorrected(m: Tensor, v: Tensor, rule: Rule, step: int) -> Tensor:
+    return m / (root(v / _corrections(rule, step + 1)[1]) + rule.adam_epsilon)
+
+
+def _second_uncorrected(m: Tensor, v: Tensor, rule: Rule, step: int) -> Tensor:
+    return (m / _corrections(rule, step + 1)[0]) / (root(v) + rule.adam_epsilon)
+
+
+def _fixed(m: Tensor, v: Tensor, rule: Rule, step: int) -> Tensor:
+    one, two = _corrections(rule, step + 1)
+    return (m / one) / (root(v / two).detach() + rule.adam_epsilon)
 
 
 def _late(m: Tensor, v: Tensor, rule: Rule, step: int) -> Tensor:

@@ -1,15 +1,18 @@
 """The optimiser's own part forgotten: its buffers, its weight decay, its form of momentum."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from refblo.conformance.diagnosis.mistakes import Mistake
 from refblo.conformance.diagnosis.setting import Candidate, Subject
 from refblo.conformance.diagnosis.trace import Trace, numpy_of, sweep
 from refblo.conformance.truth.program import Losses, Program, rebuilt
+from refblo.conformance.truth.rules import Rule
 from refblo.conformance.truth.stationary import linearise
 from refblo.errors import OracleError
 
@@ -29,39 +32,100 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
             return through, mixed
 
         yield Candidate(
-            "optimiser state detached",
+            Mistake.OPTIMISER_DETACHED,
             direct + sweep(trace, theta_only).total,
             "the optimiser's buffers are treated as constants",
         )
     if losses is None:
         return
     rule = losses.rule
-    if rule.weight_decay > 0 and not subject.implicit:
-        yield _decayed_before(subject, losses)
+    if subject.implicit:
+        if rule.weight_decay > 0:
+            bare = rebuilt(subject.program, rule=replace(rule, weight_decay=0.0))
+            if bare is not None:
+                yield from _implicit_without_decay(subject, bare, rule.weight_decay)
+        return
     if rule.weight_decay > 0:
-        bare = rebuilt(subject.program, rule=replace(rule, weight_decay=0.0))
-        if bare is not None and not subject.implicit:
-            replayed = Trace(bare, trace.states)
-            yield Candidate(
-                "weight decay not differentiated",
-                direct + sweep(trace, replayed.pull).total,
-                "the run decays the weights, what is differentiated does not",
-            )
-            other = Trace.of(bare)
-            yield Candidate(
-                "weight decay ignored",
-                other.direct() + sweep(other).total,
-                "the optimiser's weight decay is missing from the run",
-            )
-        if bare is not None and subject.implicit:
-            yield from _implicit_without_decay(subject, bare, rule.weight_decay)
-    if rule.buffers > 0 and rule.betas is None and not subject.implicit:
+        yield _decayed_before(subject, losses)
+        yield from _decay(subject, losses)
+    if rule.momentum > 0:
         plain = rebuilt(subject.program, rule=replace(rule, momentum=0.0))
         if plain is not None:
             other = Trace.of(plain)
-            yield Candidate(
-                "momentum ignored", other.direct() + sweep(other).total, "the run without momentum"
-            )
+            yield Candidate(Mistake.MOMENTUM_IGNORED, other.direct() + sweep(other).total)
+        other = Trace.of(stepping(subject.program, losses, partial(_nesterov, rule)))
+        yield Candidate(
+            Mistake.NESTEROV,
+            other.direct() + sweep(other).total,
+            "Nesterov's momentum, θ ← θ − γ(g + μv), in the plain one's place",
+        )
+
+
+Advance = Callable[[Tensor, Tensor, int, Tensor | None], Tensor]
+"""(state, gradient, step, noise) ↦ the next state."""
+
+
+def stepping(program: Program, losses: Losses, advance: Advance) -> Program:
+    """The program with another update of the same gradients."""
+    frozen, size = losses.frozen, program.size
+
+    def transition(at: Tensor, state: Tensor, step: int) -> Tensor:
+        batch = frozen.inner(step)
+        gradient: Tensor = torch.func.grad(lambda z: losses.inner(at, z, batch))(state[:size])
+        noise = None if frozen.noise is None else frozen.noise[step]
+        return advance(state, gradient, step, noise)
+
+    return replace(program, transition=transition, losses=None)
+
+
+def _nesterov(rule: Rule, state: Tensor, gradient: Tensor, _: int, noise: Tensor | None) -> Tensor:
+    n = gradient.numel()
+    g = gradient + rule.weight_decay * state[:n]
+    v = rule.momentum * state[n:] + g
+    moved = state[:n] - rule.step_size * (g + rule.momentum * v)
+    return torch.cat([moved if noise is None else moved + noise, v])
+
+
+def _decoupled(
+    rule: Rule, state: Tensor, gradient: Tensor, step: int, noise: Tensor | None
+) -> Tensor:
+    n = gradient.numel()
+    moved = replace(rule, weight_decay=0.0).advance(state, gradient, step, noise)
+    decayed = rule.step_size * rule.weight_decay * state[:n]
+    return torch.cat([moved[:n] - decayed, moved[n:]])
+
+
+def _decay_held(
+    rule: Rule, state: Tensor, gradient: Tensor, step: int, noise: Tensor | None
+) -> Tensor:
+    decayed = rule.weight_decay * state[: gradient.numel()].detach()
+    return replace(rule, weight_decay=0.0).advance(state, gradient + decayed, step, noise)
+
+
+def _decay(subject: Subject, losses: Losses) -> Iterator[Candidate]:
+    """Weight decay left out of the run or of its derivative, or decoupled from the gradient."""
+    rule, program, trace = losses.rule, subject.program, subject.trace
+    held = Trace(stepping(program, losses, partial(_decay_held, rule)), trace.states)
+    yield Candidate(
+        Mistake.DECAY_NOT_DIFFERENTIATED,
+        subject.direct + sweep(trace, held.pull).total,
+        "the run decays the weights, what is differentiated does not",
+    )
+    bare = rebuilt(program, rule=replace(rule, weight_decay=0.0))
+    if bare is not None:
+        other = Trace.of(bare)
+        yield Candidate(
+            Mistake.DECAY_FORGOTTEN,
+            other.direct() + sweep(other).total,
+            "the optimiser's weight decay is missing from the run",
+        )
+    if rule.buffers > 0:
+        other = Trace.of(stepping(program, losses, partial(_decoupled, rule)))
+        yield Candidate(
+            Mistake.DECOUPLED_DECAY,
+            other.direct() + sweep(other).total,
+            "θ ← (1 − γw) θ beside the step, where the decay belongs to the gradient",
+        )
 
 
 def _decayed_before(subject: Subject, losses: Losses) -> Candidate:
@@ -74,7 +138,7 @@ def _decayed_before(subject: Subject, losses: Losses) -> Candidate:
 
     other = Trace.of(replace(program, start=start, losses=None))
     return Candidate(
-        "weight decay applied before the run",
+        Mistake.DECAY_BEFORE_RUN,
         other.direct() + sweep(other).total,
         "one step with a zero gradient comes before the run: the weights decay once too often",
     )
@@ -87,7 +151,7 @@ def _implicit_without_decay(subject: Subject, bare: Program, decay: float) -> It
         lighter = hessian - decay * np.eye(len(hessian))
         solved = np.linalg.solve(lighter.T, numpy_of(root.slope))
         yield Candidate(
-            "weight decay not differentiated",
+            Mistake.DECAY_NOT_DIFFERENTIATED,
             subject.direct - solved @ numpy_of(root.mixed),
             "the solution is with weight decay, the Hessian in the solve without",
         )
@@ -96,7 +160,7 @@ def _implicit_without_decay(subject: Subject, bare: Program, decay: float) -> It
     except OracleError:
         return
     yield Candidate(
-        "weight decay ignored",
+        Mistake.DECAY_FORGOTTEN,
         numpy_of(other.direct + other.indirect()),
         "the optimiser's weight decay is missing from the inner problem",
     )

@@ -4,86 +4,114 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from refblo.conformance.diagnosis.mistakes import Mistake, Place
 from refblo.conformance.diagnosis.setting import Candidate, Setting, Subject
+from refblo.types import Estimand
+
+_RADII = tuple(10.0**power for power in range(-1, -9, -1))
+"""Steps of difference quotients, as such or divided by ‖∂_θ f‖ as DARTS does with 0.01."""
+
+_SEEN = 10.0
+"""How many times rounding a term must be for its factor to be told."""
 
 
-def candidates(setting: Setting) -> Iterator[Candidate]:
+def candidates(subject: Subject) -> Iterator[Candidate]:
     """The right direct and indirect term, put together wrongly."""
-    subject = setting.subject
     direct, indirect = subject.direct, subject.indirect
-    yield Candidate("missing direct term", indirect, "∂_λ f is left out")
-    yield Candidate("missing indirect term", direct, "only ∂_λ f is there: dθ/dλ is left out")
-    yield Candidate(
-        "wrong sign", -(direct + indirect), "the whole hypergradient has the wrong sign"
-    )
-    yield Candidate("wrong sign of the indirect term", direct - indirect)
-    yield Candidate("wrong sign of the direct term", indirect - direct)
-    yield Candidate("zero", np.zeros_like(direct), "it is zero: the graph to lam is lost")
-    if not subject.implicit:
+    yield Candidate(Mistake.MISSING_DIRECT, indirect)
+    yield Candidate(Mistake.MISSING_INDIRECT, direct)
+    yield Candidate(Mistake.WRONG_SIGN, -(direct + indirect), "the whole has the wrong sign")
+    for place, vector in ((Place.INDIRECT, direct - indirect), (Place.DIRECT, indirect - direct)):
+        yield Candidate(Mistake.WRONG_SIGN, vector, f"{place.value} has the wrong sign", 0, place)
+    yield Candidate(Mistake.ZERO, np.zeros_like(direct))
+    if subject.estimand in (Estimand.UNROLLED, Estimand.PATHWISE):
         start = subject.sweep.start
-        yield Candidate(
-            "initial point not differentiated", direct + indirect - start, "dθ⁰/dλ is left out"
-        )
-        yield Candidate(
-            "missing transitions", direct + start, "only the initial point's path is there"
-        )
-    for factor, name in factors(subject):
-        yield Candidate(
-            name, factor * (direct + indirect), f"the whole is multiplied by {factor:.6g}"
-        )
-        yield Candidate(
-            f"{name} in the indirect term",
-            direct + factor * indirect,
-            f"the indirect term is multiplied by {factor:.6g}",
-        )
-        yield Candidate(
-            f"{name} in the direct term",
-            factor * direct + indirect,
-            f"the direct term is multiplied by {factor:.6g}",
-        )
-    yield from _fitted(setting)
+        yield Candidate(Mistake.INITIAL_NOT_DIFFERENTIATED, direct + indirect - start)
+        yield Candidate(Mistake.MISSING_TRANSITIONS, direct + start)
+    for factor, mistake in factors(subject):
+        for place, vector in _times(direct, indirect, factor):
+            text = f"{place.value or 'the whole'} is multiplied by {factor:.6g}"
+            yield Candidate(mistake, vector, text, 0, place)
 
 
-def factors(subject: Subject) -> list[tuple[float, str]]:
-    """Factors that come from a known confusion, with its name."""
-    found = [(2.0, "factor 2"), (0.5, "factor 1/2")]
+def differences(setting: Setting) -> Iterator[Candidate]:
+    """The indirect term as a difference quotient leaves it whose divisor is forgotten or multiplied by."""
+    subject = setting.subject
+    if subject.estimand is Estimand.GIBBS:
+        return
+    whole = float(np.linalg.norm(setting.along(subject.indirect)))
+    slope = subject.trace.outer(subject.trace.steps)[1]
+    size = float(np.linalg.norm(slope))
+    for radius in _RADII:
+        for eps, text in ((radius, ""), (radius / size if size > 0 else 0.0, " / ‖∂_θ f‖")):
+            if eps == 0:
+                continue
+            for factor, mistake, meaning in (
+                (eps**2, Mistake.DIFFERENCE_TIMES_EPS_SQUARED, "ε²"),
+                (eps, Mistake.DIFFERENCE_NOT_DIVIDED, "ε"),
+                (2 * eps, Mistake.DIFFERENCE_NOT_DIVIDED, "2ε"),
+            ):
+                if factor * whole <= _SEEN * setting.noise:
+                    continue  # the term is as good as missing, and is said to be so
+                yield Candidate(
+                    mistake,
+                    subject.direct + factor * subject.indirect,
+                    f"the indirect term is multiplied by {meaning} = {factor:.3g}, with "
+                    f"ε = {radius:.0e}{text}",
+                )
+
+
+def scaled(setting: Setting) -> Iterator[Candidate]:
+    """The factor that fits best, for what is proportional but by no factor that has a name."""
+    subject, along, seen = setting.subject, setting.along, setting.seen
+    direct, indirect = subject.direct, subject.indirect
+    for place, rest, part in (
+        (Place.WHOLE, np.zeros_like(direct), direct + indirect),
+        (Place.INDIRECT, direct, indirect),
+        (Place.DIRECT, indirect, direct),
+    ):
+        image = along(part)
+        square = float(image @ image)
+        if square == 0:
+            continue
+        factor = float((seen - along(rest)) @ image) / square
+        text = f"{place.value or 'the whole'} is multiplied by {factor:.3g}"
+        yield Candidate(Mistake.SCALED, rest + factor * part, text, 1, place)
+
+
+def _times(
+    direct: np.ndarray, indirect: np.ndarray, factor: float
+) -> list[tuple[Place, np.ndarray]]:
+    return [
+        (Place.WHOLE, factor * (direct + indirect)),
+        (Place.INDIRECT, direct + factor * indirect),
+        (Place.DIRECT, factor * direct + indirect),
+    ]
+
+
+def factors(subject: Subject) -> list[tuple[float, Mistake]]:
+    """Factors that come from a known confusion; those that only some problems have come first."""
     schedule = subject.program.schedule
+    found: list[tuple[float, Mistake]] = []
     if schedule.samples > 1:
-        found.append((float(schedule.samples), "sum instead of mean"))
-        found.append((schedule.samples / schedule.steps, "divided by all steps"))
-        found.append((schedule.samples / (schedule.samples + 1), "divided by M + 1"))
-        found.append((schedule.samples / (schedule.samples - 1), "divided by M - 1"))
+        samples = schedule.samples
+        found.append((samples / schedule.steps, Mistake.DIVIDED_BY_ALL_STEPS))
+        found.append((float(samples), Mistake.SUM_FOR_MEAN))
+        found.append((samples / (samples + 1), Mistake.DIVIDED_BY_ONE_MORE))
+        found.append((samples / (samples - 1), Mistake.DIVIDED_BY_ONE_FEWER))
+    found += [(2.0, Mistake.FACTOR_TWO), (0.5, Mistake.FACTOR_HALF)]
     losses = subject.program.losses
     if losses is None:
         return found
     rule = losses.rule
     # ε = 2τγ. At τ = 1 it is the factor 2 that is named above.
     ratio = 2 * rule.temperature
-    found += [(ratio, "epsilon for gamma"), (1 / ratio, "gamma for epsilon")]
+    found += [(ratio, Mistake.EPSILON_FOR_GAMMA), (1 / ratio, Mistake.GAMMA_FOR_EPSILON)]
     if rule.temperature != 1:
-        found += [
-            (rule.temperature, "temperature left in"),
-            (1 / rule.temperature, "temperature twice"),
-        ]
-    scaled, unscaled = "step size twice", "step size left out"
-    if subject.implicit:
-        scaled, unscaled = "series scaled twice", "series not scaled"
-    found += [(rule.step_size, scaled), (1 / rule.step_size, unscaled)]
-    return found
-
-
-def _fitted(setting: Setting) -> Iterator[Candidate]:
-    """The factor that fits best, for what is proportional but by no factor that has a name."""
-    subject = setting.subject
-    direct, indirect = setting.along(subject.direct), setting.along(subject.indirect)
-    seen = setting.along(setting.observed)
-    for name, base, scaled, pair in (
-        ("scaled", 0 * direct, direct + indirect, (0 * subject.direct, subject.truth)),
-        ("scaled indirect term", direct, indirect, (subject.direct, subject.indirect)),
-        ("scaled direct term", indirect, direct, (subject.indirect, subject.direct)),
-    ):
-        square = float(scaled @ scaled)
-        if square == 0:
-            continue
-        factor = float((seen - base) @ scaled) / square
-        yield Candidate(name, pair[0] + factor * pair[1], f"multiplied by {factor:.8g}", fitted=1)
+        found.append((rule.temperature, Mistake.TEMPERATURE_LEFT_IN))
+        found.append((1 / rule.temperature, Mistake.TEMPERATURE_TWICE))
+    series = subject.implicit
+    twice = Mistake.SERIES_SCALED_TWICE if series else Mistake.STEP_SIZE_TWICE
+    without = Mistake.SERIES_NOT_SCALED if series else Mistake.STEP_SIZE_LEFT_OUT
+    found += [(rule.step_size, twice), (1 / rule.step_size, without)]
+    return [(factor, mistake) for factor, mistake in found if factor != 1]

@@ -12,7 +12,6 @@ import numpy as np
 from refblo.conformance.diagnosis.setting import Setting
 from refblo.conformance.diagnosis.trace import numpy_of
 
-NAME = "float32 inside"
 _SPACING = 2.0**-22
 """Between the values of λ, relative: a few units of float32, so that its roundings fall anew."""
 
@@ -20,14 +19,9 @@ _POINTS = 6
 _ORDER = 3
 
 
-def explains(setting: Setting, error: float) -> str | None:
-    """What speaks for single precision, or None.
-
-    Args:
-        setting: what was observed, in float64.
-        error: ‖observed − truth‖ along the directions.
-    """
-    observed = setting.observed
+def explains(setting: Setting) -> str | None:
+    """What speaks for single precision, or None."""
+    observed, error = setting.observed, setting.error
     scale = max(setting.subject.reference.scale, float(np.finfo(np.float64).tiny))
     if error > 1e-2 * scale:
         return None

@@ -4,13 +4,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from refblo.conformance.diagnosis.mistakes import Mistake
 from refblo.conformance.diagnosis.setting import Candidate, Setting
 
 
 def candidates(setting: Setting) -> Iterator[Candidate]:
     """The truth plus what earlier calls returned, or plus the truth once more for each of them."""
     returned = [vector for _, vector in setting.earlier]
-    name = "accumulated over calls"
+    name = Mistake.ACCUMULATED
     for count in range(1, len(returned) + 1):
         before = np.sum(returned[-count:], axis=0)
         yield Candidate(

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from refblo.conformance.diagnosis.mistakes import Mistake
 from refblo.conformance.diagnosis.setting import Candidate, Subject
 from refblo.conformance.diagnosis.trace import numpy_of
 
@@ -25,7 +26,7 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
         for count in range(1, _LONGEST_WITHOUT_DECAY + 1):
             total, term = total + term, term - scale * (term @ lighter)
             yield Candidate(
-                "weight decay not differentiated",
+                Mistake.DECAY_NOT_DIFFERENTIATED,
                 direct - scale * (total @ mixed),
                 f"the Neumann series with {count} terms, on the Hessian without weight decay",
             )
@@ -37,7 +38,7 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
             text = f"the Neumann series with {count} terms and α = {scale:.6g} ({meaning})"
             yield Candidate(_name(subject, count), direct - scale * (total @ mixed), text)
             yield Candidate(
-                "series not scaled",
+                Mistake.SERIES_NOT_SCALED,
                 direct - total @ mixed,
                 f"{text}, its factor α left out",
             )
@@ -48,14 +49,14 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
                 break
 
 
-def _name(subject: Subject, count: int) -> str:
+def _name(subject: Subject, count: int) -> Mistake:
     """What K terms are called, given what the implementation declares."""
     if subject.terms is not None:
         if count == subject.terms + 1:
-            return "series with one term more"
+            return Mistake.SERIES_ONE_MORE
         if count == subject.terms - 1:
-            return "series with one term fewer"
-    return "series cut short"
+            return Mistake.SERIES_ONE_FEWER
+    return Mistake.SERIES_SHORT
 
 
 def _scales(subject: Subject, hessian: np.ndarray) -> list[tuple[float, str]]:

@@ -1,16 +1,19 @@
 """Off by one: in the number of steps, in the iterate, in the window, in the linearisation."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
+from torch import Tensor
 
 from refblo.chain import Schedule
+from refblo.conformance.diagnosis.mistakes import Mistake
 from refblo.conformance.diagnosis.setting import Candidate, Subject
 from refblo.conformance.diagnosis.trace import Trace, sweep
-from refblo.conformance.truth.program import rebuilt
+from refblo.conformance.truth.program import Program, rebuilt
 
 Array = np.ndarray
-NAME = "off by one step"
+NAME = Mistake.OFF_BY_ONE
 
 
 def candidates(subject: Subject) -> Iterator[Candidate]:
@@ -58,6 +61,37 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
             direct + sweep(trace, jacobian_only).total,
             f"the Hessian product is taken one iterate {text}",
         )
+
+
+def advanced(subject: Subject) -> Iterator[Candidate]:
+    """The run from a state that was advanced before, and the outer loss at one that is advanced after."""
+    if subject.implicit:
+        return
+    trace, program, last = subject.trace, subject.program, subject.trace.steps - 1
+    held = program.transition(program.lam, trace.states[0], 0).detach()
+
+    def later(lam: Tensor) -> Tensor:
+        return program.transition(lam, program.start(lam), 0)
+
+    def fixed(lam: Tensor) -> Tensor:
+        return held + 0 * lam.sum()
+
+    for start, text in (
+        (later, "the run starts from θ¹ and not from θ⁰"),
+        (fixed, "the run starts from θ¹, which is not differentiated"),
+    ):
+        other = Trace.of(replace(program, start=start))
+        yield Candidate(Mistake.STATE_TOO_FAR, other.direct() + sweep(other).total, text)
+    after = {m: _advanced(program, trace.states[m], min(m, last)) for m in trace.sampled()}
+    at = {m: trace.outer_at(m, state) for m, state in after.items()}
+    direct = np.sum([trace.weight(m) * d for m, (d, _) in at.items()], axis=0)
+    slopes = sweep(trace, slopes=lambda m: at[m][1]).total
+    text = "the outer loss is taken one step further than what is differentiated"
+    yield Candidate(Mistake.STATE_TOO_FAR, direct + slopes, text)
+
+
+def _advanced(program: Program, state: Tensor, step: int) -> Tensor:
+    return program.transition(program.lam, state, step).detach()
 
 
 def _schedules(schedule: Schedule) -> list[tuple[str, Schedule]]:

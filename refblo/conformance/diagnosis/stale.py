@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
+from refblo.conformance.diagnosis.mistakes import Mistake
 from refblo.conformance.diagnosis.setting import Candidate, Setting, Subject
 from refblo.conformance.diagnosis.trace import Trace, numpy_of, sweep
 from refblo.conformance.truth.program import Program
@@ -37,16 +38,16 @@ def theta_candidates(subject: Subject) -> Iterator[Candidate]:
     for state, where in ((first, "θ⁰"), (last, "θ^T")):
         fixed = Trace(trace.program, [state] * count)
         yield Candidate(
-            "stale theta",
+            Mistake.STALE_THETA,
             direct + sweep(trace, fixed.pull).total,
             f"every second-order product is taken at {where}",
         )
     at_first = {m: trace.outer_at(m, first) for m in trace.sampled()}
     old_direct = np.sum([trace.weight(m) * d for m, (d, _) in at_first.items()], axis=0)
     slopes = sweep(trace, slopes=lambda m: at_first[m][1]).total
-    yield Candidate("stale theta", direct + slopes, "∂_θ f is taken at θ⁰")
-    yield Candidate("stale theta", old_direct + subject.indirect, "∂_λ f is taken at θ⁰")
-    yield Candidate("stale theta", old_direct + slopes, "∂_λ f and ∂_θ f are taken at θ⁰")
+    yield Candidate(Mistake.STALE_THETA, direct + slopes, "∂_θ f is taken at θ⁰")
+    yield Candidate(Mistake.STALE_THETA, old_direct + subject.indirect, "∂_λ f is taken at θ⁰")
+    yield Candidate(Mistake.STALE_THETA, old_direct + slopes, "∂_λ f and ∂_θ f are taken at θ⁰")
 
 
 def _lam(subject: Subject, lam: Float64[Array, " p"]) -> Iterator[Candidate]:
@@ -55,7 +56,7 @@ def _lam(subject: Subject, lam: Float64[Array, " p"]) -> Iterator[Candidate]:
     if parts is None:
         return
     direct, indirect = parts
-    name, text = "stale lambda", "at the lam of an earlier call"
+    name, text = Mistake.STALE_LAMBDA, "at the lam of an earlier call"
     yield Candidate(name, direct + indirect, f"everything is evaluated {text}")
     yield Candidate(name, direct + subject.indirect, f"∂_λ f is evaluated {text}")
     yield Candidate(name, subject.direct + indirect, f"the indirect term is evaluated {text}")

@@ -7,13 +7,14 @@ for every sample, the right answer is Σ_m w_m d_m + Σ_t α_{t+1}·G_t + α_0·
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import final
+from typing import cast, final
 
 import numpy as np
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from refblo.conformance.diagnosis.budget import check_time
 from refblo.conformance.truth.program import Program, leaf
 from refblo.conformance.truth.tangent import push
 
@@ -24,6 +25,11 @@ Pull = Callable[[int, Array], tuple[Array, Array]]
 """(t, v) ↦ (v·J_t, v·G_t)."""
 
 _DENSE_ENTRIES = 2**22
+_DENSE_STATE = 48
+"""Entries of the state up to which a Jacobian is worth having: about as many as sweeps are made with it."""
+
+_GRAPH_ENTRIES = 2**21
+"""Entries of all states together up to which the graphs of the transitions are kept."""
 
 
 def numpy_of(tensor: Tensor) -> Array:
@@ -46,10 +52,12 @@ class Trace:
     states: Sequence[Tensor]
     _dense: dict[int, tuple[Array, Array]] = field(default_factory=dict)
     _outer: dict[int, tuple[Array, Array]] = field(default_factory=dict)
+    _graphs: dict[int, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
 
     @staticmethod
     def of(program: Program) -> "Trace":
         """Along the program's own states."""
+        check_time()
         return Trace(program, program.states(program.lam))
 
     @property
@@ -61,7 +69,7 @@ class Trace:
     def dense(self) -> bool:
         """Whether the Jacobians are small enough to be kept as matrices."""
         n, p = self.states[0].numel(), self.program.lam.numel()
-        return self.steps * n * (n + p) <= _DENSE_ENTRIES
+        return n <= _DENSE_STATE and self.steps * n * (n + p) <= _DENSE_ENTRIES
 
     def weight(self, m: int) -> float:
         """The weight of iterate m in the outer objective."""
@@ -72,13 +80,12 @@ class Trace:
         """(J_t, G_t), kept."""
         if t not in self._dense:
             lam, z = leaf(self.program.lam), leaf(self.states[t])
-            value = self.program.transition(lam, z, t)
-            rows = [pulled(value, (z, lam), row, keep=True) for row in np.eye(z.numel())]
-            self._dense[t] = (np.stack([j for j, _ in rows]), np.stack([g for _, g in rows]))
+            self._dense[t] = jacobians_of(self.program.transition(lam, z, t), (z, lam))
         return self._dense[t]
 
     def pull(self, t: int, v: Slope) -> tuple[Slope, Row]:
         """(v·J_t, v·G_t)."""
+        check_time()
         if not self.dense:
             return self._pulled(t, v)
         jacobian, mixed = self.matrices(t)
@@ -86,18 +93,28 @@ class Trace:
 
     def pull_transposed(self, t: int, v: Slope) -> tuple[Slope, Row]:
         """(J_t·v, v·G_t): with the transition Jacobian on the wrong side."""
-        _, mixed = self.pull(t, v)
+        return self.pushed(t, np.zeros(self.program.lam.numel()), v), self.pull(t, v)[1]
+
+    def pushed(self, t: int, u: Row, v: Slope) -> Slope:
+        """G_t·u + J_t·v."""
+        check_time()
         if self.dense:
-            return self.matrices(t)[0] @ v, mixed
+            jacobian, mixed = self.matrices(t)
+            moved: Array = jacobian @ v + mixed @ u
+            return moved
         program, lam, z = self.program, self.program.lam, self.states[t]
-        along = (torch.zeros_like(lam), torch.as_tensor(v).to(z))
-        pushed = push(lambda at, state: program.transition(at, state, t), (lam, z), along)[1]
-        return numpy_of(pushed), mixed
+        along = (torch.as_tensor(u).to(lam), torch.as_tensor(v).to(z))
+        return numpy_of(push(lambda x, y: program.transition(x, y, t), (lam, z), along)[1])
 
     def _pulled(self, t: int, v: Array) -> tuple[Array, Array]:
-        lam, z = leaf(self.program.lam), leaf(self.states[t])
-        value = self.program.transition(lam, z, t)
-        return pulled(value, (z, lam), v)
+        if t not in self._graphs:
+            lam, z = leaf(self.program.lam), leaf(self.states[t])
+            self._graphs[t] = (self.program.transition(lam, z, t), z, lam)
+        value, z, lam = self._graphs[t]
+        keep = self.steps * z.numel() <= _GRAPH_ENTRIES
+        if not keep:
+            del self._graphs[t]
+        return pulled(value, (z, lam), v, keep=keep)
 
     def pull_start(self, v: Slope) -> Row:
         """v·dz⁰/dλ."""
@@ -112,6 +129,7 @@ class Trace:
 
     def outer_at(self, m: int, state: Tensor, lam: Tensor | None = None) -> tuple[Row, Slope]:
         """(d, a) of the outer loss number m at any state and λ."""
+        check_time()
         at_lam = leaf(self.program.lam if lam is None else lam)
         z = leaf(state)
         value = self.program.outer(at_lam, z, m)
@@ -125,6 +143,28 @@ class Trace:
     def sampled(self) -> list[int]:
         """The iterates that the outer objective averages."""
         return [m for m in range(1, self.steps + 1) if self.weight(m) > 0]
+
+
+def jacobians_of(
+    value: Tensor, inputs: tuple[Tensor, Tensor]
+) -> tuple[Float64[Array, "N n"], Float64[Array, "N p"]]:
+    """∂value/∂inputs, all rows in one backward pass where torch can batch it."""
+    rows = value.numel()
+    if not value.requires_grad:
+        return np.zeros((rows, inputs[0].numel())), np.zeros((rows, inputs[1].numel()))
+    unit = torch.eye(rows, dtype=value.dtype, device=value.device)
+    try:
+        found = torch.autograd.grad(
+            value, inputs, unit, retain_graph=True, allow_unused=True, is_grads_batched=True
+        )
+    except RuntimeError:  # from an operation that torch cannot batch
+        pairs = [pulled(value, inputs, row, keep=True) for row in np.eye(rows)]
+        return np.stack([first for first, _ in pairs]), np.stack([second for _, second in pairs])
+    first, second = (
+        np.zeros((rows, x.numel())) if block is None else numpy_of(block)
+        for block, x in zip(cast("tuple[Tensor | None, ...]", found), inputs, strict=True)
+    )
+    return first, second
 
 
 def pulled(

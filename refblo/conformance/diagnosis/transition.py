@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from refblo.conformance.diagnosis.mistakes import Mistake
+from refblo.conformance.diagnosis.rewritten import detached_gradients
 from refblo.conformance.diagnosis.setting import Candidate, Subject
 from refblo.conformance.diagnosis.trace import Trace, numpy_of, sweep
 from refblo.conformance.truth.program import leaf
@@ -29,32 +31,31 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
         through, mixed = trace.pull(t, v)
         return 2 * v - through, mixed
 
+    for vector, text in _first_order(subject):
+        yield Candidate(Mistake.FIRST_ORDER, vector, text)
     yield Candidate(
-        "identity for the transition Jacobian",
+        Mistake.IDENTITY_FOR_JACOBIAN,
         direct + sweep(trace, identity).total,
         "every ∂θ^{t+1}/∂θ^t is replaced by the identity",
     )
     yield Candidate(
-        "HPO-SGLD recursion",
+        Mistake.HPO_SGLD,
         _hpo_sgld(trace),
         "the recursion of HPO-SGLD: the identity for every ∂θ^{t+1}/∂θ^t, slopes taken along the way",
     )
-    yield Candidate("transposed transition Jacobian", direct + sweep(trace, transposed).total)
+    yield Candidate(Mistake.TRANSPOSED_JACOBIAN, direct + sweep(trace, transposed).total)
     yield Candidate(
-        "wrong sign of the inner Hessian",
+        Mistake.HESSIAN_SIGN,
         direct + sweep(trace, reflected).total,
         "I + γH stands where I − γH belongs",
     )
     yield Candidate(
-        "first-order", direct + _slope_at_start(trace), "no second-order product at all"
-    )
-    yield Candidate(
-        "one transition Jacobian too many",
+        Mistake.JACOBIAN_TOO_MANY,
         direct + _shifted(trace, extra=True),
         "each term carries one ∂θ^{t+1}/∂θ^t more than it should",
     )
     yield Candidate(
-        "one transition Jacobian too few",
+        Mistake.JACOBIAN_TOO_FEW,
         direct + _shifted(trace, extra=False),
         "each term lacks one ∂θ^{t+1}/∂θ^t",
     )
@@ -65,22 +66,27 @@ def _implicit(subject: Subject) -> Iterator[Candidate]:
     if root is None:
         return
     solved = torch.linalg.solve(root.hessian, root.slope)
+    yield Candidate(Mistake.TRANSPOSED_JACOBIAN, subject.direct - numpy_of(solved @ root.mixed))
     yield Candidate(
-        "transposed transition Jacobian", subject.direct - numpy_of(solved @ root.mixed)
-    )
-    yield Candidate(
-        "identity for the inverse Hessian",
+        Mistake.IDENTITY_FOR_INVERSE,
         subject.direct - numpy_of(root.slope @ root.mixed),
         "the inverse Hessian is replaced by the identity (T1-T2 without its step size)",
     )
     if subject.step_size is not None:
         one = subject.step_size * numpy_of(root.slope @ root.mixed)
-        yield Candidate("one-step approximation", subject.direct - one, "T1-T2: γ for H⁻¹")
+        yield Candidate(Mistake.ONE_STEP, subject.direct - one, "T1-T2: γ for H⁻¹")
 
 
-def _slope_at_start(trace: Trace) -> Array:
+def _first_order(subject: Subject) -> Iterator[tuple[Array, str]]:
+    """Inner gradients without a graph; where λ enters by θ⁰ alone, MAML's own first-order form too."""
+    trace = subject.trace
+    held = Trace(detached_gradients(subject.program), trace.states)
+    text = "no second-order product at all: the inner gradients are treated as constants"
+    yield subject.direct + sweep(trace, held.pull).total, text
     slope = np.sum([trace.weight(m) * trace.outer(m)[1] for m in trace.sampled()], axis=0)
-    return trace.pull_start(slope)
+    start = trace.pull_start(slope)
+    if start.any():
+        yield subject.direct + start, "∂_θ f at the end, pulled back to λ through θ⁰ alone"
 
 
 def _shifted(trace: Trace, *, extra: bool) -> Array:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float64
 
+from refblo.conformance.diagnosis.mistakes import Mistake
 from refblo.conformance.diagnosis.setting import Candidate, Subject
 from refblo.conformance.diagnosis.trace import Trace
 
@@ -20,12 +21,12 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
     kept = np.cumsum(sweep.terms[::-1], axis=0)
     for count in range(1, steps):
         yield Candidate(
-            "truncated",
+            Mistake.TRUNCATED,
             direct + kept[count - 1],
             f"only the last K = {count} of {steps} transitions are differentiated",
         )
     yield Candidate(
-        "last transition not differentiated",
+        Mistake.LAST_TRANSITION,
         direct + sweep.total - sweep.terms[-1],
         "the step that leads to θ^T is missing from the sum",
     )
@@ -35,7 +36,7 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
     depths = np.cumsum(_by_depth(subject.trace), axis=0)
     for count in range(1, steps):
         yield Candidate(
-            "detached through the sample" if count == 1 else "truncated at each sample",
+            Mistake.DETACHED_SAMPLE if count == 1 else Mistake.TRUNCATED_AT_SAMPLE,
             direct + depths[count - 1],
             f"each sample's path is cut after K = {count} transitions",
         )

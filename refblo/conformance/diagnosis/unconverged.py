@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from refblo.conformance.diagnosis.budget import check_time
+from refblo.conformance.diagnosis.mistakes import Mistake
 from refblo.conformance.diagnosis.setting import Candidate, Subject
 from refblo.conformance.diagnosis.trace import numpy_of
 from refblo.conformance.truth.program import Program
@@ -12,7 +14,7 @@ from refblo.conformance.truth.stationary import jacobians, outer_gradients, resi
 
 _LONGEST = 2000
 _CONVERGED = 1e-12  # of the first residual: later iterates give the truth itself
-NAME = "inner solver not converged"
+NAME = Mistake.NOT_CONVERGED
 
 
 def candidates(subject: Subject) -> Iterator[Candidate]:
@@ -38,11 +40,12 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
 def _iterates(program: Program) -> Iterator[tuple[int, torch.Tensor]]:
     """Iterates at 0, 1, 2, … steps, ever sparser, as far as an implementation may have gone."""
     _, size = residual_of(program)
-    timed = program.losses is not None and program.losses.frozen.anything
+    timed = program.losses is None or program.losses.frozen.anything
     longest = program.schedule.steps if timed else _LONGEST
     state = program.start(program.lam).detach()
     wanted = {program.schedule.steps - 1, program.schedule.steps, program.schedule.steps + 1}
     for step in range(longest + 1):
+        check_time()
         dense = step <= 60 or (step % 10 == 0 and step <= 200) or step % 100 == 0
         if dense or step in wanted:
             yield step, state[:size]

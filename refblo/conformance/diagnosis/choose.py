@@ -1,0 +1,111 @@
+"""Which of many candidates explains what was observed, if one does.
+
+With k numbers fitted in d directions, d − k are left to speak for a candidate. A random vector comes
+within a share s of the error of one of N candidates with probability of about N·s^(d−k), so the share
+that a candidate may leave is bounded by (chance / N)^(1/(d−k)).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from refblo.conformance.diagnosis.mistakes import Mistake
+from refblo.conformance.diagnosis.setting import Candidate, Setting
+
+EXPLAINED = 3e-3
+"""The share of the error that a named mistake may leave although rounding is smaller."""
+
+_CHANCE = 1e-3
+"""The chance that a random vector is given a name."""
+
+_PENALTY = 30.0
+"""How many times more of the error a candidate without fitted numbers may leave than one with."""
+
+_ALIKE = 3.0
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """A candidate beside what was observed.
+
+    Attributes:
+        mistake: which one.
+        name: as a report prints it.
+        text: what it means.
+        fitted: how many numbers were chosen to fit.
+        distance: ‖observed − candidate‖.
+        unexplained: that over ‖observed − truth‖.
+    """
+
+    mistake: Mistake
+    name: str
+    text: str
+    fitted: int
+    distance: float
+    unexplained: float
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """The candidates that explain what was observed equally well, and the best other.
+
+    Attributes:
+        best: the preferred one; None if none explains it.
+        same: names of others that cannot be told from it.
+        second: the best one under another name.
+    """
+
+    best: Scored | None
+    same: tuple[str, ...]
+    second: Scored | None
+
+
+def score(candidate: Candidate, setting: Setting) -> Scored | None:
+    """How far a candidate is from what was observed; None where that says nothing."""
+    size = setting.seen.size
+    if candidate.fitted >= size:
+        return None
+    with np.errstate(all="ignore"):
+        distance = float(np.linalg.norm(setting.seen - setting.along(candidate.vector)))
+    if not math.isfinite(distance):
+        return None
+    if candidate.mistake is Mistake.ZERO and distance > setting.noise:
+        return None
+    share = distance / setting.error if setting.error > 0 else math.inf
+    text = candidate.text or candidate.mistake.what
+    return Scored(candidate.mistake, candidate.name, text, candidate.fitted, distance, share)
+
+
+def explains(scored: Scored, setting: Setting, tried: int) -> bool:
+    """Whether a candidate leaves no more than rounding, or chance, allows."""
+    freedom = setting.seen.size - scored.fitted
+    by_chance: float = (_CHANCE / max(tried, 1)) ** (1 / freedom)
+    rounding = _ALIKE * setting.noise / setting.error if setting.error > 0 else 0.0
+    return scored.unexplained <= min(max(EXPLAINED, rounding), by_chance)
+
+
+def exactly(scored: Scored, setting: Setting, tried: int) -> bool:
+    """Whether it explains all but rounding, with nothing fitted."""
+    near = scored.distance <= _ALIKE * setting.noise
+    return near and scored.fitted == 0 and explains(scored, setting, tried)
+
+
+def choose(scored: list[Scored], setting: Setting) -> Choice:
+    """The one that leaves least, fitted numbers penalised; within rounding of it, the first."""
+
+    def cost(one: Scored) -> float:
+        return max(one.distance, setting.noise) * (_PENALTY if one.fitted else 1.0)
+
+    found = [one for one in scored if explains(one, setting, len(scored))]
+    if not found:
+        return Choice(None, (), min(scored, key=lambda one: one.unexplained, default=None))
+    least = min(cost(one) for one in found)
+    alike = [one for one in found if cost(one) <= _ALIKE * least]
+    best = min(alike, key=lambda one: one.fitted)  # the first of those with the fewest
+    same = tuple(dict.fromkeys(one.name for one in alike if one.name != best.name))
+    others = [one for one in scored if one.name not in (best.name, *same)]
+    return Choice(best, same, min(others, key=lambda one: one.unexplained, default=None))
