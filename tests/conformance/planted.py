@@ -140,7 +140,7 @@ def unrolled(entry: Entry, estimand: Estimand) -> Iterator[Planted]:
     identity = run.indirect(by_state=lambda t: eye)
     yield wrong("identity for the transition Jacobian", direct + identity)
     if entry.rule.buffers == 0:
-        yield wrong("HPO-SGLD recursion", _hpo_sgld(run))
+        yield wrong("HPO-SGLD recursion", hpo_sgld(run))
         yield wrong(
             "wrong sign of the inner Hessian",
             direct + run.indirect(by_state=lambda t: 2 * eye - run.by_state[t]),
@@ -195,7 +195,7 @@ def _at(run: Matrices, index: int, step: int) -> Array:
     return result
 
 
-def _hpo_sgld(run: Matrices) -> Array:
+def hpo_sgld(run: Matrices) -> Array:
     """Algorithm 1 of Kim and Hospedales, from the matrices."""
     program, h = run.program, 0.0
     g = run.outer(0)[1] @ run.start

@@ -76,7 +76,7 @@ def score(candidate: Candidate, setting: Setting) -> Scored | None:
     if candidate.mistake is Mistake.ZERO and distance > setting.noise:
         return None
     share = distance / setting.error if setting.error > 0 else math.inf
-    text = candidate.text or candidate.mistake.what
+    text = candidate.text or candidate.mistake.what.rstrip(".")
     return Scored(candidate.mistake, candidate.name, text, candidate.fitted, distance, share)
 
 

@@ -87,17 +87,23 @@ def matrices(
     curved = np.stack([_row(gradient, inputs, row) for row in unit])
     chain = np.concatenate([jacobian, np.eye(theta.numel())])
     found = [(Mistake.GAUSS_NEWTON, chain.T @ curved @ chain)]
-    count = len(models[0]) if models[0].ndim else 0
-    if count > 1:
-        first = models[0].numel()
-        per_example = numpy_of(slopes[0]).reshape(count, -1)
-        parts = jacobian[:first].reshape(count, per_example.shape[1], -1)
+    first = 0
+    for model, slope in zip(models, slopes, strict=False):
+        rows = slice(first, first + model.numel())
+        first += model.numel()
+        if model.ndim == 0 or len(model) < 2:
+            continue
+        count = len(model)
+        per_example = numpy_of(slope).reshape(count, -1)
+        parts = jacobian[rows].reshape(count, per_example.shape[1], -1)
         gradients = np.einsum("ij,ijk->ik", per_example, parts)
         outer = gradients.T @ gradients
-        rest = curved[-theta.numel() :, -theta.numel() :]
+        others = chain.copy()
+        others[rows] = 0
+        rest = others.T @ curved @ others
         # Of a mean loss, N Σ gᵢgᵢᵀ is the mean of the outer products of the examples' own gradients.
-        found += [(Mistake.FISHER, factor * outer + rest) for factor in (count, 1.0)]
-        found += [(Mistake.FISHER, factor * outer) for factor in (count, 1.0)]
+        for added in (rest, np.zeros_like(rest)):
+            found += [(Mistake.FISHER, factor * outer + added) for factor in (count, 1.0)]
     return found
 
 

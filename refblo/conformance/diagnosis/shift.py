@@ -70,18 +70,12 @@ def advanced(subject: Subject) -> Iterator[Candidate]:
     trace, program, last = subject.trace, subject.program, subject.trace.steps - 1
     held = program.transition(program.lam, trace.states[0], 0).detach()
 
-    def later(lam: Tensor) -> Tensor:
-        return program.transition(lam, program.start(lam), 0)
-
     def fixed(lam: Tensor) -> Tensor:
         return held + 0 * lam.sum()
 
-    for start, text in (
-        (later, "the run starts from θ¹ and not from θ⁰"),
-        (fixed, "the run starts from θ¹, which is not differentiated"),
-    ):
-        other = Trace.of(replace(program, start=start))
-        yield Candidate(Mistake.STATE_TOO_FAR, other.direct() + sweep(other).total, text)
+    other = Trace.of(replace(program, start=fixed))
+    text = "the run starts from θ¹, which is not differentiated"
+    yield Candidate(Mistake.STATE_TOO_FAR, other.direct() + sweep(other).total, text)
     after = {m: _advanced(program, trace.states[m], min(m, last)) for m in trace.sampled()}
     at = {m: trace.outer_at(m, state) for m, state in after.items()}
     direct = np.sum([trace.weight(m) * d for m, (d, _) in at.items()], axis=0)

@@ -1,0 +1,244 @@
+"""Mistakes in the optimiser's part of a run, in normalisers, and in a Gibbs density."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from refblo.conformance.diagnosis import Mistake
+from refblo.conformance.truth.rules import Rule, root
+from refblo.types import Estimand
+from tests.conformance.plants import (
+    N,
+    P,
+    Plant,
+    Problem,
+    generated,
+    planter,
+    unrolled,
+)
+
+Array = np.ndarray
+DECAY = 0.4
+
+
+@planter
+def of_momentum(seed: int) -> Iterator[Plant]:
+    rule = Rule(0.12, momentum=0.8, weight_decay=DECAY)
+    problem = generated(seed, rule=rule)
+
+    def held(state: Tensor, _: int) -> Tensor:
+        return torch.cat([state[:N], state[N:].detach()])
+
+    yield Plant(Mistake.OPTIMISER_DETACHED, problem, unrolled(problem, after=held))
+    yield Plant(Mistake.DECAY_FORGOTTEN, problem, _with(problem, weight_decay=0.0))
+    yield Plant(Mistake.MOMENTUM_IGNORED, problem, _with(problem, momentum=0.0))
+
+    def nesterov(state: Tensor, g: Tensor, t: int, noise: Tensor | None) -> Tensor:
+        total = g + DECAY * state[:N]
+        v = 0.8 * state[N:] + total
+        return torch.cat([state[:N] - 0.12 * (total + 0.8 * v), v])
+
+    yield Plant(Mistake.NESTEROV, problem, unrolled(problem, advance=nesterov))
+    yield Plant(Mistake.DECAY_BEFORE_RUN, problem, _decayed_first(problem))
+    yield Plant(Mistake.DECOUPLED_DECAY, problem, _decoupled(problem))
+    yield Plant(Mistake.DECAY_NOT_DIFFERENTIATED, problem, _decay_held(problem))
+    jacobians = _transposed(problem)
+    yield Plant(Mistake.TRANSPOSED_JACOBIAN, problem, jacobians)
+
+
+def _with(problem: Problem, **changes: float) -> Array:
+    """Another rule whose state is of the same size as the gradient steps ask for."""
+    return unrolled(problem, rule=replace(problem.rule, **changes))  # type: ignore[arg-type]  # floats
+
+
+def _decayed_first(problem: Problem) -> Array:
+    """One step with a zero gradient, which fills the buffers and decays the weights."""
+    rule = problem.rule
+    first = True
+
+    def advance(state: Tensor, g: Tensor, t: int, noise: Tensor | None) -> Tensor:
+        nonlocal first
+        if first:
+            first = False
+        return rule.advance(state, g, t, noise)
+
+    fresh = replace(problem, theta0=problem.theta0)
+    state = rule.advance(rule.state(fresh.theta0), torch.zeros(N, dtype=torch.float64), 0, None)
+    lam = problem.lam.clone().requires_grad_()
+    for t in range(problem.schedule.steps):
+        at = state[:N] if state.requires_grad else state[:N].clone().requires_grad_()
+        (g,) = torch.autograd.grad(problem.inner(lam, at), at, create_graph=True)
+        state = advance(state, g, t, None)
+    (found,) = torch.autograd.grad(problem.outer(lam, state[:N]), lam)
+    result: Array = found.numpy()
+    return result
+
+
+def _decoupled(problem: Problem) -> Array:
+    rule = problem.rule
+    bare = replace(rule, weight_decay=0.0)
+
+    def advance(state: Tensor, g: Tensor, t: int, noise: Tensor | None) -> Tensor:
+        smaller = torch.cat([(1 - rule.step_size * rule.weight_decay) * state[:N], state[N:]])
+        return bare.advance(smaller, g, t, noise)
+
+    return unrolled(problem, advance=advance)
+
+
+def _decay_held(problem: Problem) -> Array:
+    bare, decay = replace(problem.rule, weight_decay=0.0), problem.rule.weight_decay
+
+    def advance(state: Tensor, g: Tensor, t: int, noise: Tensor | None) -> Tensor:
+        return bare.advance(state, g + decay * state[:N].detach(), t, noise)
+
+    return unrolled(problem, advance=advance)
+
+
+def _transposed(problem: Problem) -> Array:
+    """Tangents that are pulled instead of pushed."""
+    rule, lam = problem.rule, problem.lam
+    state = rule.state(problem.theta0)
+    tangent = torch.zeros(len(state), P, dtype=torch.float64)
+
+    def step(x: Tensor, z: Tensor, t: int) -> Tensor:
+        g = torch.func.grad(lambda q: problem.inner(x, q))(z[:N])
+        return rule.advance(z, g, t, None)
+
+    for t in range(problem.schedule.steps):
+        jacobian = torch.func.jacrev(step, 1)(lam, state, t)
+        tangent = jacobian.T @ tangent + torch.func.jacrev(step, 0)(lam, state, t)
+        state = step(lam, state, t)
+    direct, slope = torch.func.grad(problem.outer, (0, 1))(lam, state[:N])
+    result: Array = (direct + slope @ tangent[:N]).numpy()
+    return result
+
+
+@planter
+def of_adam(seed: int) -> Iterator[Plant]:
+    rule = Rule(0.12, betas=(0.8, 0.9), weight_decay=DECAY, adam_epsilon=0.05)
+    problem = generated(seed, rule=rule)
+    for mistake, form in (
+        (Mistake.ADAM_EPSILON_EARLY, "early"),
+        (Mistake.ADAM_ROOT, "root"),
+        (Mistake.ADAM_EPSILON, "smooth"),
+        (Mistake.ADAM_CORRECTION, "uncorrected"),
+        (Mistake.NORMALISER_CONSTANT, "constant"),
+    ):
+        found = unrolled(problem, advance=partial(_adam, rule, form))
+        yield Plant(mistake, problem, found)
+    yield Plant(Mistake.DECAY_NOT_DIFFERENTIATED, problem, _decay_held(problem))
+    yield Plant(Mistake.DECOUPLED_DECAY, problem, _decoupled(problem))
+
+
+def _adam(
+    rule: Rule, form: str, state: Tensor, gradient: Tensor, t: int, _: Tensor | None
+) -> Tensor:
+    first, second = rule.betas or (0.0, 0.0)
+    g = gradient + rule.weight_decay * state[:N]
+    m = first * state[N : 2 * N] + (1 - first) * g
+    v = second * state[2 * N :] + (1 - second) * g * g
+    one, two = 1 - first ** (t + 1), 1 - second ** (t + 1)
+    eps = rule.adam_epsilon
+    size = {
+        "early": (root(v) + eps) / two**0.5,
+        "root": v / two**0.5 + eps,
+        "smooth": _smooth(v / two, eps),
+        "uncorrected": root(v) + eps,
+        "constant": (root(v / two) + eps).detach(),
+    }[form]
+    along = m if form == "uncorrected" else m / one
+    return torch.cat([state[:N] - rule.step_size * along / size, m, v])
+
+
+def _smooth(v: Tensor, eps: float) -> Tensor:
+    """√v + ε whose derivative is 1 / 2(√v + ε)."""
+    value = root(v).detach() + eps
+    return value + (v - v.detach()) / (2 * value)
+
+
+@planter
+def of_normalisers(seed: int) -> Iterator[Plant]:
+    generator = torch.Generator().manual_seed(seed + 100)
+    x, y = (torch.randn(*shape, generator=generator).double() for shape in ((P, N), (P,)))
+
+    def losses(*, held: bool) -> Problem:
+        def inner(lam: Tensor, theta: Tensor, _: Tensor | None = None) -> Tensor:
+            weights = torch.softmax(lam, 0)
+            if held:
+                weights = lam.exp() / lam.exp().sum().detach()
+            return (weights * (x @ theta - y) ** 2).sum() + 0.1 * (theta**2).sum()
+
+        problem = generated(seed)
+        return replace(problem, inner=inner)
+
+    right, wrong = losses(held=False), losses(held=True)
+    yield Plant(Mistake.NORMALISER_CONSTANT, right, unrolled(wrong))
+
+    def clipped(*, held: bool) -> Problem:
+        problem = generated(seed)
+
+        def outer(lam: Tensor, theta: Tensor, _: Tensor | None = None) -> Tensor:
+            features = torch.tanh(x @ theta + lam)
+            size = torch.linalg.vector_norm(features)
+            normed: Tensor = features / (size.detach() if held else size)
+            return normed.pow(3).sum()
+
+        return replace(problem, outer=outer)
+
+    yield Plant(Mistake.NORMALISER_CONSTANT, clipped(held=False), unrolled(clipped(held=True)))
+
+    def normed(*, held: bool) -> Problem:
+        problem = generated(seed)
+
+        def outer(lam: Tensor, theta: Tensor, _: Tensor | None = None) -> Tensor:
+            features = torch.tanh(x * theta + lam[:, None])
+            mean, spread = features.mean(0), features.std(0)
+            if held:
+                mean, spread = mean.detach(), spread.detach()
+            return ((features - mean) / spread).pow(3).sum() + features.sum()
+
+        return replace(problem, outer=outer)
+
+    yield Plant(Mistake.NORMALISER_CONSTANT, normed(held=False), unrolled(normed(held=True)))
+
+
+@planter
+def of_densities(seed: int) -> Iterator[Plant]:
+    """A Gaussian density in closed form: L = a/2 (θ − λ₀)² + b λ₁ θ, the decay w in it, f = cubic."""
+    draw = np.random.Generator(np.random.Philox(key=seed + 7))
+    a, b, w, tau = 2.0 + draw.random(), 0.7 + draw.random(), 1.3, 0.4
+
+    def inner(lam: Tensor, theta: Tensor, _: Tensor | None = None) -> Tensor:
+        return (
+            0.5 * a * (theta[0] - lam[0]) ** 2 + b * lam[1] * theta[0] + lam[2] ** 2 * theta[0] ** 2
+        )
+
+    def outer(lam: Tensor, theta: Tensor, _: Tensor | None = None) -> Tensor:
+        return theta[0] ** 2 * (1 + lam[1]) + 0.5 * theta[0] * lam[0]
+
+    rule = Rule(0.05, weight_decay=w, temperature=tau)
+    lam = torch.as_tensor(0.4 + 0.5 * draw.random(3))
+    problem = Problem(
+        inner, outer, lam, torch.zeros(1).double(), rule, estimand=Estimand.GIBBS, shapes=((1,),)
+    )
+
+    def answer(temperature: float, decay: float) -> Array:
+        def expected(lam: Tensor) -> Tensor:
+            precision = a + 2 * lam[2] ** 2 + decay
+            mean = (a * lam[0] - b * lam[1]) / precision
+            second = mean**2 + temperature / precision
+            return second * (1 + lam[1]) + 0.5 * mean * lam[0]
+
+        result: Array = torch.func.grad(expected)(lam).numpy()
+        return result
+
+    yield Plant(Mistake.TEMPERATURE_INVERTED, problem, answer(1 / tau, w))
+    yield Plant(Mistake.TEMPERATURE_IGNORED, problem, answer(1.0, w))
+    yield Plant(Mistake.DECAY_FORGOTTEN, problem, answer(tau, 0.0))
+    yield Plant(Mistake.NOISE_SCALED, problem, answer(tau / 0.05, w))
+    yield Plant(Mistake.FACTOR_TWO, problem, 2 * answer(tau, w))
+    yield Plant(Mistake.ANOTHER_ESTIMAND, problem, answer(0.0, w))

@@ -1,0 +1,59 @@
+"""Every mistake that the diagnosis can name is planted and named, and wrong names are counted.
+
+The plants are those of `plants.py` and `plants_of_rules.py` on problems drawn from a seed. One seed
+takes some ten seconds; the thorough run takes six.
+"""
+
+from collections import Counter
+from functools import lru_cache
+
+import pytest
+
+from refblo.conformance.diagnosis import Diagnosis, Mistake
+from tests.conformance import plants_of_rules, plants_of_solves
+from tests.conformance.plants import Plant, plants
+
+NAMED, WRONGLY_NAMED = 0.97, 0.01
+SEEDS = range(6)
+ADDED = (plants_of_rules.__name__, plants_of_solves.__name__)
+"""The modules that add plants where they are imported."""
+
+
+@lru_cache
+def judged(seed: int) -> tuple[tuple[Plant, Diagnosis], ...]:
+    """All plants of one seed with their diagnoses."""
+    return tuple((plant, plant.diagnosed()) for plant in plants(seed))
+
+
+def named(plant: Plant, found: Diagnosis) -> bool:
+    return plant.mistake.at(plant.place) in found.names
+
+
+@pytest.mark.parametrize("mistake", Mistake)
+def test_every_mistake_is_named_where_it_is_planted(mistake: Mistake) -> None:
+    mine = [(plant, found) for plant, found in judged(0) if plant.mistake is mistake]
+    assert mine, "a name without a plant: add one to plants.py"
+    first = [plant for plant, found in mine if plant.mistake.at(plant.place) == found.name]
+    texts = [found.describe() for _, found in mine]
+    assert first, "\n".join(["it is nowhere the first name:", *texts])
+
+
+@pytest.mark.parametrize(
+    "seeds",
+    [
+        pytest.param((0,), id="one"),
+        pytest.param(tuple(SEEDS), id="all", marks=pytest.mark.full),
+    ],
+)
+def test_few_plants_have_no_name_and_next_to_none_a_wrong_one(seeds: tuple[int, ...]) -> None:
+    pairs = [pair for seed in seeds for pair in judged(seed)]
+    unnamed = [pair for pair in pairs if not named(*pair)]
+    wrongly = [pair for pair in unnamed if pair[1].name is not None]
+    text = "\n".join(
+        f"{plant.mistake.at(plant.place)}: {found.describe()}" for plant, found in unnamed
+    )
+    counts = Counter(plant.mistake.printed for plant, _ in pairs)
+    assert len(counts) == len(Mistake)
+    assert len(wrongly) <= WRONGLY_NAMED * len(pairs), text
+    assert len(unnamed) <= (1 - NAMED) * len(pairs), text
+    assert all(not found.failed and not found.cut_off for _, found in pairs)
