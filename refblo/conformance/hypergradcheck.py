@@ -279,7 +279,7 @@ def _diagnosed(
     if seconds == 0:
         return report
     try:
-        diagnosis: Diagnosis = diagnose(setting, blocks)
+        diagnosis: Diagnosis = diagnose(setting, blocks, seconds=seconds)
     except Exception as error:
         said = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         text = f"finding: the diagnosis could not be made ({said})"
