@@ -7,10 +7,10 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from proofs_check.claim import Claim, Context, Effort
+from proofs_check.claim import Claim, ClaimContext, Effort
 from proofs_check.claims import all_claims, find
 from proofs_check.errors import UnknownClaimError
-from proofs_check.ledger import Row, run
+from proofs_check.ledger import LedgerRow, run
 from proofs_check.render import print_detail, print_table, summary, to_json, to_markdown
 
 
@@ -38,7 +38,9 @@ def _switched_off(claims: list[Claim], keys: tuple[str, ...]) -> frozenset[str]:
     return frozenset(keys)
 
 
-def _run_with_progress(claims: list[Claim], context: Context, jobs: int) -> tuple[Row, ...]:
+def _run_with_progress(
+    claims: list[Claim], context: ClaimContext, jobs: int
+) -> tuple[LedgerRow, ...]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -48,7 +50,7 @@ def _run_with_progress(claims: list[Claim], context: Context, jobs: int) -> tupl
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("settling the claims", total=len(claims))
 
-        def report(row: Row) -> None:
+        def report(row: LedgerRow) -> None:
             progress.update(task, advance=1, description=f"settled {row.key}")
 
         return run(claims, context, jobs, report)
@@ -82,7 +84,7 @@ def main(
             click.echo(f"{claim.key:24} {claim.title}")
         return
     effort = Effort.QUICK if quick else Effort.FULL
-    context = Context(effort, _switched_off(claims, without))
+    context = ClaimContext(effort, _switched_off(claims, without))
     rows = _run_with_progress(claims, context, jobs)
     if as_json:
         click.echo(to_json(rows))

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import final
 
 from proofs_check.evidence import Check
-from proofs_check.statement import Statement
+from proofs_check.statement import ClaimStatement
 
 
-class Verdict(enum.Enum):
+class ClaimVerdict(enum.Enum):
     """What the evidence makes of a claim."""
 
     PROVED = "proved"
@@ -23,7 +23,7 @@ class Verdict(enum.Enum):
     CANNOT_RUN = "cannot run here"
 
 
-class Source(enum.Enum):
+class ClaimSource(enum.Enum):
     """Where a claim is made."""
 
     KIM = "Kim and Hospedales"
@@ -54,7 +54,7 @@ class Assumption:
 
 @final
 @dataclass(frozen=True)
-class Context:
+class ClaimContext:
     """Under what evidence is executed.
 
     Attributes:
@@ -75,7 +75,7 @@ class Context:
         return self.effort is Effort.FULL
 
 
-Evidence = Callable[[Statement, Context], Iterator[Check]]
+Evidence = Callable[[ClaimStatement, ClaimContext], Iterator[Check]]
 
 
 @final
@@ -101,12 +101,12 @@ class Claim:
     """
 
     key: str
-    source: Source
+    source: ClaimSource
     title: str
-    printed: Statement
+    printed: ClaimStatement
     evidence: Evidence
-    verdict: Verdict
-    corrected: Statement | None = None
+    verdict: ClaimVerdict
+    corrected: ClaimStatement | None = None
     slip: bool = False
     assumptions: tuple[Assumption, ...] = ()
     added: tuple[Assumption, ...] = ()
@@ -116,6 +116,6 @@ class Claim:
     remark: str = ""
 
     @property
-    def established(self) -> Statement:
+    def established(self) -> ClaimStatement:
         """The statement that the evidence is to support."""
         return self.corrected or self.printed

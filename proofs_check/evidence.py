@@ -23,7 +23,7 @@ class Role(enum.Enum):
     SCALED = "the scaled-down run"
 
 
-class Method(enum.Enum):
+class EvidenceMethod(enum.Enum):
     """How a check was evaluated, from the strongest to the weakest."""
 
     SYMBOLIC = "symbolic"
@@ -50,7 +50,7 @@ class Check:
 
     name: str
     holds: bool
-    method: Method
+    method: EvidenceMethod
     left: str
     right: str
     role: Role = Role.SUPPORT
@@ -120,7 +120,7 @@ def identity(name: str, found: sp.Expr, stated: sp.Expr, role: Role = Role.SUPPO
     """
     found, stated = sp.sympify(found), sp.sympify(stated)
     holds = vanishes(found - stated)
-    return Check(name, holds, Method.SYMBOLIC, brief(found), brief(stated), role)
+    return Check(name, holds, EvidenceMethod.SYMBOLIC, brief(found), brief(stated), role)
 
 
 def matrix_identity(name: str, found: sp.Matrix, stated: sp.Matrix) -> Check:
@@ -135,7 +135,9 @@ def matrix_identity(name: str, found: sp.Matrix, stated: sp.Matrix) -> Check:
         The check.
     """
     holds = found.shape == stated.shape and all(vanishes(e) for e in found - stated)
-    return Check(name, holds, Method.SYMBOLIC, brief(found.tolist()), brief(stated.tolist()))
+    return Check(
+        name, holds, EvidenceMethod.SYMBOLIC, brief(found.tolist()), brief(stated.tolist())
+    )
 
 
 def exact(
@@ -152,7 +154,7 @@ def exact(
     Returns:
         The check.
     """
-    return Check(name, found == stated, Method.EXACT, brief(found), brief(stated), role)
+    return Check(name, found == stated, EvidenceMethod.EXACT, brief(found), brief(stated), role)
 
 
 def fact(
@@ -160,7 +162,7 @@ def fact(
     holds: bool,
     found: object,
     stated: object,
-    method: Method = Method.EXACT,
+    method: EvidenceMethod = EvidenceMethod.EXACT,
     role: Role = Role.SUPPORT,
 ) -> Check:
     """A comparison made by the caller, with both of its sides recorded.
@@ -191,12 +193,16 @@ def less(name: str, small: flint.arb, large: flint.arb, role: Role = Role.SUPPOR
     Returns:
         The check.
     """
-    return Check(name, bool(small < large), Method.BALL, ball(small), f"< {ball(large)}", role)
+    return Check(
+        name, bool(small < large), EvidenceMethod.BALL, ball(small), f"< {ball(large)}", role
+    )
 
 
 def at_most(name: str, small: flint.arb, large: flint.arb, role: Role = Role.SUPPORT) -> Check:
     """A certified inequality between balls that may touch (for bounds that are sharp)."""
-    return Check(name, bool(small <= large), Method.BALL, ball(small), f"<= {ball(large)}", role)
+    return Check(
+        name, bool(small <= large), EvidenceMethod.BALL, ball(small), f"<= {ball(large)}", role
+    )
 
 
 def encloses(
@@ -216,7 +222,7 @@ def encloses(
     """
     distance = abs(enclosure - rational(stated))
     holds = bool(distance <= rational(radius))
-    return Check(name, holds, Method.BALL, ball(enclosure), brief(float(stated)), role)
+    return Check(name, holds, EvidenceMethod.BALL, ball(enclosure), brief(float(stated)), role)
 
 
 def within(name: str, found: float, low: float, high: float, role: Role = Role.SUPPORT) -> Check:
@@ -233,7 +239,9 @@ def within(name: str, found: float, low: float, high: float, role: Role = Role.S
         The check.
     """
     stated = f"in [{low:.6g}, {high:.6g}]"
-    return Check(name, bool(low <= found <= high), Method.STATISTICAL, f"{found:.6g}", stated, role)
+    return Check(
+        name, bool(low <= found <= high), EvidenceMethod.STATISTICAL, f"{found:.6g}", stated, role
+    )
 
 
 def figure(name: str, paper: Fraction, ours: float, decimals: int) -> Check:
@@ -254,7 +262,7 @@ def figure(name: str, paper: Fraction, ours: float, decimals: int) -> Check:
     half_unit = 0.5 * 10.0**-decimals
     agrees = bool(abs(ours - float(paper)) <= half_unit)
     printed, found = f"{float(paper):.{decimals}f}", f"{ours:.{decimals + 2}f}"
-    return Check(name, True, Method.NUMERIC, found, printed, Role.FIGURE, agrees)
+    return Check(name, True, EvidenceMethod.NUMERIC, found, printed, Role.FIGURE, agrees)
 
 
 def rational(value: Fraction | int) -> flint.arb:

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import final
 
-from proofs_check.claim import Assumption, Claim, Context, Verdict
+from proofs_check.claim import Assumption, Claim, ClaimContext, ClaimVerdict
 from proofs_check.evidence import Check, Role
-from proofs_check.statement import Statement
+from proofs_check.statement import ClaimStatement
 
 
 @final
 @dataclass(frozen=True)
-class Row:
+class LedgerRow:
     """What the ledger found about one claim.
 
     Attributes:
@@ -41,8 +41,8 @@ class Row:
     title: str
     printed: str
     corrected: str
-    expected: Verdict
-    derived: Verdict | None
+    expected: ClaimVerdict
+    derived: ClaimVerdict | None
     failure: str
     checks: tuple[Check, ...]
     counterexamples: tuple[Check, ...]
@@ -64,7 +64,7 @@ class Row:
         return f"python -m proofs_check --only {self.key}"
 
 
-def first_rejection(claim: Claim, statement: Statement, context: Context) -> Check | None:
+def first_rejection(claim: Claim, statement: ClaimStatement, context: ClaimContext) -> Check | None:
     """The first check that a statement fails, or None if it passes all.
 
     Args:
@@ -76,33 +76,33 @@ def first_rejection(claim: Claim, statement: Statement, context: Context) -> Che
         The failing check. Evidence is lazy, so nothing after it is executed.
     """
     for check in claim.evidence(statement, context):
-        disagrees = check.agrees is False and claim.verdict is Verdict.REPRODUCED
+        disagrees = check.agrees is False and claim.verdict is ClaimVerdict.REPRODUCED
         if not check.holds or disagrees:
             return check
     return None
 
 
-def _from_roles(claim: Claim, checks: tuple[Check, ...]) -> Verdict | None:
+def _from_roles(claim: Claim, checks: tuple[Check, ...]) -> ClaimVerdict | None:
     roles = {check.role for check in checks}
     figures = [check for check in checks if check.role is Role.FIGURE]
     if claim.missing:
         return claim.verdict if claim.verdict in _UNAVAILABLE else None
     if Role.VACUITY in roles:
-        return Verdict.VACUOUS
+        return ClaimVerdict.VACUOUS
     if Role.COUNTEREXAMPLE in roles:
-        return Verdict.TYPOGRAPHICAL if claim.slip else Verdict.REFUTED
+        return ClaimVerdict.TYPOGRAPHICAL if claim.slip else ClaimVerdict.REFUTED
     if figures:
         agree = all(check.agrees for check in figures)
-        return Verdict.REPRODUCED if agree else Verdict.NOT_REPRODUCED
-    return Verdict.PROVED
+        return ClaimVerdict.REPRODUCED if agree else ClaimVerdict.NOT_REPRODUCED
+    return ClaimVerdict.PROVED
 
 
-_UNAVAILABLE = (Verdict.NEEDS_DATA, Verdict.CANNOT_RUN)
+_UNAVAILABLE = (ClaimVerdict.NEEDS_DATA, ClaimVerdict.CANNOT_RUN)
 
 
 def _derive(
-    claim: Claim, checks: tuple[Check, ...], context: Context
-) -> tuple[Verdict | None, tuple[Check, ...], str]:
+    claim: Claim, checks: tuple[Check, ...], context: ClaimContext
+) -> tuple[ClaimVerdict | None, tuple[Check, ...], str]:
     broken = [check.name for check in checks if not check.holds]
     if broken:
         return None, (), f"the evidence does not hold: {broken[0]}"
@@ -115,20 +115,20 @@ def _derive(
         if rejection is None:
             return None, (), "the evidence does not tell the printed statement from the corrected"
         found.append(rejection)
-        if verdict is Verdict.PROVED:
-            verdict = Verdict.TYPOGRAPHICAL if claim.slip else Verdict.REFUTED
+        if verdict is ClaimVerdict.PROVED:
+            verdict = ClaimVerdict.TYPOGRAPHICAL if claim.slip else ClaimVerdict.REFUTED
     for condition in (*claim.added, *claim.tested):
-        without = Context(context.effort, context.off | {condition.key})
+        without = ClaimContext(context.effort, context.off | {condition.key})
         rejection = first_rejection(claim, claim.established, without)
         if rejection is None:
             return None, (), f"the evidence holds without the condition {condition.key!r}"
         found.append(rejection)
-        if verdict is Verdict.PROVED and condition in claim.added:
-            verdict = Verdict.CONDITIONAL
+        if verdict is ClaimVerdict.PROVED and condition in claim.added:
+            verdict = ClaimVerdict.CONDITIONAL
     return verdict, tuple(found), ""
 
 
-def settle(claim: Claim, context: Context) -> Row:
+def settle(claim: Claim, context: ClaimContext) -> LedgerRow:
     """Execute a claim's evidence and derive its verdict.
 
     Args:
@@ -141,7 +141,7 @@ def settle(claim: Claim, context: Context) -> Row:
     start = time.perf_counter()
     checks: tuple[Check, ...] = ()
     counterexamples: tuple[Check, ...] = ()
-    derived: Verdict | None = None
+    derived: ClaimVerdict | None = None
     try:
         checks = tuple(claim.evidence(claim.established, context))
         derived, counterexamples, failure = _derive(claim, checks, context)
@@ -151,7 +151,7 @@ def settle(claim: Claim, context: Context) -> Row:
     if not failure and derived is not claim.verdict:
         shown = derived.value if derived else "none"
         failure = f"the evidence derives {shown!r}, the record says {claim.verdict.value!r}"
-    return Row(
+    return LedgerRow(
         key=claim.key,
         source=claim.source.value,
         title=claim.title,
@@ -171,7 +171,7 @@ def settle(claim: Claim, context: Context) -> Row:
     )
 
 
-def _settle_by_key(job: tuple[str, Context]) -> Iterator[Row]:
+def _settle_by_key(job: tuple[str, ClaimContext]) -> Iterator[LedgerRow]:
     from proofs_check.claims import find
 
     key, context = job
@@ -180,10 +180,10 @@ def _settle_by_key(job: tuple[str, Context]) -> Iterator[Row]:
 
 def run(
     claims: Iterable[Claim],
-    context: Context,
+    context: ClaimContext,
     jobs: int = 1,
-    report: Callable[[Row], None] = lambda _row: None,
-) -> tuple[Row, ...]:
+    report: Callable[[LedgerRow], None] = lambda _row: None,
+) -> tuple[LedgerRow, ...]:
     """Settle claims, in several processes if asked.
 
     Args:
@@ -196,14 +196,14 @@ def run(
         The rows, in the order of the claims.
     """
     wanted = list(claims)
-    done: dict[str, Row] = {}
+    done: dict[str, LedgerRow] = {}
     for row in _rows(wanted, context, jobs):
         done[row.key] = row
         report(row)
     return tuple(done[claim.key] for claim in wanted)
 
 
-def _rows(claims: list[Claim], context: Context, jobs: int) -> Iterator[Row]:
+def _rows(claims: list[Claim], context: ClaimContext, jobs: int) -> Iterator[LedgerRow]:
     if jobs <= 1 or len(claims) <= 1:
         for claim in claims:
             yield settle(claim, context)

@@ -7,29 +7,29 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from proofs_check.claim import Verdict
+from proofs_check.claim import ClaimVerdict
 from proofs_check.evidence import Check, Role
-from proofs_check.ledger import Row
+from proofs_check.ledger import LedgerRow
 
 _COLOURS = {
-    Verdict.PROVED: "green",
-    Verdict.CONDITIONAL: "yellow",
-    Verdict.REFUTED: "red",
-    Verdict.VACUOUS: "red",
-    Verdict.TYPOGRAPHICAL: "cyan",
-    Verdict.REPRODUCED: "green",
-    Verdict.NOT_REPRODUCED: "magenta",
-    Verdict.NEEDS_DATA: "bright_black",
-    Verdict.CANNOT_RUN: "bright_black",
+    ClaimVerdict.PROVED: "green",
+    ClaimVerdict.CONDITIONAL: "yellow",
+    ClaimVerdict.REFUTED: "red",
+    ClaimVerdict.VACUOUS: "red",
+    ClaimVerdict.TYPOGRAPHICAL: "cyan",
+    ClaimVerdict.REPRODUCED: "green",
+    ClaimVerdict.NOT_REPRODUCED: "magenta",
+    ClaimVerdict.NEEDS_DATA: "bright_black",
+    ClaimVerdict.CANNOT_RUN: "bright_black",
 }
 
 
-def verdict_text(row: Row) -> str:
+def verdict_text(row: LedgerRow) -> str:
     """The derived verdict, or why there is none."""
     return row.derived.value if row.holds and row.derived else f"NO VERDICT: {row.failure}"
 
 
-def figures(row: Row) -> str:
+def figures(row: LedgerRow) -> str:
     """How many of the paper's figures came out the same; empty where there are none."""
     found = [check for check in row.checks if check.role is Role.FIGURE]
     if not found:
@@ -37,13 +37,13 @@ def figures(row: Row) -> str:
     return f"{sum(bool(check.agrees) for check in found)} of {len(found)} figures agree"
 
 
-def _evidence(row: Row) -> str:
+def _evidence(row: LedgerRow) -> str:
     methods = Counter(check.method.value for check in row.checks)
     counted = ", ".join(f"{count} {name}" for name, count in methods.items())
     return "; ".join(part for part in (counted, figures(row)) if part)
 
 
-def print_table(rows: Sequence[Row], console: Console) -> None:
+def print_table(rows: Sequence[LedgerRow], console: Console) -> None:
     """One line a claim.
 
     Args:
@@ -66,7 +66,7 @@ def print_table(rows: Sequence[Row], console: Console) -> None:
     console.print(summary(rows))
 
 
-def print_detail(row: Row, console: Console) -> None:
+def print_detail(row: LedgerRow, console: Console) -> None:
     """Everything about one claim.
 
     Args:
@@ -99,10 +99,10 @@ def print_detail(row: Row, console: Console) -> None:
     console.print(f"  verdict: {verdict_text(row)}", highlight=False, markup=False)
 
 
-def summary(rows: Sequence[Row]) -> str:
+def summary(rows: Sequence[LedgerRow]) -> str:
     """How many claims have which verdict, in one line."""
     counts = Counter(row.derived for row in rows if row.holds)
-    parts = [f"{counts[verdict]} {verdict.value}" for verdict in Verdict if counts[verdict]]
+    parts = [f"{counts[verdict]} {verdict.value}" for verdict in ClaimVerdict if counts[verdict]]
     failed = sum(not row.holds for row in rows)
     if failed:
         parts.append(f"{failed} WITHOUT A VERDICT")
@@ -121,7 +121,7 @@ def _check_record(check: Check) -> dict[str, object]:
     }
 
 
-def to_json(rows: Sequence[Row]) -> str:
+def to_json(rows: Sequence[LedgerRow]) -> str:
     """The ledger for a program.
 
     Args:
@@ -177,7 +177,7 @@ def _comparison(check: Check) -> str:
     return f"{_cell(check.name)}: {stated}"
 
 
-def to_markdown(rows: Sequence[Row]) -> str:
+def to_markdown(rows: Sequence[LedgerRow]) -> str:
     """The ledger's page of the docs.
 
     Args:
@@ -212,7 +212,7 @@ def to_markdown(rows: Sequence[Row]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _section(row: Row) -> list[str]:
+def _section(row: LedgerRow) -> list[str]:
     lines = [f"({row.key})=", f"### {row.key}: {_cell(row.title)}", ""]
     lines += [f"**{_cell(verdict_text(row))}** · `{row.command}`", ""]
     lines += [f"Printed: {_cell(row.printed)}", ""]

@@ -14,7 +14,7 @@ from typing import final
 from proofs_check.errors import StatementError
 
 
-class Kind(enum.Enum):
+class StatementKind(enum.Enum):
     """What a number is in its formula; it decides how a planted error changes it."""
 
     COEFFICIENT = "coefficient"
@@ -35,30 +35,30 @@ class Term:
     """
 
     name: str
-    kind: Kind
+    kind: StatementKind
     value: Fraction
 
 
 def coefficient(name: str, value: int | str) -> Term:
     """A factor, such as the 1/2 of ε/2."""
-    return Term(name, Kind.COEFFICIENT, Fraction(value))
+    return Term(name, StatementKind.COEFFICIENT, Fraction(value))
 
 
 def sign(name: str, value: int) -> Term:
     """A sign, +1 or -1."""
     if value not in (1, -1):
         raise StatementError(f"sign {name!r} must be 1 or -1, got {value}; use coefficient() else")
-    return Term(name, Kind.SIGN, Fraction(value))
+    return Term(name, StatementKind.SIGN, Fraction(value))
 
 
 def index(name: str, value: int) -> Term:
     """A step index or its offset, such as the -1 of θ^(m-1)."""
-    return Term(name, Kind.INDEX, Fraction(value))
+    return Term(name, StatementKind.INDEX, Fraction(value))
 
 
 def exponent(name: str, value: int | str) -> Term:
     """A power, such as the 3/2 of ε^(3/2)."""
-    return Term(name, Kind.EXPONENT, Fraction(value))
+    return Term(name, StatementKind.EXPONENT, Fraction(value))
 
 
 def show(value: Fraction) -> str:
@@ -81,13 +81,13 @@ def show(value: Fraction) -> str:
 def _in_formula(term: Term) -> str:
     """A number where it stands: a power that is not a whole number goes in parentheses."""
     text = show(term.value)
-    bare = term.kind is not Kind.EXPONENT or text.isdigit()
+    bare = term.kind is not StatementKind.EXPONENT or text.isdigit()
     return text if bare else f"({text})"
 
 
 @final
 @dataclass(frozen=True)
-class Statement:
+class ClaimStatement:
     """A claim in our own words, with its numbers apart.
 
     Attributes:
@@ -121,7 +121,7 @@ class Statement:
         # An offset of a step index is written m+{j}; its value may be negative or zero.
         return re.sub(r"(?<=[mBT])\+0\b", "", text.replace("+-", "-"))
 
-    def with_value(self, name: str, value: Fraction) -> "Statement":
+    def with_value(self, name: str, value: Fraction) -> "ClaimStatement":
         """The same sentence with one number changed.
 
         Args:
@@ -135,7 +135,7 @@ class Statement:
         changed = tuple(replace(t, value=value) if t.name == name else t for t in self.terms)
         return replace(self, terms=changed)
 
-    def having(self, **values: int | str) -> "Statement":
+    def having(self, **values: int | str) -> "ClaimStatement":
         """The same sentence with several numbers changed, given as ``name="1/2"``."""
         changed = self
         for name, value in values.items():
@@ -154,7 +154,7 @@ class Mutant:
     """
 
     term: Term
-    statement: Statement
+    statement: ClaimStatement
 
     def name(self) -> str:
         """What was changed into what, for a report."""
@@ -164,18 +164,18 @@ class Mutant:
 
 def _changes(term: Term) -> tuple[Fraction, ...]:
     value = term.value
-    if term.kind is Kind.SIGN:
+    if term.kind is StatementKind.SIGN:
         return (-value,)
-    if term.kind is Kind.INDEX:
+    if term.kind is StatementKind.INDEX:
         return (value + 1, value - 1)
-    if term.kind is Kind.EXPONENT:
+    if term.kind is StatementKind.EXPONENT:
         return (value + 1, value - 1, value + Fraction(1, 2))
     if value == 0:
         return (Fraction(1), Fraction(-1))
     return (2 * value, value / 2, -value)
 
 
-def mutants(statement: Statement) -> Iterator[Mutant]:
+def mutants(statement: ClaimStatement) -> Iterator[Mutant]:
     """Every planted error of a statement: each number changed alone, in the ways of its kind.
 
     Args:

@@ -16,7 +16,7 @@ INTERRUPTED = 130
 
 @final
 @dataclass(frozen=True)
-class Entry:
+class CommandEntry:
     """Where a command is, and what it does in a few words.
 
     Attributes:
@@ -31,29 +31,31 @@ class Entry:
 
 
 COMMANDS = {
-    "audit": Entry("refblo.commands.audit", "audit", "Check every estimator against every truth."),
-    "list": Entry(
+    "audit": CommandEntry(
+        "refblo.commands.audit", "audit", "Check every estimator against every truth."
+    ),
+    "list": CommandEntry(
         "refblo.commands.list", "list_command", "List the estimators, the cases and the contracts."
     ),
-    "check": Entry(
+    "check": CommandEntry(
         "refblo.commands.check",
         "check",
         "Check somebody else's implementation, and diagnose it.",
     ),
-    "reproduce": Entry(
+    "reproduce": CommandEntry(
         "refblo.commands.reproduce",
         "reproduce",
         "Compute a table or a figure of the papers again.",
     ),
-    "vectors": Entry(
+    "vectors": CommandEntry(
         "refblo.commands.vectors",
         "vectors",
         "Write test vectors, or judge results for them.",
     ),
-    "compare": Entry(
+    "compare": CommandEntry(
         "refblo.commands.compare", "compare", "Run all methods on a problem at equal cost."
     ),
-    "cost": Entry(
+    "cost": CommandEntry(
         "refblo.commands.cost", "cost", "Count what a hypergradient costs, up to ViT-B/16."
     ),
 }

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from refblo.audit import run as audit
-from refblo.audit.run import Outcome, Settings, plan
+from refblo.audit.run import AuditOutcome, AuditSettings, plan
 from refblo.theory.budget import ErrorBudget
 
 
-def finished(settings: Settings) -> audit.Audit:
+def finished(settings: AuditSettings) -> audit.Audit:
     laid_out = plan(settings)
     results = list(laid_out.run())
     return replace(
@@ -28,8 +28,10 @@ def finished(settings: Settings) -> audit.Audit:
     ],
 )
 def test_every_contract_holds_in_single_precision(only: str) -> None:
-    result = finished(Settings(only=(only,), dtype=torch.float32))
-    wrong = [(row.contract, row.case) for row in result.rows if row.outcome is not Outcome.HOLDS]
+    result = finished(AuditSettings(only=(only,), dtype=torch.float32))
+    wrong = [
+        (row.contract, row.case) for row in result.rows if row.outcome is not AuditOutcome.HOLDS
+    ]
     assert result.passed, wrong
 
 
@@ -40,8 +42,8 @@ def test_a_budget_that_breaks_is_a_row_and_the_rest_is_there(
         raise ZeroDivisionError("on purpose")
 
     monkeypatch.setattr(audit, "error_budget", broken)
-    result = finished(Settings(only=("IFT-Neumann: geometric in the terms",)))
-    wrong = [row for row in result.rows if row.outcome is not Outcome.HOLDS]
+    result = finished(AuditSettings(only=("IFT-Neumann: geometric in the terms",)))
+    wrong = [row for row in result.rows if row.outcome is not AuditOutcome.HOLDS]
     assert {row.contract for row in wrong} == {"error budget"}
     assert all("on purpose" in row.message for row in wrong)
     assert result.complete

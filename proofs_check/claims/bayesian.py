@@ -5,16 +5,16 @@ from functools import cache
 
 import sympy as sp
 
-from proofs_check.claim import Claim, Context, Source, Verdict
+from proofs_check.claim import Claim, ClaimContext, ClaimSource, ClaimVerdict
 from proofs_check.claims.montecarlo import normal_mean
 from proofs_check.evidence import Check, fact, identity, number
-from proofs_check.statement import Statement, coefficient, exponent
+from proofs_check.statement import ClaimStatement, coefficient, exponent
 
 eta, rho, m, mu = sp.symbols("eta rho m mu", real=True)
 A, B, G, h, t, w, P = sp.symbols("A B G h t w P", positive=True)
 
 
-def _bound(st: Statement, _context: Context) -> Iterator[Check]:
+def _bound(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     # Two weights: that they are independent matters.
     y, x1, x2, z1, z2, m1, m2, r1, r2 = sp.symbols("y x1 x2 z1 z2 m1 m2 r1 r2", real=True)
     predicted = x1 * (m1 + sp.exp(r1) * z1) + x2 * (m2 + sp.exp(r2) * z2)
@@ -40,7 +40,7 @@ def _moment(power: int) -> sp.Expr:
     return found
 
 
-def _mean_field(st: Statement, _context: Context) -> Iterator[Check]:
+def _mean_field(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     loss = A * sp.exp(2 * rho) / 2 - rho
     at_rest = -sp.log(number(st["k"]) * A) / 2
     yield identity("∂L/∂ρ there", sp.diff(loss, rho).subs(rho, at_rest), sp.Integer(0))
@@ -58,7 +58,7 @@ def _mean_field(st: Statement, _context: Context) -> Iterator[Check]:
     yield identity("d/dη of tB/(2A), one weight", spread, stated)
 
 
-def _stein(st: Statement, _context: Context) -> Iterator[Check]:
+def _stein(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     x, y, a, b, tau = sp.symbols("x y a b tau", real=True)
     kernel = sp.exp(-((x - y) ** 2) / h)
     push = sp.diff(kernel, x) / kernel
@@ -79,40 +79,40 @@ def _stein(st: Statement, _context: Context) -> Iterator[Check]:
 CLAIMS = (
     Claim(
         "field-abml",
-        Source.FIELD,
+        ClaimSource.FIELD,
         "ABML's evidence bound for a Gaussian likelihood",
-        Statement(
+        ClaimStatement(
             "E_q[(y - φ'x)²] = (y - m'x)² + {s}·Σ x_d² e^(2ρ_d); KL(q‖p) = Σ η - ρ + "
             "{c}·[e^(2(ρ-η)) + (m - μ)² e^(-2η)] - {d}",
             (coefficient("s", 1), coefficient("c", "1/2"), coefficient("d", "1/2")),
         ),
         _bound,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
     ),
     Claim(
         "field-abml-gibbs",
-        Source.FIELD,
+        ClaimSource.FIELD,
         "ABML's minimum, and the Gibbs distribution around it",
-        Statement(
+        ClaimStatement(
             "e^(-2ρ*) = {k}·A_dd; under exp(-L/t) the mean of e^(2ρ) is {g}·e^(2ρ*) and E[ρ] - ρ* does not "
             "depend on A, so that Gibbs - implicit = {c}·t·e^(-2η)·diag(A⁻¹BA⁻¹) in η",
             (coefficient("k", 1), coefficient("g", 1), coefficient("c", 1)),
         ),
         _mean_field,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
         by_hand="The last identity is executed for one weight.",
     ),
     Claim(
         "field-stein",
-        Source.FIELD,
+        ClaimSource.FIELD,
         "the Stein step that Bayesian MAML differentiates (Liu and Wang 2016)",
-        Statement(
+        ClaimStatement(
             "∂k(θ_j, θ_i)/∂θ_j = {c}·(θ_i - θ_j)·k/h; with the repulsion weighted by w a step is 0 in the "
             "mean over p^(w^{e})",
             (coefficient("c", 2), exponent("e", -1)),
         ),
         _stein,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
         by_hand="The mean is executed for a normal p on the line.",
     ),
 )

@@ -5,15 +5,15 @@ from collections.abc import Callable, Iterator
 
 import sympy as sp
 
-from proofs_check.claim import Claim, Context, Source, Verdict
+from proofs_check.claim import Claim, ClaimContext, ClaimSource, ClaimVerdict
 from proofs_check.claims.montecarlo import normal_mean
 from proofs_check.evidence import Check, identity, matrix_identity, number
-from proofs_check.statement import Statement, coefficient, exponent, index
+from proofs_check.statement import ClaimStatement, coefficient, exponent, index
 
 gamma, h, s, C, model = sp.symbols("gamma h s C hbar", positive=True)
 
 
-def _running_solve(st: Statement, _context: Context) -> Iterator[Check]:
+def _running_solve(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     # One eigenvector of H at a time: the iteration does not mix them.
     q = sp.Integer(0)
     for m in range(1, 5):
@@ -24,7 +24,7 @@ def _running_solve(st: Statement, _context: Context) -> Iterator[Check]:
         yield identity(f"q_m - q* along an eigenvector, m = {m}", q - s / h, stated)
 
 
-def _discounted(st: Statement, _context: Context) -> Iterator[Check]:
+def _discounted(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     g = sp.Integer(0)
     for steps in range(1, 5):
         g = (1 - gamma * model) * g - gamma * s * C
@@ -42,7 +42,7 @@ def _signs(count: int) -> list[tuple[int, ...]]:
     return list(itertools.product((-1, 1), repeat=count))
 
 
-def _tangents(st: Statement, _context: Context) -> Iterator[Check]:
+def _tangents(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     slope = sp.Matrix(sp.symbols("F1:4"))
     size = slope.dot(slope)
     drawn = [sp.Matrix(signs) for signs in _signs(3)]
@@ -68,7 +68,7 @@ def _tangents(st: Statement, _context: Context) -> Iterator[Check]:
         yield identity(f"square error, orthogonal, p = 2, K = {count}", mean_square, stated)
 
 
-def _pairs(st: Statement, _context: Context) -> Iterator[Check]:
+def _pairs(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     slope = sp.Matrix(sp.symbols("F1:4"))
 
     def off(count: int, make: Callable[[tuple[int, ...]], list[sp.Matrix]]) -> sp.Expr:
@@ -87,7 +87,7 @@ def _pairs(st: Statement, _context: Context) -> Iterator[Check]:
     yield identity("two in a pair against one", pair, one)
 
 
-def _uoro(st: Statement, _context: Context) -> Iterator[Check]:
+def _uoro(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     first, second = (sp.Matrix(2, 2, sp.symbols(f"{letter}1:5")) for letter in "AB")
     fresh = sp.Matrix(2, 2, sp.symbols("b1:5"))
     rho, sigma = sp.symbols("rho sigma", positive=True)
@@ -111,7 +111,7 @@ def _uoro(st: Statement, _context: Context) -> Iterator[Check]:
     yield identity("variance over all signs", variance, stated - number(st["c"]) * fourth)
 
 
-def _posterior(st: Statement, _context: Context) -> Iterator[Check]:
+def _posterior(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     """One dimension and one cause at a time: each term is attained, so that no constant is too large."""
     mu, away, q, slope, r, L, coupling = sp.symbols("mu d q s r L C", positive=True)
     delta = (mu * away) * mu ** number(st["f"])
@@ -130,7 +130,7 @@ def _posterior(st: Statement, _context: Context) -> Iterator[Check]:
     yield identity("and never above 1", sp.simplify(found / bound), 1 / (1 + L * away / (2 * mu)))
 
 
-def _proximal(st: Statement, _context: Context) -> Iterator[Check]:
+def _proximal(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     rho = sp.symbols("rho", positive=True)
     a, b, d, lam = sp.symbols("a b d lambda")
     hessian = sp.Matrix([[a, b], [b, d]])
@@ -167,7 +167,7 @@ def _adapted(steps: int) -> sp.Expr:
     return theta
 
 
-def _first_order(st: Statement, _context: Context) -> Iterator[Check]:
+def _first_order(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     for steps in (1, 2, 3):
         theta = _adapted(steps)
         exact = sp.diff(OUTER.subs(t, theta), l)
@@ -181,7 +181,7 @@ def _first_order(st: Statement, _context: Context) -> Iterator[Check]:
         yield identity(f"order 1, T = {steps}", gap.coeff(gamma, 1) * gamma, stated)
 
 
-def _reptile(st: Statement, _context: Context) -> Iterator[Check]:
+def _reptile(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     for steps in (1, 2, 3, 4):
         moved = sp.expand((START - _adapted(steps)) / gamma)
         slope, bend = (sp.diff(INNER, t, k).subs(t, START) for k in (1, 2))
@@ -194,7 +194,7 @@ def _reptile(st: Statement, _context: Context) -> Iterator[Check]:
         yield identity(f"order 1, T = {steps}", moved.coeff(gamma, 1), sp.expand(second))
 
 
-def _batches(st: Statement, _context: Context) -> Iterator[Check]:
+def _batches(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     """Batches with gradient a_i + h_i θ: a_i has the mean g, and h_i a_j the mean e for i ≠ j."""
     g, e = sp.symbols("g e")
     for k in (2, 3):
@@ -230,33 +230,33 @@ def _batches(st: Statement, _context: Context) -> Iterator[Check]:
 CLAIMS = (
     Claim(
         "field-running-solve",
-        Source.FIELD,
+        ClaimSource.FIELD,
         "the running solve: HPO-SGLD's loop with H q beside it",
-        Statement(
+        ClaimStatement(
             "from q_0 = 0 at θ*, q_m - q* = {c}·H^{e}·(I - γH)^(m+{i})·f_θ",
             (coefficient("c", -1), exponent("e", -1), index("i", 0)),
         ),
         _running_solve,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
         remark="Its hypergradient is f_λ - q·C, so that this times C is its error.",
     ),
     Claim(
         "field-discounted",
-        Source.FIELD,
+        ClaimSource.FIELD,
         "HPO-SGLD's recursion, discounted by a scalar curvature",
-        Statement(
+        ClaimStatement(
             "at θ*, g_T = {c}·f_θ·C·ħ^{e}·(1 - (1 - {k}·γħ)^(T+{i}))",
             (coefficient("c", -1), exponent("e", -1), coefficient("k", 1), index("i", 0)),
         ),
         _discounted,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
         remark="Divided by the last factor it is the implicit term with H replaced by ħ, at once.",
     ),
     Claim(
         "field-random-tangents",
-        Source.FIELD,
+        ClaimSource.FIELD,
         "random tangents: the mean, and the square error for each law",
-        Statement(
+        ClaimStatement(
             "E[h] = F', and E‖h - F'‖² is (p + {r})‖F'‖²/K for signs, (p + {g})‖F'‖²/K for normal "
             "numbers, (p·K^{e} + {o})‖F'‖² for K orthogonal directions",
             (
@@ -267,26 +267,26 @@ CLAIMS = (
             ),
         ),
         _tangents,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
         by_hand="Executed for p = 3 and one direction, the orthogonal case for p = 2; independent "
         "directions divide by K, and other p change the sums' length alone.",
     ),
     Claim(
         "field-antithetic-tangents",
-        Source.FIELD,
+        ClaimSource.FIELD,
         "antithetic directions are useless for directional derivatives",
-        Statement(
+        ClaimStatement(
             "K directions in pairs u, -u have {c} times the square error of K independent ones",
             (coefficient("c", 2),),
         ),
         _pairs,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
     ),
     Claim(
         "field-uoro",
-        Source.FIELD,
+        ClaimSource.FIELD,
         "UORO: unbiased, and its variance without balancing (Tallec and Ollivier 2018)",
-        Statement(
+        ClaimStatement(
             "E[s_T w_T'] = {m}·Z_T; Var h_j = {v}·‖a‖²‖b_j‖² + {w}·(a'b_j)² - {c}·Σ a_i² b_ij²",
             (
                 coefficient("m", 1),
@@ -296,13 +296,13 @@ CLAIMS = (
             ),
         ),
         _uoro,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
     ),
     Claim(
         "field-a-posteriori",
-        Source.FIELD,
+        ClaimSource.FIELD,
         "the error of an implicit hypergradient, from what was computed (Ehrhardt and Roberts 2023)",
-        Statement(
+        ClaimStatement(
             "‖error‖ ≤ {d}·L_d·δ + {q}·‖q‖·L_C·δ + {c}·‖C‖·(r + L_H·δ·‖q‖ + L_s·δ)·μ^{e}, "
             "δ = ‖∂_θ L_T‖·μ^{f}, and no constant can be smaller",
             (
@@ -314,52 +314,52 @@ CLAIMS = (
             ),
         ),
         _posterior,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
         by_hand="The bound is the triangle inequality over the five causes; what is executed is that "
         "each is attained.",
     ),
     Claim(
         "field-imaml",
-        Source.FIELD,
+        ClaimSource.FIELD,
         "iMAML: the derivative of a proximal minimiser (Rajeswaran et al. 2019)",
-        Statement(
+        ClaimStatement(
             "d/dλ f(θ*(λ)) = J'(I + {c}·H·ρ^{e})⁻¹f_θ", (coefficient("c", 1), exponent("e", -1))
         ),
         _proximal,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
     ),
     Claim(
         "field-fo-maml",
-        Source.FIELD,
+        ClaimSource.FIELD,
         "first-order MAML: its error",
-        Statement(
+        ClaimStatement(
             "FO-MAML - MAML = {c}·γ^{e}·(T+{i})·(HJ + C)'f_θ + O(γ²)",
             (coefficient("c", 1), exponent("e", 1), index("i", 0)),
         ),
         _first_order,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
     ),
     Claim(
         "field-reptile",
-        Source.FIELD,
+        ClaimSource.FIELD,
         "Reptile: its expansion on full batches (Nichol et al. 2018)",
-        Statement(
+        ClaimStatement(
             "(θ⁰ - θ^T)/γ = (T+{j})·a + {c}·T·(T+{i})·γ·H·a + O(γ²)",
             (index("j", 0), coefficient("c", "-1/2"), index("i", -1)),
         ),
         _reptile,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
     ),
     Claim(
         "field-nichol",
-        Source.FIELD,
+        ClaimSource.FIELD,
         "MAML, first-order MAML and Reptile in the mean over k batches (Nichol et al. 2018)",
-        Statement(
+        ClaimStatement(
             "with g the mean gradient and e the mean of H_i a_j: MAML g - {m}(k - 1)γe, FO-MAML "
             "g - {f}(k - 1)γe, Reptile k·g - {r}·k(k - 1)γe, each + O(γ²)",
             (coefficient("m", 2), coefficient("f", 1), coefficient("r", "1/2")),
         ),
         _batches,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
     ),
 )

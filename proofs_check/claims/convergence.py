@@ -6,11 +6,11 @@ from fractions import Fraction
 import numpy as np
 import sympy as sp
 
-from proofs_check.claim import Assumption, Claim, Context, Source, Verdict
-from proofs_check.evidence import Check, Method, fact, identity, number, within
-from proofs_check.statement import Statement, coefficient, exponent, index
+from proofs_check.claim import Assumption, Claim, ClaimContext, ClaimSource, ClaimVerdict
+from proofs_check.evidence import Check, EvidenceMethod, fact, identity, number, within
+from proofs_check.statement import ClaimStatement, coefficient, exponent, index
 from proofs_check.tools.measure import slope
-from proofs_check.tools.refblo_runs import Run, Small, hpo_sgld, reverse_mode
+from proofs_check.tools.refblo_runs import RefbloRun, Small, hpo_sgld, reverse_mode
 
 CONVEX = Assumption("convex", "the expected outer loss F is convex")
 NOISELESS = Assumption("noiseless", "the hypergradient has no variance (M → ∞)")
@@ -22,7 +22,7 @@ MONOTONE = Assumption("monotone", "the mean field h̄ is μ-strongly monotone an
 eta, k = sp.symbols("eta k", positive=True)
 
 
-def _bound_proof(s: Statement) -> Iterator[Check]:
+def _bound_proof(s: ClaimStatement) -> Iterator[Check]:
     """Descent lemma, convexity, telescoping: each step as an identity."""
     x, g, star, smooth, gap = sp.symbols("x g x_star L delta", real=True)
     c = number(s["c"])
@@ -40,13 +40,13 @@ def _bound_proof(s: Statement) -> Iterator[Check]:
     yield identity("the bound after k steps", total / k, stated)
 
 
-def _theorem(s: Statement, context: Context) -> Iterator[Check]:
+def _theorem(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     yield from _bound_proof(s)
     yield _step_rule(s)
     yield from _instances(s, context)
 
 
-def _step_rule(s: Statement) -> Check:
+def _step_rule(s: ClaimStatement) -> Check:
     """F(λ) = (aλ)²/2 + ½ with f = θ²/2 and θ ~ N(aλ, 1): f does not contain λ.
 
     L is the Lipschitz constant, in λ, of the derivative of order `d`: of f itself for d = 0, of the
@@ -61,7 +61,7 @@ def _step_rule(s: Statement) -> Check:
     return fact(name, factor <= 1, factor, "<= 1")
 
 
-def _instances(s: Statement, context: Context) -> Iterator[Check]:
+def _instances(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     constant, rate = float(s["c"]), float(s["e"])
     steps = 4000
     if context.has(CONVEX):
@@ -79,7 +79,7 @@ def _instances(s: Statement, context: Context) -> Iterator[Check]:
             gaps += (value(lam) - value(best)) / 200
     bound = constant * (start - best) ** 2 / step * (steps - 200) ** rate
     yield fact(f"gap after {steps} steps against the bound", gaps <= bound, gaps,
-               f"<= {bound:.3g}", Method.NUMERIC)  # fmt: skip
+               f"<= {bound:.3g}", EvidenceMethod.NUMERIC)  # fmt: skip
 
 
 def _quadratic(lam: float) -> float:
@@ -102,11 +102,11 @@ _LOWEST = -1.0466805318046022
 """The lower well of the quartic: the smallest root of λ³ - λ + 1/10."""
 
 
-def _rate_word(s: Statement, context: Context) -> Iterator[Check]:
+def _rate_word(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     error = 1 / k
     ratio = sp.limit(error.subs(k, k + 1) / error, k, sp.oo)
     yield fact("limit of successive errors of 1/k", ratio == number(s["q"]), ratio, s["q"],
-               Method.SYMBOLIC)  # fmt: skip
+               EvidenceMethod.SYMBOLIC)  # fmt: skip
     accuracy = sp.symbols("epsilon", positive=True)
     count = sp.solve(sp.Eq(error, accuracy), k)[0]
     yield identity("iterations for accuracy ε", count, accuracy ** number(s["e"]))
@@ -134,7 +134,7 @@ def _measured_with_package(steps: int) -> Iterator[Check]:
     small = Small(lambda lam, t: ((t - lam) ** 2).sum() / 2, lambda _, t: (t**4).sum(), np.zeros(1))
     lam, at, gaps = np.array([1.0]), [], []
     for j in range(1, steps + 1):
-        lam = lam - reverse_mode(small, Run(1.0, 0, 1), lam) / 12
+        lam = lam - reverse_mode(small, RefbloRun(1.0, 0, 1), lam) / 12
         if j in {steps // 8, steps // 4, steps // 2, steps}:
             gaps.append(float(lam[0]) ** 4)
             at.append(float(j))
@@ -144,7 +144,7 @@ def _measured_with_package(steps: int) -> Iterator[Check]:
     yield within("refblo's reverse mode: exponent on F = λ⁴", found, -2 - room, -2 + room)
 
 
-def _corrected(s: Statement, context: Context) -> Iterator[Check]:
+def _corrected(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     x, root, h, mu, ell, v, m, q = sp.symbols("x r h mu ell v M q", positive=True)
     # ‖λ - ηh - λ̃‖² = ‖d‖² - 2η⟨h, d⟩ + η²‖h‖²; ⟨h̄, d⟩ ≥ μ‖d‖², ‖h̄‖ ≤ ℓ‖d‖, E‖ξ‖² ≤ v/M.
     d = x - root
@@ -160,7 +160,7 @@ def _corrected(s: Statement, context: Context) -> Iterator[Check]:
     yield from _corrected_measured(context)
 
 
-def _corrected_measured(context: Context) -> Iterator[Check]:
+def _corrected_measured(context: ClaimContext) -> Iterator[Check]:
     """The package's HPO-SGLD inside gradient descent on a quadratic: its own limit, its own rate.
 
     Inner h/2·(θ - λ)² from θ⁰ = 0 for T steps; outer ½(θ - 1)² + ½wλ², w = 1. In closed form
@@ -180,7 +180,7 @@ def _corrected_measured(context: Context) -> Iterator[Check]:
         lambda lam, t: (((t - 1) ** 2) + outer * lam**2).sum() / 2,
         np.zeros(1),
     )
-    run = Run(gamma, steps - 1, 1)
+    run = RefbloRun(gamma, steps - 1, 1)
     lam = np.array([0.1])
     distances = []
     for _ in range(40):
@@ -194,7 +194,7 @@ def _corrected_measured(context: Context) -> Iterator[Check]:
     yield within("its contraction per step", ratio, 1 - eta_ * slope_ - 1e-9,
                  1 - eta_ * slope_ + 1e-9)  # fmt: skip
     yield fact("and that limit is not the minimiser", abs(limit - true_limit) > 0.05, limit,
-               f"not {true_limit:.6f}", Method.NUMERIC)  # fmt: skip
+               f"not {true_limit:.6f}", EvidenceMethod.NUMERIC)  # fmt: skip
 
 
 _BOUND = (
@@ -202,8 +202,8 @@ _BOUND = (
     "|F(λ_k) - F(λ*)| ≤ {{c}}·‖λ_0 - λ*‖²/η·k^{{e}}"
 )
 _TERMS = (coefficient("c", "1/2"), exponent("e", -1))
-_PRINTED = Statement(_BOUND.format(what="f"), (*_TERMS, index("d", 0)))
-_HOLDS = Statement(
+_PRINTED = ClaimStatement(_BOUND.format(what="f"), (*_TERMS, index("d", 0)))
+_HOLDS = ClaimStatement(
     _BOUND.format(what="the gradient of F, convex, with its exact gradient"),
     (*_TERMS, index("d", 1)),
 )
@@ -217,11 +217,11 @@ _THEOREM_REMARK = (
 def _bound_claim(key: str, title: str) -> Claim:
     return Claim(
         key,
-        Source.KIM,
+        ClaimSource.KIM,
         title,
         _PRINTED,
         _theorem,
-        Verdict.REFUTED,
+        ClaimVerdict.REFUTED,
         corrected=_HOLDS,
         assumptions=(Assumption("A3", "the chain converges to p(θ|λ)"),),
         added=(CONVEX, NOISELESS, UNBIASED),
@@ -237,16 +237,16 @@ CLAIMS = (
     _bound_claim("eq-48", "the bound of Theorem 4"),
     Claim(
         "text-linear-rate",
-        Source.KIM,
+        ClaimSource.KIM,
         "the rate O(1/k) is called linear",
-        Statement(
+        ClaimStatement(
             "an error of 1/k shrinks by a factor {q} per step in the limit (linear: below 1), and "
             "needs ε^{e} iterations for accuracy ε",
             (coefficient("q", "1/2"), exponent("e", -1)),
         ),
         _rate_word,
-        Verdict.REFUTED,
-        corrected=Statement(
+        ClaimVerdict.REFUTED,
+        corrected=ClaimStatement(
             "an error of 1/k shrinks by a factor {q} per step in the limit (sublinear), and needs "
             "ε^{e} iterations for accuracy ε",
             (coefficient("q", 1), exponent("e", -1)),
@@ -255,16 +255,16 @@ CLAIMS = (
     ),
     Claim(
         "text-corrected-theorem",
-        Source.FIELD,
+        ClaimSource.FIELD,
         "what HPO-SGLD does converge to",
-        Statement(
+        ClaimStatement(
             "if h̄ = E[h] is μ-strongly monotone and ℓ-Lipschitz with h̄(λ̃) = 0 and the variance is "
             "v/M, then E‖λ_k - λ̃‖² ≤ q^k‖λ_0 - λ̃‖² + η^{f}·v·M^{g}/(1 - q) with "
             "q = 1 - {a}·ημ + η²ℓ^{b}, and ‖λ̃ - λ*‖ ≤ ‖h̄(λ*)‖/μ",
             (coefficient("a", 2), exponent("b", 2), exponent("f", 2), exponent("g", -1)),
         ),
         _corrected,
-        Verdict.CONDITIONAL,
+        ClaimVerdict.CONDITIONAL,
         added=(MONOTONE,),
         by_hand="Cauchy-Schwarz and the tower rule; the steps between are the identities checked.",
         remark="A geometric rate, but to the root of the recursion's own field, not to λ*.",

@@ -9,13 +9,22 @@ import sympy as sp
 from sympy.polys.rings import PolyElement
 from torch import Tensor
 
-from proofs_check.claim import Assumption, Claim, Context, Source, Verdict
+from proofs_check.claim import Assumption, Claim, ClaimContext, ClaimSource, ClaimVerdict
 from proofs_check.claims.recursion import order_check
-from proofs_check.evidence import Check, Method, Role, encloses, fact, identity, number, within
-from proofs_check.statement import Statement, coefficient, exponent, sign
+from proofs_check.evidence import (
+    Check,
+    EvidenceMethod,
+    Role,
+    encloses,
+    fact,
+    identity,
+    number,
+    within,
+)
+from proofs_check.statement import ClaimStatement, coefficient, exponent, sign
 from proofs_check.tools.algebra import Jets, Series, chain_series, lowest, root, weight
 from proofs_check.tools.measure import STANDARD_ERRORS, limit_check, slope_check
-from proofs_check.tools.refblo_runs import Run, Small, Vector, forward_mode, hpo_sgld, noises
+from proofs_check.tools.refblo_runs import RefbloRun, Small, Vector, forward_mode, hpo_sgld, noises
 
 NOISE = Assumption("noise", "the chain has noise and f is curved")
 ORTHOGONAL = Assumption("orthogonal-mixed", "B·Bᵀ is a multiple of the identity")
@@ -40,7 +49,7 @@ def recursion_series(series: Series, steps: int) -> PolyElement:
     return sum(parts[1:], parts[0]) * half
 
 
-def _fixed_steps(s: Statement, context: Context) -> Iterator[Check]:
+def _fixed_steps(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     z = sp.symbols("z0:6")
     for m in (2, 3, 4):
         series = chain_series(m, 4)
@@ -60,10 +69,10 @@ def _fixed_steps(s: Statement, context: Context) -> Iterator[Check]:
     power, leading = lowest(chain_series(3, 3).g(3))
     holds = power == 2 * s["g"]
     yield fact("order in ε of the indirect term itself", holds, sp.Rational(power, 2),
-               s["g"], Method.SYMBOLIC)  # fmt: skip
+               s["g"], EvidenceMethod.SYMBOLIC)  # fmt: skip
     yield identity("its coefficient at m = 3", leading, sp.Rational(3, 2) * f1 * b0)
     yield fact("limit of the indirect term at fixed m as ε → 0", power > 0, 0, 0,
-               Method.SYMBOLIC, Role.VACUITY)  # fmt: skip
+               EvidenceMethod.SYMBOLIC, Role.VACUITY)  # fmt: skip
     yield from _measured_orders(s, context)
 
 
@@ -91,13 +100,15 @@ def _predicted_noise_error(walk: Vector) -> Vector:
     return product
 
 
-def _measured_in_steps(context: Context) -> Iterator[Check]:
+def _measured_in_steps(context: ClaimContext) -> Iterator[Check]:
     """The growth with m: the constant's spread over the noise is ½·√(Σ_(j<m) j²)."""
     seeds, epsilon = (200 if context.full else 24), 1e-9
     pair = (4, 16)
     means = []
     for m in pair:
-        run = [Run(epsilon / 2, m - 1, 1, noise_scale=1.0, seed=1000 + k) for k in range(seeds)]
+        run = [
+            RefbloRun(epsilon / 2, m - 1, 1, noise_scale=1.0, seed=1000 + k) for k in range(seeds)
+        ]
         gaps = [forward_mode(_SMALL, r, _LAM) - hpo_sgld(_SMALL, r, _LAM) for r in run]
         means.append(np.array([float(g @ g) for g in gaps]))
     stated = sum(j * j for j in range(1, pair[1])) / sum(j * j for j in range(1, pair[0]))
@@ -109,17 +120,17 @@ def _measured_in_steps(context: Context) -> Iterator[Check]:
                  stated + half)  # fmt: skip
 
 
-def _measured_orders(s: Statement, context: Context) -> Iterator[Check]:
+def _measured_orders(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     """The real estimators: HPO-SGLD against forward mode on the same noise, over decades of ε."""
     seeds, m = (24 if context.full else 6), 5
     epsilons = np.logspace(-9, -6, 7 if context.full else 4)
     errors = np.zeros((seeds, epsilons.size))
     ratios = np.zeros((seeds, epsilons.size))
     for seed in range(seeds):
-        z = noises(_SMALL, Run(1.0, m - 1, 1, noise_scale=1.0, seed=seed), _LAM)
+        z = noises(_SMALL, RefbloRun(1.0, m - 1, 1, noise_scale=1.0, seed=seed), _LAM)
         walk = sum(j * z[j] for j in range(1, m))
         for k, epsilon in enumerate(epsilons):
-            run = Run(epsilon / 2, m - 1, 1, noise_scale=1.0, seed=seed)
+            run = RefbloRun(epsilon / 2, m - 1, 1, noise_scale=1.0, seed=seed)
             gap = forward_mode(_SMALL, run, _LAM) - hpo_sgld(_SMALL, run, _LAM)
             errors[seed, k] = float(np.linalg.norm(gap))
             predicted = _predicted_noise_error(walk) * epsilon**1.5
@@ -129,7 +140,7 @@ def _measured_orders(s: Statement, context: Context) -> Iterator[Check]:
     steps = np.logspace(-5, -3, 7 if context.full else 3)
     quiet = np.zeros((1, steps.size))
     for k, epsilon in enumerate(steps):
-        run = Run(epsilon / 2, m - 1, 1)
+        run = RefbloRun(epsilon / 2, m - 1, 1)
         gap = forward_mode(_SMALL, run, _LAM) - hpo_sgld(_SMALL, run, _LAM)
         quiet[0, k] = float(np.linalg.norm(gap))
     yield slope_check("measured order without noise", steps, quiet, float(s["q"]))
@@ -137,7 +148,7 @@ def _measured_orders(s: Statement, context: Context) -> Iterator[Check]:
         yield from _measured_in_steps(context)
 
 
-def _fixed_horizon(s: Statement, context: Context) -> Iterator[Check]:
+def _fixed_horizon(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     h, horizon, m = sp.symbols("h S m", positive=True)
     gamma = horizon / m
     truth = (1 - (1 - gamma * h) ** m) / h
@@ -162,10 +173,10 @@ def _curvature_dropped() -> Check:
     dropped = sp.integrate(sp.expand(theta * sp.diff(tangent, t)), (t, 0, horizon))
     left = sp.limit(sp.simplify(truth - dropped).subs({h: 1, b: 1}), horizon, sp.oo)
     return fact("A exact, f_θθ dropped: the error that stays", bool(left != 0), left, "not 0",
-                Method.SYMBOLIC)  # fmt: skip
+                EvidenceMethod.SYMBOLIC)  # fmt: skip
 
 
-def _measured_horizon(s: Statement, context: Context) -> Iterator[Check]:
+def _measured_horizon(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     h, horizon = 2.0, 1.5
     small = Small(
         lambda lam, theta: h / 2 * ((theta - lam) ** 2).sum(),
@@ -176,7 +187,7 @@ def _measured_horizon(s: Statement, context: Context) -> Iterator[Check]:
     lam = np.array([0.7])
     found = []
     for count in counts:
-        run = Run(horizon / count, count - 1, 1)
+        run = RefbloRun(horizon / count, count - 1, 1)
         found.append(float(hpo_sgld(small, run, lam)[0] / forward_mode(small, run, lam)[0]))
     # The error is a power series in γ: one Richardson step leaves O(γ²).
     limit = 2 * found[-1] - found[-2]
@@ -186,7 +197,7 @@ def _measured_horizon(s: Statement, context: Context) -> Iterator[Check]:
                  stated + bound)  # fmt: skip
 
 
-def _aligned_on_data(context: Context) -> Iterator[Check]:
+def _aligned_on_data(context: ClaimContext) -> Iterator[Check]:
     """The cosine on problems with real data: HPO-SGLD against a dense implicit hypergradient."""
     from refblo.estimators import HPOSGLD, IFTDense
     from refblo.problems import build
@@ -199,10 +210,10 @@ def _aligned_on_data(context: Context) -> Iterator[Check]:
         truth = IFTDense(case.dynamics, steps).estimate(case.problem, case.lam).value
         cosine = float(found @ truth / found.norm() / truth.norm())
         # No bound holds for a general B: the sign is what a user needs.
-        yield fact(f"cosine on {name}", cosine > 0, cosine, "> 0", Method.NUMERIC)
+        yield fact(f"cosine on {name}", cosine > 0, cosine, "> 0", EvidenceMethod.NUMERIC)
 
 
-def _both_assumptions(s: Statement, _context: Context) -> Iterator[Check]:
+def _both_assumptions(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     h, m, gam = sp.symbols("h m gamma", positive=True)
     start, target = sp.symbols("theta0 theta_star")
     moved = start
@@ -230,7 +241,7 @@ def _both_assumptions(s: Statement, _context: Context) -> Iterator[Check]:
     yield encloses("the smaller of the two errors at best", both, s["d"], Fraction(1, 20000))
 
 
-def _alignment(s: Statement, context: Context) -> Iterator[Check]:
+def _alignment(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     low, high, x = sp.symbols("m M x", positive=True)
     # Kantorovich: (M - x)(x - m)/x ≥ 0 for every eigenvalue x, averaged over the spectrum.
     kept = (high - x) * (x - low) / x
@@ -250,7 +261,7 @@ def _alignment(s: Statement, context: Context) -> Iterator[Check]:
     found = float(recursed @ implicit / np.linalg.norm(recursed) / np.linalg.norm(implicit))
     bound = float(s["c"]) * 10.0 ** float(s["e"]) / 11.0
     yield fact("cosine of the recursion with the implicit truth, κ = 10", found >= bound, found,
-               f">= {bound:.4f}", Method.NUMERIC)  # fmt: skip
+               f">= {bound:.4f}", EvidenceMethod.NUMERIC)  # fmt: skip
     yield from _aligned_on_data(context)
 
 
@@ -265,16 +276,16 @@ _SERIES = (
 CLAIMS = (
     Claim(
         "thm-1",
-        Source.KIM,
+        ClaimSource.KIM,
         "exactness of the first-order approximation",
-        Statement(
+        ClaimStatement(
             "under (A1), (A2) and a fixed number m of steps the error of g_m is "
             "{c}·ε^{e}·f_θθ·B·Σ j·z^(j) + higher (without noise {d}·ε^{q}·(f_θ·A - f_θθ·E_θ)·B·"
             "m(m-1)/2), which tends to 0; g_m itself is O(ε^{g})",
             _SERIES,
         ),
         _fixed_steps,
-        Verdict.VACUOUS,
+        ClaimVerdict.VACUOUS,
         assumptions=(Assumption("A1", "θ⁰ does not depend on λ"), NOISE),
         by_hand="From scalar jets to n parameters: B, A and f_θθ enter as ordered products.",
         remark="At fixed m the indirect term vanishes with ε: zero is compared with zero. The "
@@ -282,16 +293,16 @@ CLAIMS = (
     ),
     Claim(
         "thm-3",
-        Source.KIM,
+        ClaimSource.KIM,
         "exactness of the hypergradient",
-        Statement(
+        ClaimStatement(
             "under (A1), (A2) the recursion over the truth tends to (hS/(1 - e^(-hS)))^{k} at "
             "every horizon S = mγ (linear f, scalar Hessian h)",
             (exponent("k", 0),),
         ),
         _fixed_horizon,
-        Verdict.REFUTED,
-        corrected=Statement(
+        ClaimVerdict.REFUTED,
+        corrected=ClaimStatement(
             "the recursion over the truth tends to (hS/(1 - e^(-hS)))^{k} at a horizon S = mγ "
             "(linear f, scalar Hessian h)",
             (exponent("k", 1),),
@@ -301,16 +312,16 @@ CLAIMS = (
     ),
     Claim(
         "text-assumptions-2-3",
-        Source.KIM,
+        ClaimSource.KIM,
         "(A2) and (A3) together",
-        Statement(
+        ClaimStatement(
             "after m steps e^({k}·x) of θ⁰ is left, x = mγh; some x makes both that and the recursion's "
             "relative error x/(1 - e^-x) - 1 at most {d}",
             (sign("k", -1), coefficient("d", 0)),
         ),
         _both_assumptions,
-        Verdict.REFUTED,
-        corrected=Statement(
+        ClaimVerdict.REFUTED,
+        corrected=ClaimStatement(
             "after m steps e^({k}·x) of θ⁰ is left, x = mγh; some x makes both that and the recursion's "
             "relative error x/(1 - e^-x) - 1 at most {d}, none makes both smaller",
             (
@@ -323,15 +334,15 @@ CLAIMS = (
     ),
     Claim(
         "text-alignment",
-        Source.KIM,
+        ClaimSource.KIM,
         "where the wrong scale does no harm",
-        Statement(
+        ClaimStatement(
             "with no direct term the recursion is γm·f_θB; its cosine with the implicit "
             "hypergradient is at least {c}·κ^{e}/(1 + κ), κ the condition number of H",
             (coefficient("c", 2), exponent("e", "1/2")),
         ),
         _alignment,
-        Verdict.CONDITIONAL,
+        ClaimVerdict.CONDITIONAL,
         added=(ORTHOGONAL,),
         by_hand="Kantorovich's inequality from the averaged bound, by the AM-GM inequality.",
         remark="With a direct term the wrong scale moves the fixed point; with a general B even "

@@ -6,9 +6,9 @@ from fractions import Fraction
 import flint
 import sympy as sp
 
-from proofs_check.claim import Assumption, Claim, Context, Source, Verdict
-from proofs_check.evidence import Check, Method, encloses, fact, identity, less, number
-from proofs_check.statement import Statement, coefficient, exponent, index, sign
+from proofs_check.claim import Assumption, Claim, ClaimContext, ClaimSource, ClaimVerdict
+from proofs_check.evidence import Check, EvidenceMethod, encloses, fact, identity, less, number
+from proofs_check.statement import ClaimStatement, coefficient, exponent, index, sign
 
 COERCIVE = Assumption("coercive", "the inner loss plus its penalty is bounded below and coercive")
 SINGLETON = Assumption("singleton", "the inner argmin is a single point for every λ")
@@ -18,7 +18,7 @@ UNIQUE = Assumption("unique", "the inner minimiser is unique and nondegenerate")
 lam, theta, tau, h, c = sp.symbols("lambda theta tau h c", real=True)
 
 
-def _weight_decay(s: Statement, context: Context) -> Iterator[Check]:
+def _weight_decay(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     penalty = lam * theta ** number(s["q"])
     loss = h * (theta - c) ** 2 / 2 + penalty
     argmin = h * c / (h + number(s["k"]) * lam)
@@ -27,14 +27,16 @@ def _weight_decay(s: Statement, context: Context) -> Iterator[Check]:
     # λ = -1 < -h/2 is what an unconstrained λ can reach; its objective falls without bound.
     at = sp.Integer(1) if context.has(COERCIVE) else sp.Integer(-1)
     value = curvature.subs(lam, at)
-    yield fact(f"curvature positive at h = 1, λ = {at}", value > 0, value, "> 0", Method.SYMBOLIC)
+    yield fact(
+        f"curvature positive at h = 1, λ = {at}", value > 0, value, "> 0", EvidenceMethod.SYMBOLIC
+    )
 
 
-def _gibbs_exists(s: Statement, context: Context) -> Iterator[Check]:
+def _gibbs_exists(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     energy = (theta - lam) ** 2 / 2
     density = sp.exp(number(s["s"]) * energy) / sp.sqrt(2 * sp.pi)
     total = sp.integrate(density.subs(lam, 0), (theta, -sp.oo, sp.oo))
-    yield fact("total mass of a Gaussian energy", total == 1, total, 1, Method.SYMBOLIC)
+    yield fact("total mass of a Gaussian energy", total == 1, total, 1, EvidenceMethod.SYMBOLIC)
     # Where Z is finite the mass of [-R-1, -R] must die out; Synth-1D's cubic on R does not let it.
     energy_at = _gaussian if context.has(NORMALISABLE) else _cubic
     near, far = mass(energy_at, -3, -2), mass(energy_at, -6, -5)
@@ -67,14 +69,14 @@ def mass(energy: Callable[[flint.acb], flint.acb], low: int, high: int) -> flint
     return flint.acb.integral(density, flint.acb(low), flint.acb(high)).real
 
 
-def _bilevel(s: Statement, context: Context) -> Iterator[Check]:
+def _bilevel(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     lam_ = sp.symbols("lambda", positive=True)
     argmin = (1 - lam_ ** number(s["q"])) ** number(s["r"])
     inner = theta**3 / 3 - (1 - lam_**2) * theta
     slope = sp.diff(inner, theta).subs(theta, argmin)
     yield identity("Synth-1D is stationary at the stated argmin", slope, sp.S(0))
     bend = sp.diff(inner, theta, 2).subs(theta, argmin).subs(lam_, sp.Rational(1, 2))
-    yield fact("and convex there, λ = 1/2", bend > 0, bend, "> 0", Method.SYMBOLIC)
+    yield fact("and convex there, λ = 1/2", bend > 0, bend, "> 0", EvidenceMethod.SYMBOLIC)
     # Two exact minimisers of Figure 1's inner loss at λ = 1/10 (θ2 = -2/5 and θ2 = 1).
     first, second = Fraction(1, 2048), Fraction(1, 2048)
     if not context.has(SINGLETON):
@@ -82,7 +84,7 @@ def _bilevel(s: Statement, context: Context) -> Iterator[Check]:
     yield fact("every inner minimiser has one outer value", first == second, second, first)
 
 
-def _outer_is_validation(s: Statement, _context: Context) -> Iterator[Check]:
+def _outer_is_validation(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     x, y = sp.symbols("x1:4"), sp.symbols("y1:4")
     losses = [(theta * xi - yi) ** 2 for xi, yi in zip(x, y, strict=True)]
     outer = sum(losses) / 3
@@ -113,7 +115,7 @@ def laplace_correction() -> sp.Expr:
     return sp.simplify(sp.series(ratio, r, 0, 3).removeO().coeff(r, 2))
 
 
-def _gibbs_limit(s: Statement, context: Context) -> Iterator[Check]:
+def _gibbs_limit(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     f1, f2, t3 = sp.symbols("f1 f2 t", real=True)
     stated = number(s["c"]) * (f2 / h - f1 * t3 / h ** number(s["e"]))
     yield identity("first-order temperature error", laplace_correction(), stated)
@@ -121,10 +123,10 @@ def _gibbs_limit(s: Statement, context: Context) -> Iterator[Check]:
     wells = [sp.S(1)] if context.has(UNIQUE) else [sp.S(1), sp.S(-1)]
     mean = sum(wells) / len(wells)
     holds = all(mean == well for well in wells)
-    yield fact("limit of E[θ] is a minimiser", holds, mean, wells, Method.SYMBOLIC)
+    yield fact("limit of E[θ] is a minimiser", holds, mean, wells, EvidenceMethod.SYMBOLIC)
 
 
-def _energy(s: Statement, _context: Context) -> Iterator[Check]:
+def _energy(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     tau_ = sp.symbols("tau", positive=True)
     loss = h * theta**2 / 2
     energy = loss * tau_ ** number(s["e"])
@@ -134,7 +136,7 @@ def _energy(s: Statement, _context: Context) -> Iterator[Check]:
     yield identity("exp(-E) is proportional to exp(-L_T/τ)", ratio, sp.S(0))
 
 
-def _existence(s: Statement, context: Context) -> Iterator[Check]:
+def _existence(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     power = s.integer("q")
 
     def energy(z: flint.acb) -> flint.acb:
@@ -149,85 +151,85 @@ def _existence(s: Statement, context: Context) -> Iterator[Check]:
 CLAIMS = (
     Claim(
         "eq-1",
-        Source.KIM,
+        ClaimSource.KIM,
         "weight-decay learning as a bilevel problem",
-        Statement(
+        ClaimStatement(
             "min over λ of E_V[l_V(θ*(λ))] with θ*(λ) minimising E_T[l_T] + Σ λ_j |θ_j|^{q}; "
             "for l_T = h(θ - c)²/2 the minimiser is h·c / (h + {k}·λ)",
             (exponent("q", 2), coefficient("k", 2)),
         ),
         _weight_decay,
-        Verdict.CONDITIONAL,
+        ClaimVerdict.CONDITIONAL,
         added=(COERCIVE,),
         remark="λ is unconstrained in the text; at λ_j below -h/2 the inner problem has no minimum.",
     ),
     Claim(
         "eq-2",
-        Source.KIM,
+        ClaimSource.KIM,
         "the stochastic objective",
-        Statement(
+        ClaimStatement(
             "min over λ of E_p[f(λ, θ)], p(θ|λ) = exp({s}·E(λ, θ)) / Z(λ)",
             (sign("s", -1),),
         ),
         _gibbs_exists,
-        Verdict.CONDITIONAL,
+        ClaimVerdict.CONDITIONAL,
         added=(NORMALISABLE,),
         remark="Fails for Synth-1D's cubic on R and for any flat direction of an unbounded θ.",
     ),
     Claim(
         "eq-3",
-        Source.KIM,
+        ClaimSource.KIM,
         "the bilevel problem",
-        Statement(
+        ClaimStatement(
             "min over λ of L_V(λ, θ*(λ)), θ*(λ) minimises L_T(λ, ·); "
             "for Synth-1D θ*(λ) = (1 - λ^{q})^{r}",
             (exponent("q", 2), exponent("r", "1/2")),
         ),
         _bilevel,
-        Verdict.CONDITIONAL,
+        ClaimVerdict.CONDITIONAL,
         added=(SINGLETON,),
         remark="With '∈ argmin' the outer objective is not a function of λ: Figure 1's data.",
     ),
     Claim(
         "eq-4",
-        Source.KIM,
+        ClaimSource.KIM,
         "the outer function is the validation loss",
-        Statement("f(λ, θ) := {a}·L_V(λ, θ)", (coefficient("a", 1),)),
+        ClaimStatement("f(λ, θ) := {a}·L_V(λ, θ)", (coefficient("a", 1),)),
         _outer_is_validation,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
     ),
     Claim(
         "eq-5",
-        Source.KIM,
+        ClaimSource.KIM,
         "the Gibbs distribution and its limit τ → 0",
-        Statement(
+        ClaimStatement(
             "p = exp(-L_T/τ)/Z_τ, and E_p[f] → f(λ, θ*(λ)) as τ → 0; for one parameter "
             "E_p[f] - f(θ*) = {c}·τ·(f''/h - f'·L'''/h^{e}) + O(τ²)",
             (coefficient("c", "1/2"), exponent("e", 2)),
         ),
         _gibbs_limit,
-        Verdict.CONDITIONAL,
+        ClaimVerdict.CONDITIONAL,
         added=(UNIQUE,),
         by_hand="Laplace's method: that the tails of the integral are exponentially small in 1/τ.",
     ),
     Claim(
         "eq-6",
-        Source.KIM,
+        ClaimSource.KIM,
         "the energy",
-        Statement("E(λ, θ) := L_T(λ, θ)·τ^{e}", (exponent("e", -1),)),
+        ClaimStatement("E(λ, θ) := L_T(λ, θ)·τ^{e}", (exponent("e", -1),)),
         _energy,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
     ),
     Claim(
         "text-existence",
-        Source.KIM,
+        ClaimSource.KIM,
         "the normaliser of Synth-1D",
-        Statement(
+        ClaimStatement(
             "Z(λ) = ∫ exp(-(θ^{q}/{q} - (1 - λ²)θ)) dθ is finite: {z} at λ = 1/2 on [0, 1]",
             (index("q", 3), coefficient("z", "1.3506")),
         ),
         _existence,
-        Verdict.CONDITIONAL,
+        ClaimVerdict.CONDITIONAL,
         added=(NORMALISABLE,),
         remark="Finite on the box [0, 1] of the text; infinite on R, where the chain runs.",
     ),

@@ -5,9 +5,9 @@ from fractions import Fraction
 
 import sympy as sp
 
-from proofs_check.claim import Assumption, Claim, Context, Source, Verdict
-from proofs_check.evidence import Check, Method, at_most, fact, identity, number, rational
-from proofs_check.statement import Statement, coefficient, exponent
+from proofs_check.claim import Assumption, Claim, ClaimContext, ClaimSource, ClaimVerdict
+from proofs_check.evidence import Check, EvidenceMethod, at_most, fact, identity, number, rational
+from proofs_check.statement import ClaimStatement, coefficient, exponent
 
 COMPACT = Assumption("compact", "Λ is compact")
 CONTINUOUS = Assumption("continuous-outer", "E is jointly continuous")
@@ -27,7 +27,7 @@ def _attained(value: sp.Expr, low: sp.Expr, high: sp.Expr) -> bool:
     return bool(sp.simplify(value.subs(lam, high) - infimum) == 0)
 
 
-def _existence(s: Statement, context: Context) -> Iterator[Check]:
+def _existence(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     # Ridge: L_λ(w) = (w - 3)²/2 + λw²/2 on Λ = [0, 2].
     inner = (w - 3) ** 2 / 2 + lam * w**2 / 2
     solution = 3 * (1 + lam) ** number(s["e"])
@@ -39,24 +39,26 @@ def _existence(s: Statement, context: Context) -> Iterator[Check]:
     yield from _conditions(context)
 
 
-def _conditions(context: Context) -> Iterator[Check]:
+def _conditions(context: ClaimContext) -> Iterator[Check]:
     """Each condition's own instance: f takes its infimum with it and not without."""
     ridge = sp.Rational(9, 2) / (1 + lam) ** 2
     edge = sp.Integer(2) if context.has(COMPACT) else sp.oo
     yield fact(f"compact: f takes its infimum on [0, {edge}]", _attained(ridge, sp.S(0), edge),
-               sp.limit(ridge, lam, edge), "attained", Method.SYMBOLIC)  # fmt: skip
+               sp.limit(ridge, lam, edge), "attained", EvidenceMethod.SYMBOLIC)  # fmt: skip
     # E = λ for λ > 0 but E(0) = 1: lower semicontinuity fails at the infimum.
     at_zero = sp.S(0) if context.has(CONTINUOUS) else sp.S(1)
     yield fact("continuous: E at the limit point is the limit", at_zero == sp.limit(lam, lam, 0),
-               at_zero, 0, Method.SYMBOLIC)  # fmt: skip
+               at_zero, 0, EvidenceMethod.SYMBOLIC)  # fmt: skip
     # L_0(w) = (w² - 1)²: two minimisers, E(w) = w, and a rule that picks +1 has f(0) = 1, not -1.
     minimisers = [sp.S(1)] if context.has(SINGLETON) else [sp.S(1), sp.S(-1)]
     yield fact("singleton: f(0) does not depend on which minimiser is picked",
-               len(set(minimisers)) == 1, minimisers, "one value", Method.SYMBOLIC)  # fmt: skip
+               len(set(minimisers)) == 1, minimisers, "one value", EvidenceMethod.SYMBOLIC)  # fmt: skip
     # a(w) = w²/(1 + w⁴) with a well of depth 2λ² at w = 1/λ: w_0 = 0, w_λ ≈ 1/λ, E = 1/(1 + w²).
     path = lam if context.has(BOUNDED) else 1 / lam
     limit = sp.limit(1 / (1 + path**2), lam, 0)
-    yield fact("bounded: f(0) = E(w_0) is the limit of f", limit == 1, limit, 1, Method.SYMBOLIC)
+    yield fact(
+        "bounded: f(0) = E(w_0) is the limit of f", limit == 1, limit, 1, EvidenceMethod.SYMBOLIC
+    )
 
 
 def ridge_gap(steps: int, points: int) -> tuple[Fraction, Fraction]:
@@ -81,7 +83,7 @@ def ridge_gap(steps: int, points: int) -> tuple[Fraction, Fraction]:
     return abs(min(found) - min(exact)), gap
 
 
-def _convergence(s: Statement, context: Context) -> Iterator[Check]:
+def _convergence(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     t = sp.symbols("T", positive=True)
     # Step 1/2 on a curvature 1 + λ: w_T - w_λ = -(1 - (1 + λ)/2)^T·w_λ.
     start, now = sp.S(0), sp.S(0)
@@ -115,15 +117,15 @@ def _convergence(s: Statement, context: Context) -> Iterator[Check]:
 CLAIMS = (
     Claim(
         "franceschi-existence",
-        Source.FRANCESCHI,
+        ClaimSource.FRANCESCHI,
         "a solution exists",
-        Statement(
+        ClaimStatement(
             "Λ compact, E and (w, λ) ↦ L_λ(w) jointly continuous, singleton argmin, bounded w_λ: f "
             "takes its minimum; for ridge w_λ = 3(1 + λ)^{e} and f = {c}·w_λ²",
             (exponent("e", -1), coefficient("c", "1/2")),
         ),
         _existence,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
         assumptions=(COMPACT, CONTINUOUS, SINGLETON, BOUNDED),
         tested=(COMPACT, CONTINUOUS, SINGLETON, BOUNDED),
         by_hand="w_λ is continuous (a bounded sequence of minimisers has all its limits in the "
@@ -131,15 +133,15 @@ CLAIMS = (
     ),
     Claim(
         "franceschi-convergence",
-        Source.FRANCESCHI,
+        ClaimSource.FRANCESCHI,
         "the T-step problems converge",
-        Statement(
+        ClaimStatement(
             "E(·, λ) Lipschitz with one constant ν = {nu} and w_{{T,λ}} → w_λ uniformly: inf f_T → "
             "inf f and limit points of argmin f_T minimise f; for ridge the error is q^(T·{e})",
             (coefficient("nu", 1), exponent("e", 1)),
         ),
         _convergence,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
         assumptions=(LIPSCHITZ, UNIFORM),
         tested=(LIPSCHITZ, UNIFORM),
         by_hand="|inf f_T - inf f| ≤ sup|f_T - f| ≤ ν·sup‖w_T - w‖; limit points by continuity.",

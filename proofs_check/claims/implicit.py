@@ -7,10 +7,10 @@ import flint
 import numpy as np
 import sympy as sp
 
-from proofs_check.claim import Assumption, Claim, Context, Source, Verdict
+from proofs_check.claim import Assumption, Claim, ClaimContext, ClaimSource, ClaimVerdict
 from proofs_check.evidence import (
     Check,
-    Method,
+    EvidenceMethod,
     at_most,
     fact,
     identity,
@@ -18,13 +18,13 @@ from proofs_check.evidence import (
     number,
     rational,
 )
-from proofs_check.statement import Statement, coefficient, exponent, sign
+from proofs_check.statement import ClaimStatement, coefficient, exponent, sign
 
 SCALE_SMALL = Assumption("scale", "α < 2/λ_max(H)")
 STRONGLY_CONVEX = Assumption("strongly-convex", "H is positive definite")
 
 
-def _implicit(s: Statement, context: Context) -> Iterator[Check]:
+def _implicit(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     # Three parameters, two hyperparameters, all symbols: θ* = H⁻¹(Cλ + c) for a quadratic.
     lam = sp.Matrix(sp.symbols("l1 l2"))
     theta = sp.Matrix(sp.symbols("t1 t2 t3"))
@@ -34,7 +34,7 @@ def _implicit(s: Statement, context: Context) -> Iterator[Check]:
     shift = sp.Matrix([1, 0, 2])
     inner = ((theta.T * hessian * theta) / 2 + theta.T * (cross * lam + shift))[0]
     solvable = hessian.det() != 0
-    yield fact("H can be solved with", solvable, hessian.det(), "not 0", Method.SYMBOLIC)
+    yield fact("H can be solved with", solvable, hessian.det(), "not 0", EvidenceMethod.SYMBOLIC)
     best = -hessian.inv() * (cross * lam + shift)
     slope = sp.Matrix([inner]).jacobian(theta).subs(dict(zip(theta, best, strict=True)))
     yield matrix_identity("the inner gradient at θ*", slope, sp.zeros(1, 3))
@@ -47,7 +47,7 @@ def _implicit(s: Statement, context: Context) -> Iterator[Check]:
     yield matrix_identity("the hypergradient", total, stated)
 
 
-def _neumann(s: Statement, context: Context) -> Iterator[Check]:
+def _neumann(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     alpha, h, terms = sp.symbols("alpha h K", positive=True)
     count = 7
     series = alpha ** number(s["a"]) * sum((1 - alpha * h) ** j for j in range(count))
@@ -62,7 +62,7 @@ def _neumann(s: Statement, context: Context) -> Iterator[Check]:
     yield fact(f"|1 - αh| at h = 1, α = {at}", rate < 1, rate, "< 1")
 
 
-def _unscaled(s: Statement, _context: Context) -> Iterator[Check]:
+def _unscaled(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     alpha, h = sp.symbols("alpha h", positive=True)
     total = 1 / (1 - (1 - alpha * h))  # Σ (1 - αh)^j
     yield identity("limit of the series without α", total, alpha ** number(s["a"]) / h)
@@ -73,7 +73,7 @@ def _unscaled(s: Statement, _context: Context) -> Iterator[Check]:
     without = abs(float(solve("IFT-Neumann", False, 1)[0][0]) - best)
     scaled = abs(float(solve("IFT-Neumann with α", False, 1)[0][0]) - best)
     yield fact("error in λ on Synth-1D with the factor, against without", scaled < without, scaled,
-               f"< {without}", Method.NUMERIC)  # fmt: skip
+               f"< {without}", EvidenceMethod.NUMERIC)  # fmt: skip
 
 
 def spd_system() -> tuple[flint.arb_mat, flint.arb_mat, flint.arb]:
@@ -127,7 +127,7 @@ def energy(hessian: flint.arb_mat, x: flint.arb_mat) -> flint.arb:
     return (x.transpose() * hessian * x)[0, 0]
 
 
-def _conjugate_gradient(s: Statement, _context: Context) -> Iterator[Check]:
+def _conjugate_gradient(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     kappa = sp.symbols("kappa", positive=True)
     # The Chebyshev polynomial of the interval [1, κ]: 1/T_k((κ+1)/(κ-1)) ≤ 2ρ^k.
     root = kappa ** number(s["e"])
@@ -149,7 +149,7 @@ def _conjugate_gradient(s: Statement, _context: Context) -> Iterator[Check]:
         yield at_most("and after n = 5", errors[5], flint.arb("1e-40"))
 
 
-def _iterative(s: Statement, _context: Context) -> Iterator[Check]:
+def _iterative(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     """Φ(w) = qw + w²/4, w* = 0: w_t ~ W·q^t, and the tangent's error has a factor t."""
     q, push = Fraction(1, 2), Fraction(1)
     with flint.ctx.workprec(2000):
@@ -167,7 +167,7 @@ def _iterative(s: Statement, _context: Context) -> Iterator[Check]:
     power = float(np.log2(extrapolated))
     # For αt + β the ratio is 2 - β/(αt) + O(1/t²), and one Richardson step leaves O(1/t²).
     yield fact("power of t in the tangent's error over q^t", abs(power - float(s["e"])) < 1e-2,
-               power, float(s["e"]), Method.BALL)  # fmt: skip
+               power, float(s["e"]), EvidenceMethod.BALL)  # fmt: skip
     # With a linear map (a quadratic inner loss) there is no factor t.
     t_, a = sp.symbols("t a", positive=True)
     geometric = (1 - a**t_) / (1 - a)
@@ -176,7 +176,7 @@ def _iterative(s: Statement, _context: Context) -> Iterator[Check]:
                    1 / (1 - a))  # fmt: skip
 
 
-def _approximate(s: Statement, _context: Context) -> Iterator[Check]:
+def _approximate(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     """AID on inner θ²/2·h - λθ with outer θ³/3: θ_t = θ*(1 - q^t), solve of H v = f_θ by k steps."""
     q, star, h = sp.symbols("q theta_star h", positive=True)
     t, k = sp.symbols("t k", positive=True)
@@ -191,7 +191,7 @@ def _approximate(s: Statement, _context: Context) -> Iterator[Check]:
     yield identity("the two parts add up", split, sp.S(0))
 
 
-def _posteriori(s: Statement, _context: Context) -> Iterator[Check]:
+def _posteriori(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     # ‖q̂ - H⁻¹b‖ ≤ ‖Hq̂ - b‖/μ, and ‖θ_t - θ*‖ ≤ ‖∇L_T(θ_t)‖/μ: both from μ-strong convexity.
     mu, size = sp.symbols("mu r", positive=True)
     yield identity("error of the solve from its residual", size / mu,
@@ -215,81 +215,81 @@ def norm(x: flint.arb_mat) -> flint.arb:
 CLAIMS = (
     Claim(
         "field-implicit",
-        Source.FIELD,
+        ClaimSource.FIELD,
         "the implicit hypergradient",
-        Statement(
+        ClaimStatement(
             "d/dλ f(λ, θ*(λ)) = {d}·f_λ + {g}·f_θ·H⁻¹·C, C = ∂²L_T/∂θ∂λ",
             (coefficient("d", 1), sign("g", -1)),
         ),
         _implicit,
-        Verdict.CONDITIONAL,
+        ClaimVerdict.CONDITIONAL,
         added=(STRONGLY_CONVEX,),
     ),
     Claim(
         "field-neumann",
-        Source.FIELD,
+        ClaimSource.FIELD,
         "the Neumann series",
-        Statement(
+        ClaimStatement(
             "1/h - α^{a}·Σ_(j<K) (1 - αh)^j = (1 - αh)^(K·{e})/h for every eigenvalue h of H",
             (exponent("a", 1), exponent("e", 1)),
         ),
         _neumann,
-        Verdict.CONDITIONAL,
+        ClaimVerdict.CONDITIONAL,
         added=(SCALE_SMALL,),
     ),
     Claim(
         "text-neumann-factor",
-        Source.KIM,
+        ClaimSource.KIM,
         "the Neumann series behind Table 2",
-        Statement("Σ (1 - αh)^j tends to α^{a}/h", (exponent("a", 0),)),
+        ClaimStatement("Σ (1 - αh)^j tends to α^{a}/h", (exponent("a", 0),)),
         _unscaled,
-        Verdict.REFUTED,
-        corrected=Statement("Σ (1 - αh)^j tends to α^{a}/h", (exponent("a", -1),)),
+        ClaimVerdict.REFUTED,
+        corrected=ClaimStatement("Σ (1 - αh)^j tends to α^{a}/h", (exponent("a", -1),)),
         remark="The printed row needs the factor α left out; with it the row is nearer the optimum.",
     ),
     Claim(
         "field-cg",
-        Source.FIELD,
+        ClaimSource.FIELD,
         "conjugate gradients",
-        Statement(
+        ClaimStatement(
             "‖x_k - x*‖_H ≤ {c}·((κ^{e} - 1)/(κ^{e} + 1))^k·‖x*‖_H, and exact after n steps",
             (coefficient("c", 2), exponent("e", "1/2")),
         ),
         _conjugate_gradient,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
         by_hand="CG minimises over the Krylov space, so the Chebyshev polynomial is a bound.",
     ),
     Claim(
         "field-itd",
-        Source.FIELD,
+        ClaimSource.FIELD,
         "iterative differentiation (Grazzi et al. 2020)",
-        Statement(
+        ClaimStatement(
             "the error of the hypergradient after t steps is of order t^{e}·q^(t-1); for a linear "
             "map it is q^(t·{k})/(1 - q)",
             (exponent("e", 1), exponent("k", 1)),
         ),
         _iterative,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
         by_hand="The upper bound for a general contraction, by unrolling the tangent's recursion.",
     ),
     Claim(
         "field-aid",
-        Source.FIELD,
+        ClaimSource.FIELD,
         "approximate implicit differentiation (Grazzi et al. 2020)",
-        Statement(
+        ClaimStatement(
             "the error is of order q^({a}·t) + σ(k), with σ(k) = q^({b}·k) for the fixed-point solver",
             (exponent("a", 1), exponent("b", 1)),
         ),
         _approximate,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
         by_hand="From the instance to a general contraction: the triangle inequality.",
     ),
     Claim(
         "field-posteriori",
-        Source.FIELD,
+        ClaimSource.FIELD,
         "error from residuals (Ehrhardt and Roberts 2023)",
-        Statement("‖q̂ - H⁻¹b‖ ≤ ‖Hq̂ - b‖·μ^{e}", (exponent("e", -1),)),
+        ClaimStatement("‖q̂ - H⁻¹b‖ ≤ ‖Hq̂ - b‖·μ^{e}", (exponent("e", -1),)),
         _posteriori,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
     ),
 )

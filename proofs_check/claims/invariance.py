@@ -6,9 +6,17 @@ from fractions import Fraction
 import flint
 import sympy as sp
 
-from proofs_check.claim import Assumption, Claim, Context, Source, Verdict
-from proofs_check.evidence import Check, Method, encloses, fact, identity, matrix_identity, number
-from proofs_check.statement import Statement, coefficient, exponent, sign
+from proofs_check.claim import Assumption, Claim, ClaimContext, ClaimSource, ClaimVerdict
+from proofs_check.evidence import (
+    Check,
+    EvidenceMethod,
+    encloses,
+    fact,
+    identity,
+    matrix_identity,
+    number,
+)
+from proofs_check.statement import ClaimStatement, coefficient, exponent, sign
 
 BOX = Assumption("bounded-lambda", "λ is confined to a bounded set")
 ATTAINED = Assumption("attained", "the training loss has a minimiser (data not separable)")
@@ -16,7 +24,7 @@ ATTAINED = Assumption("attained", "the training loss has a minimiser (data not s
 a = sp.symbols("a", real=True)
 
 
-def _unbounded(s: Statement, context: Context) -> Iterator[Check]:
+def _unbounded(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     rho, r = sp.symbols("rho r", positive=True)
     # Rotations act periodically: the loss is a continuous function of an angle, so between 0 and K.
     top = sp.symbols("K", positive=True)
@@ -25,15 +33,15 @@ def _unbounded(s: Statement, context: Context) -> Iterator[Check]:
     edge = sp.Integer(10) if context.has(BOX) else sp.oo
     lowest = sp.limit(upper, r, edge)
     yield fact("an upper bound of the objective at the edge of λ's set", lowest != -sp.oo, lowest,
-               "finite", Method.SYMBOLIC)  # fmt: skip
+               "finite", EvidenceMethod.SYMBOLIC)  # fmt: skip
 
 
-def _separable(s: Statement, context: Context) -> Iterator[Check]:
+def _separable(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     t = sp.symbols("theta", real=True)
     one = sp.log(1 + sp.exp(number(s["s"]) * t))
     slope = sp.diff(one, t)
     yield fact("a logistic loss falls with its margin", bool(slope.subs(t, 0) < 0),
-               slope.subs(t, 0), "< 0", Method.SYMBOLIC)  # fmt: skip
+               slope.subs(t, 0), "< 0", EvidenceMethod.SYMBOLIC)  # fmt: skip
     # Two points of one class only: separable. With a third of the other class a minimum exists.
     loss = 2 * one
     if context.has(ATTAINED):
@@ -41,7 +49,7 @@ def _separable(s: Statement, context: Context) -> Iterator[Check]:
     end = sp.limit(sp.diff(loss, t), t, sp.oo)
     start = sp.limit(sp.diff(loss, t), t, -sp.oo)
     yield fact("the slope changes sign along θ", bool(start < 0 < end), f"{start} to {end}",
-               "from below 0 to above 0", Method.SYMBOLIC)  # fmt: skip
+               "from below 0 to above 0", EvidenceMethod.SYMBOLIC)  # fmt: skip
 
 
 GENERATORS = {
@@ -54,7 +62,7 @@ GENERATORS = {
 }
 
 
-def closed_forms(s: Statement) -> dict[str, sp.Matrix]:
+def closed_forms(s: ClaimStatement) -> dict[str, sp.Matrix]:
     """Exp(a·G) for the six generators, with a statement's numbers.
 
     Args:
@@ -76,7 +84,7 @@ def closed_forms(s: Statement) -> dict[str, sp.Matrix]:
     }
 
 
-def _lie_group(s: Statement, _context: Context) -> Iterator[Check]:
+def _lie_group(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     # T = exp(aG) is the only solution of dT/da = G·T with T = I at a = 0.
     for name, matrix in closed_forms(s).items():
         generator = GENERATORS[name]
@@ -85,10 +93,10 @@ def _lie_group(s: Statement, _context: Context) -> Iterator[Check]:
     g, k = GENERATORS["X-translation"], GENERATORS["rotation"]
     bracket = g * k - k * g
     yield fact("translation and rotation do not commute, so exp of the sum is not the product",
-               bracket != sp.zeros(3), bracket.tolist(), "not 0", Method.SYMBOLIC)  # fmt: skip
+               bracket != sp.zeros(3), bracket.tolist(), "not 0", EvidenceMethod.SYMBOLIC)  # fmt: skip
 
 
-def _quarter_turn(s: Statement, _context: Context) -> Iterator[Check]:
+def _quarter_turn(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     turn = flint.arb.pi() / 2
     half_unit = Fraction(1, 200)
     yield encloses("λ₃ for rotations by up to ±90°", turn, s["lam"], half_unit)
@@ -99,35 +107,35 @@ def _quarter_turn(s: Statement, _context: Context) -> Iterator[Check]:
 CLAIMS = (
     Claim(
         "eq-59",
-        Source.KIM,
+        ClaimSource.KIM,
         "the outer objective of invariance learning",
-        Statement(
+        ClaimStatement(
             "min over λ of {s}·ρ‖λ‖^{e} + E_val[loss], the loss periodic in the rotation",
             (sign("s", -1), exponent("e", 2)),
         ),
         _unbounded,
-        Verdict.CONDITIONAL,
+        ClaimVerdict.CONDITIONAL,
         added=(BOX,),
         remark="Unbounded below in the rotation parameter: a large |λ₃| such as 10 is drift of the "
         "iterates, not an optimum.",
     ),
     Claim(
         "eq-60",
-        Source.KIM,
+        ClaimSource.KIM,
         "the inner problem of invariance learning",
-        Statement(
+        ClaimStatement(
             "θ*(λ) minimises E_train[l(ḡ(x, θ, λ), y)], l = log(1 + exp({s}·margin)) for two classes",
             (sign("s", -1),),
         ),
         _separable,
-        Verdict.CONDITIONAL,
+        ClaimVerdict.CONDITIONAL,
         added=(ATTAINED,),
     ),
     Claim(
         "text-lie-group",
-        Source.KIM,
+        ClaimSource.KIM,
         "the transformations T_λ",
-        Statement(
+        ClaimStatement(
             "exp(a·G): translation by {t}·a, rotation [[cos a, {r}·sin a], ...], scaling exp({k}·a), "
             "shearing [[cosh a, {h}·sinh a], ...]",
             (
@@ -138,21 +146,21 @@ CLAIMS = (
             ),
         ),
         _lie_group,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
         remark="Generators as in the cited work; the paper prints none. Since they do not commute, "
         "each λ_i is not the extent of its own transformation alone.",
     ),
     Claim(
         "text-rotation-angle",
-        Source.KIM,
+        ClaimSource.KIM,
         "the learned ±90° rotation",
-        Statement(
+        ClaimStatement(
             "rotations by up to ±90° need λ₃ = {lam}; 1.04 covers ±{degrees}°",
             (coefficient("lam", "1.04"), coefficient("degrees", "59.6")),
         ),
         _quarter_turn,
-        Verdict.REFUTED,
-        corrected=Statement(
+        ClaimVerdict.REFUTED,
+        corrected=ClaimStatement(
             "rotations by up to ±90° need λ₃ = {lam}; 1.04 covers ±{degrees}°",
             (coefficient("lam", "1.57"), coefficient("degrees", "59.6")),
         ),

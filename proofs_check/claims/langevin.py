@@ -5,9 +5,9 @@ from fractions import Fraction
 
 import sympy as sp
 
-from proofs_check.claim import Assumption, Claim, Context, Source, Verdict
-from proofs_check.evidence import Check, Method, fact, identity, number
-from proofs_check.statement import Statement, coefficient, exponent, index, sign
+from proofs_check.claim import Assumption, Claim, ClaimContext, ClaimSource, ClaimVerdict
+from proofs_check.evidence import Check, EvidenceMethod, fact, identity, number
+from proofs_check.statement import ClaimStatement, coefficient, exponent, index, sign
 
 UNIT_KAPPA = Assumption("unit-noise", "κ = 1, so that the chain's temperature is that of p")
 VANISHING_STEP = Assumption("vanishing-step", "ε → 0 along the chain")
@@ -32,7 +32,7 @@ def stationary_variance(decay: sp.Expr, noise: sp.Expr) -> sp.Expr:
     return sp.solve(sp.Eq(v, decay**2 * v + noise**2), v)[0]
 
 
-def _langevin(s: Statement, context: Context) -> Iterator[Check]:
+def _langevin(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     kappa = sp.S(1) if context.has(UNIT_KAPPA) else sp.S(2)
     energy = sp.Function("E")(x)
     # dθ = drift dt + √(2D) dW with one step of length ε: the Fokker-Planck current must vanish.
@@ -46,7 +46,7 @@ def _langevin(s: Statement, context: Context) -> Iterator[Check]:
     yield identity("the stationary variance for E = hθ²/2", found, 1 / h)
 
 
-def _score(s: Statement, _context: Context) -> Iterator[Check]:
+def _score(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     energy = sp.Function("E")(lam, x)
     normaliser = sp.Function("Z")(lam)
     log_density = -energy - sp.log(normaliser)
@@ -56,7 +56,7 @@ def _score(s: Statement, _context: Context) -> Iterator[Check]:
     yield identity("and its λ derivative needs no Z", mixed, sp.diff(stated, lam))
 
 
-def _step(s: Statement, _context: Context) -> Iterator[Check]:
+def _step(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     noise = sp.symbols("z")
     loss = sp.Function("L")
     energy = loss(lam, x) / tau
@@ -68,7 +68,7 @@ def _step(s: Statement, _context: Context) -> Iterator[Check]:
     yield from _step_of_the_package(s)
 
 
-def _step_of_the_package(s: Statement) -> Iterator[Check]:
+def _step_of_the_package(s: ClaimStatement) -> Iterator[Check]:
     from proofs_check.tools.refblo_runs import langevin_step
 
     theta, slope, epsilon, temperature = 0.4, 1.7, 0.02, 0.5
@@ -77,10 +77,10 @@ def _step_of_the_package(s: Statement) -> Iterator[Check]:
     stated = theta - drift + epsilon ** float(s["e"]) * noise
     # One multiplication and two additions in double precision.
     close = abs(found - stated) <= 8 * 2.0**-53
-    yield fact("one transition of refblo.chain", close, found, stated, Method.NUMERIC)
+    yield fact("one transition of refblo.chain", close, found, stated, EvidenceMethod.NUMERIC)
 
 
-def _ula(s: Statement, context: Context) -> Iterator[Check]:
+def _ula(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     variance = stationary_variance(1 - gam * h, sp.sqrt(2 * tau * gam) * kap)
     stated = tau * kap ** number(s["k"]) / h / (1 - number(s["c"]) * gam * h)
     yield identity("one eigenvalue of H", variance, stated)
@@ -98,14 +98,14 @@ def _ula(s: Statement, context: Context) -> Iterator[Check]:
     yield fact(f"the variance is positive at γh = {at}", spread > 0, spread, "> 0")
 
 
-def _temperature(s: Statement, _context: Context) -> Iterator[Check]:
+def _temperature(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     energy = sp.Function("E")(x)
     density = sp.exp(-energy * kap ** number(s["k"]))
     current = -sp.diff(energy, x) / 2 * density - kap**2 / 2 * sp.diff(density, x)
     yield identity("the stationary current", sp.simplify(current / density), sp.S(0))
 
 
-def _minibatch(s: Statement, context: Context) -> Iterator[Check]:
+def _minibatch(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     sigma = sp.symbols("sigma", positive=True)
     noise = sigma if not context.has(FULL_GRADIENT) else sp.S(0)
     variance = stationary_variance(1 - gam * h, sp.sqrt(2 * tau * gam + gam**2 * noise**2))
@@ -133,7 +133,7 @@ def noise_temperature(theta: Fraction) -> Fraction:
     return Fraction(5, 1000) / 2 * uniform_variance * (9 * theta**4 + 1)
 
 
-def _noisy_loss(s: Statement, _context: Context) -> Iterator[Check]:
+def _noisy_loss(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     e1, e2, w = sp.symbols("e1 e2 w")
     width = number(s["w"])
 
@@ -153,7 +153,7 @@ def _noisy_loss(s: Statement, _context: Context) -> Iterator[Check]:
     yield fact("and is below τ = 1e-2", added < Fraction(1, 100), float(added), 1e-2)
 
 
-_STEP = Statement(
+_STEP = ClaimStatement(
     "θ^(m) = θ^(m+{at}) + {c}·ε·∂ log p/∂θ + ε^{e}·z",
     (index("at", -1), coefficient("c", "1/2"), exponent("e", "1/2")),
 )
@@ -161,75 +161,75 @@ _STEP = Statement(
 CLAIMS = (
     Claim(
         "eq-10",
-        Source.KIM,
+        ClaimSource.KIM,
         "Langevin dynamics samples p(θ|λ)",
-        Statement(
+        ClaimStatement(
             "θ ← θ + {c}·ε·∂ log p/∂θ + ε^{e}·z with z ~ N(0, κ²I) has p as its stationary law",
             (coefficient("c", "1/2"), exponent("e", "1/2")),
         ),
         _langevin,
-        Verdict.CONDITIONAL,
+        ClaimVerdict.CONDITIONAL,
         added=(UNIT_KAPPA, VANISHING_STEP),
         remark="At κ ≠ 1 it samples exp(-E/κ²); at a constant step the law is off by O(ε).",
     ),
     Claim(
         "eq-11",
-        Source.KIM,
+        ClaimSource.KIM,
         "the score needs no normaliser",
-        Statement("∂ log p/∂θ = {s}·∂E/∂θ", (sign("s", -1),)),
+        ClaimStatement("∂ log p/∂θ = {s}·∂E/∂θ", (sign("s", -1),)),
         _score,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
     ),
-    Claim("eq-12", Source.KIM, "the first transition", _STEP, _step, Verdict.PROVED),
-    Claim("eq-24", Source.KIM, "the m-th transition", _STEP, _step, Verdict.PROVED),
+    Claim("eq-12", ClaimSource.KIM, "the first transition", _STEP, _step, ClaimVerdict.PROVED),
+    Claim("eq-24", ClaimSource.KIM, "the m-th transition", _STEP, _step, ClaimVerdict.PROVED),
     Claim(
         "eq-27",
-        Source.KIM,
+        ClaimSource.KIM,
         "the noisy inner loss",
-        Statement(
+        ClaimStatement(
             "L_T = ({a} + ε₁)θ³ - (1 - λ² + ε₂)θ, both uniform on (-{w}, {w})",
             (coefficient("a", "1/3"), coefficient("w", "3/10")),
         ),
         _noisy_loss,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
         remark="It adds γσ²/2 ≈ 2.1e-4 to the temperature: two of Table 3's three are swamped.",
     ),
     Claim(
         "text-temperature",
-        Source.KIM,
+        ClaimSource.KIM,
         "the role of κ",
-        Statement("the chain with noise scale κ samples exp(-E·κ^{k})", (exponent("k", 0),)),
+        ClaimStatement("the chain with noise scale κ samples exp(-E·κ^{k})", (exponent("k", 0),)),
         _temperature,
-        Verdict.REFUTED,
-        corrected=Statement(
+        ClaimVerdict.REFUTED,
+        corrected=ClaimStatement(
             "the chain with noise scale κ samples exp(-E·κ^{k})", (exponent("k", -2),)
         ),
         remark="Table 4's κ = 1e-6 lowers the temperature by a factor of 1e12.",
     ),
     Claim(
         "text-minibatch",
-        Source.KIM,
+        ClaimSource.KIM,
         "minibatch gradients keep the guarantee",
-        Statement(
+        ClaimStatement(
             "a minibatch gradient of variance σ² leaves the stationary law as it is "
             "(at a constant step it adds {c}·γ^{e}·σ² to the temperature)",
             (coefficient("c", "1/2"), exponent("e", 1)),
         ),
         _minibatch,
-        Verdict.CONDITIONAL,
+        ClaimVerdict.CONDITIONAL,
         added=(FULL_GRADIENT,),
         remark="Also true where γ → 0, which no experiment of the paper does.",
     ),
     Claim(
         "field-ula",
-        Source.FIELD,
+        ClaimSource.FIELD,
         "constant-step Langevin on a Gaussian",
-        Statement(
+        ClaimStatement(
             "the stationary covariance is τκ^{k}·H⁻¹(I - {c}·γH)⁻¹",
             (exponent("k", 2), coefficient("c", "1/2")),
         ),
         _ula,
-        Verdict.CONDITIONAL,
+        ClaimVerdict.CONDITIONAL,
         added=(STABLE,),
     ),
 )

@@ -6,10 +6,10 @@ from itertools import combinations
 import numpy as np
 import sympy as sp
 
-from proofs_check.claim import Assumption, Claim, Context, Source, Verdict
-from proofs_check.evidence import Check, Method, exact, fact, identity, number
-from proofs_check.statement import Statement, coefficient, exponent, index, sign
-from proofs_check.tools.refblo_runs import Run, Small, forward_mode, hpo_sgld
+from proofs_check.claim import Assumption, Claim, ClaimContext, ClaimSource, ClaimVerdict
+from proofs_check.evidence import Check, EvidenceMethod, exact, fact, identity, number
+from proofs_check.statement import ClaimStatement, coefficient, exponent, index, sign
+from proofs_check.tools.refblo_runs import RefbloRun, Small, forward_mode, hpo_sgld
 
 BOUNDED = Assumption("bounded-below", "the learned loss is bounded below in the logits")
 
@@ -17,7 +17,7 @@ u, y = sp.symbols("f y", real=True)
 LAMS = sp.symbols("lambda0:8", real=True)
 
 
-def taylor_loss(s: Statement) -> sp.Expr:
+def taylor_loss(s: ClaimStatement) -> sp.Expr:
     """One component of (53), before the mean over the classes.
 
     Args:
@@ -31,7 +31,7 @@ def taylor_loss(s: Statement) -> sp.Expr:
     return sum(number(s[f"c{k}"]) * LAMS[k] * value for k, value in monomials.items())
 
 
-def _taylor(s: Statement, _context: Context) -> Iterator[Check]:
+def _taylor(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     a, b = sp.symbols("a b")
     function = sp.Function("F")(a, b)
     powers = {2: (1, 0), 3: (2, 0), 4: (3, 0), 5: (1, 1), 6: (2, 1), 7: (1, 2)}
@@ -57,23 +57,23 @@ def _taylor(s: Statement, _context: Context) -> Iterator[Check]:
     yield exact("parameters that one-hot labels can tell apart", int(rank), s["rank"])
 
 
-def _mean_loss(s: Statement, context: Context) -> Iterator[Check]:
+def _mean_loss(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     losses = sp.symbols("l1:5")
     full = sum(losses) / 4
     batches = [sum(pair) / 2 for pair in combinations(losses, 2)]
     yield identity("the mean over all minibatches", number(s["a"]) * sum(batches) / len(batches),
                    full)  # fmt: skip
-    ones = Statement("", tuple(coefficient(f"c{k}", "1/2") for k in range(2, 8)))
+    ones = ClaimStatement("", tuple(coefficient(f"c{k}", "1/2") for k in range(2, 8)))
     values = dict.fromkeys(LAMS, sp.S(0)) | {LAMS[3]: sp.S(-1)}
     if not context.has(BOUNDED):
         values[LAMS[4]] = sp.S(1)
     one = -taylor_loss(ones).subs(values)
     ends = [sp.limit(one, u, side) for side in (sp.oo, -sp.oo)]
     yield fact("the loss far out in the logits", -sp.oo not in ends, ends, "not -oo",
-               Method.SYMBOLIC)  # fmt: skip
+               EvidenceMethod.SYMBOLIC)  # fmt: skip
 
 
-def _cross_entropy(s: Statement, _context: Context) -> Iterator[Check]:
+def _cross_entropy(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     logits = sp.symbols("f1:4", real=True)
     total = sum(sp.exp(f) for f in logits)
     loss = number(s["a"]) * (sp.log(total) - logits[0])
@@ -85,13 +85,13 @@ def _cross_entropy(s: Statement, _context: Context) -> Iterator[Check]:
     yield identity("and the mean over the set", number(s["a"]) * sum(losses) / 4, sum(losses) / 4)
 
 
-def _argmin(s: Statement, _context: Context) -> Iterator[Check]:
+def _argmin(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     lam, theta = sp.symbols("lambda theta")
     loss = (theta - lam) ** 2 / 2 + theta**2
     over = theta if s["over"] == 1 else lam
     solution = sp.solve(sp.diff(loss, over), over)[0]
     yield fact("the argmin is a θ that depends on λ", solution.free_symbols == {lam}, solution,
-               "a function of λ", Method.SYMBOLIC)  # fmt: skip
+               "a function of λ", EvidenceMethod.SYMBOLIC)  # fmt: skip
     slope = sp.diff(loss, theta).subs(theta, solution)
     yield identity("and the inner loss is stationary there", slope, sp.S(0))
 
@@ -99,7 +99,7 @@ def _argmin(s: Statement, _context: Context) -> Iterator[Check]:
 # ---------------------------------------------------------------- θ⁰ = λ
 
 
-def _initial_point(s: Statement, _context: Context) -> Iterator[Check]:
+def _initial_point(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     lam, eta, h, c = sp.symbols("lambda eta h c")
     theta = [lam]
     for _ in range(3):
@@ -109,7 +109,7 @@ def _initial_point(s: Statement, _context: Context) -> Iterator[Check]:
     yield identity("dθ^K/dλ, K = 3, for a quadratic", found, (1 - eta * h) ** (3 * number(s["k"])))
 
 
-def _one_update(s: Statement, _context: Context) -> Iterator[Check]:
+def _one_update(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     lam, eta, h, c = sp.symbols("lambda eta h c")
     loss = sp.symbols("w")
     value = h * (loss - c) ** 2 / 2
@@ -126,7 +126,7 @@ def _one_update(s: Statement, _context: Context) -> Iterator[Check]:
     yield identity("after three steps, dθ³/dλ", sp.diff(theta, lam), truth)
 
 
-def _constant_objective(s: Statement, _context: Context) -> Iterator[Check]:
+def _constant_objective(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     lam, theta, gam, h = sp.symbols("lambda theta gamma h")
     energy = h * theta**2 / 2
     force = sp.diff(energy, lam)
@@ -137,14 +137,14 @@ def _constant_objective(s: Statement, _context: Context) -> Iterator[Check]:
     recursion = 1 + sp.summation(-gam * h, (sp.Symbol("j"), 1, m))
     yield identity("what (22) gives for a linear f", recursion, 1 + number(s["b"]) * m * gam * h)
     small = Small(lambda _, t: (t**2).sum(), lambda _, t: t.sum(), None)
-    run, at = Run(0.05, 7, 1), np.array([0.6])
+    run, at = RefbloRun(0.05, 7, 1), np.array([0.6])
     found, truth = float(hpo_sgld(small, run, at)[0]), float(forward_mode(small, run, at)[0])
     wanted = 1 + float(s["b"]) * 8 * 0.05 * 2
     rounding = 64 * 2.0**-53
     yield fact("refblo's HPO-SGLD, m = 8, γh = 1/10", abs(found - wanted) <= rounding, found, wanted,
-               Method.NUMERIC)  # fmt: skip
+               EvidenceMethod.NUMERIC)  # fmt: skip
     yield fact("the unrolled truth, (1 - γh)^8", abs(truth - 0.9**8) <= rounding, truth, 0.9**8,
-               Method.NUMERIC)  # fmt: skip
+               EvidenceMethod.NUMERIC)  # fmt: skip
 
 
 _WEIGHTS = tuple(
@@ -156,100 +156,100 @@ _MEAN = (coefficient("a", 1),)
 CLAIMS = (
     Claim(
         "eq-28",
-        Source.KIM,
+        ClaimSource.KIM,
         "the inner loss of loss learning",
-        Statement("L_T = {a}·mean over the training set of l_λ(f(x; θ), y)", _MEAN),
+        ClaimStatement("L_T = {a}·mean over the training set of l_λ(f(x; θ), y)", _MEAN),
         _mean_loss,
-        Verdict.CONDITIONAL,
+        ClaimVerdict.CONDITIONAL,
         added=(BOUNDED,),
         remark="With λ₄ ≠ 0 the loss (53) is an odd cubic in a logit: no inner minimum exists.",
     ),
     Claim(
         "eq-29",
-        Source.KIM,
+        ClaimSource.KIM,
         "the outer loss of loss learning",
-        Statement("L_V = {a}·mean over the validation set of the cross-entropy", _MEAN),
+        ClaimStatement("L_V = {a}·mean over the validation set of the cross-entropy", _MEAN),
         _cross_entropy,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
     ),
     Claim(
         "eq-53",
-        Source.KIM,
+        ClaimSource.KIM,
         "the learned loss as a Taylor polynomial",
-        Statement(
+        ClaimStatement(
             "l_λ = {m}/C·Σ_j of {c2}·λ₂u + {c3}·λ₃u² + {c4}·λ₄u³ + {c5}·λ₅uv + {c6}·λ₆u²v + "
             "{c7}·λ₇uv², u = f_j - λ₁, v = y_j - λ₀; on one-hot labels {rank} of its 8 parameters "
             "can be told apart",
             (sign("m", -1), *_WEIGHTS, index("rank", 5)),
         ),
         _taylor,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
         remark="Third order about (λ₁, λ₀), without the terms that do not depend on f.",
     ),
     Claim(
         "eq-54",
-        Source.KIM,
+        ClaimSource.KIM,
         "loss learning as a bilevel problem",
-        Statement(
+        ClaimStatement(
             "θ*(λ) minimises L_T(λ, θ) over variable {over} (0: λ, 1: θ)", (index("over", 0),)
         ),
         _argmin,
-        Verdict.TYPOGRAPHICAL,
-        corrected=Statement(
+        ClaimVerdict.TYPOGRAPHICAL,
+        corrected=ClaimStatement(
             "θ*(λ) minimises L_T(λ, θ) over variable {over} (0: λ, 1: θ)", (index("over", 1),)
         ),
         slip=True,
     ),
     Claim(
         "eq-55",
-        Source.KIM,
+        ClaimSource.KIM,
         "the inner loss of loss learning, again",
-        Statement("L_T = {a}·mean over the training set of l_λ(f(x; θ), y)", _MEAN),
+        ClaimStatement("L_T = {a}·mean over the training set of l_λ(f(x; θ), y)", _MEAN),
         _mean_loss,
-        Verdict.CONDITIONAL,
+        ClaimVerdict.CONDITIONAL,
         added=(BOUNDED,),
         remark="As (28).",
     ),
     Claim(
         "eq-56",
-        Source.KIM,
+        ClaimSource.KIM,
         "the outer loss of loss learning, again",
-        Statement("L_V = {a}·mean over the validation set of the cross-entropy", _MEAN),
+        ClaimStatement("L_V = {a}·mean over the validation set of the cross-entropy", _MEAN),
         _cross_entropy,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
     ),
     Claim(
         "eq-57",
-        Source.KIM,
+        ClaimSource.KIM,
         "the outer objective of INR meta-learning",
-        Statement(
+        ClaimStatement(
             "L_V(λ, θ^(K+{at})) with θ⁰ = λ: for a quadratic dθ^K/dλ = (1 - ηh)^(K·{k})",
             (index("at", 0), exponent("k", 1)),
         ),
         _initial_point,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
         remark="An unrolled objective, not the stochastic one of (2): see text-maml.",
     ),
     Claim(
         "eq-58",
-        Source.KIM,
+        ClaimSource.KIM,
         "the inner updates of INR meta-learning",
-        Statement("θ^k = θ^(k-1) + {s}·η·∇L(θ^(k-1)), θ⁰ = λ", (sign("s", -1),)),
+        ClaimStatement("θ^k = θ^(k-1) + {s}·η·∇L(θ^(k-1)), θ⁰ = λ", (sign("s", -1),)),
         _one_update,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
     ),
     Claim(
         "text-maml",
-        Source.KIM,
+        ClaimSource.KIM,
         "HPO-SGLD on θ⁰ = λ solves (2)",
-        Statement(
+        ClaimStatement(
             "where E does not depend on λ, the gradient of (2) is {k} times the unrolled one; for a "
             "quadratic (22) gives 1 + {b}·mγh where the unrolled truth is (1 - γh)^m",
             (coefficient("k", 1), coefficient("b", -1)),
         ),
         _constant_objective,
-        Verdict.REFUTED,
-        corrected=Statement(
+        ClaimVerdict.REFUTED,
+        corrected=ClaimStatement(
             "where E does not depend on λ, the gradient of (2) is {k} times the unrolled one; for a "
             "quadratic (22) gives 1 + {b}·mγh where the unrolled truth is (1 - γh)^m",
             (coefficient("k", 0), coefficient("b", -1)),

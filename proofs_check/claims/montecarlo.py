@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import sympy as sp
 
-from proofs_check.claim import Assumption, Claim, Context, Source, Verdict
+from proofs_check.claim import Assumption, Claim, ClaimContext, ClaimSource, ClaimVerdict
 from proofs_check.evidence import Check, identity, number
-from proofs_check.statement import Statement, coefficient, exponent, sign
+from proofs_check.statement import ClaimStatement, coefficient, exponent, sign
 
 STATIONARY = Assumption("stationary", "every θ^m has the law p(θ|λ)")
 INDEPENDENT = Assumption("independent", "the θ^m are independent of one another")
@@ -15,7 +15,7 @@ COUPLED = Assumption("coupled", "θ^m(λ) has the law p(·|λ) at every λ, its 
 lam, z = sp.symbols("lambda z", real=True)
 
 
-def _monte_carlo(s: Statement, context: Context) -> Iterator[Check]:
+def _monte_carlo(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     rho, var, bias, mu = sp.symbols("rho sigma2 b mu")
     # A stationary AR(1) chain: cov(f_i, f_j) = var·rho^|i-j|; the first of its M samples may be off.
     correlation = sp.S(0) if context.has(INDEPENDENT) else rho
@@ -27,7 +27,7 @@ def _monte_carlo(s: Statement, context: Context) -> Iterator[Check]:
         yield identity(f"bias at M = {m}", number(s["a"]) * (mu + shift / m) - mu, sp.S(0))
 
 
-def _interchange(s: Statement, context: Context) -> Iterator[Check]:
+def _interchange(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     mu, sigma = sp.Function("mu")(lam), sp.Function("sigma")(lam)
     t = sp.symbols("theta", real=True)
     f = lam * t**2 + t**3 + lam**2
@@ -55,7 +55,7 @@ def normal_mean(expression: sp.Expr, variable: sp.Symbol) -> sp.Expr:
     return sum(k * (sp.factorial2(p[0] - 1) if p[0] % 2 == 0 else 0) for p, k in poly.terms())
 
 
-def _chain_rule(s: Statement, _context: Context) -> Iterator[Check]:
+def _chain_rule(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     # Two hyperparameters, three parameters: a transposed product cannot pass.
     l1, l2, t1, t2, t3 = sp.symbols("l1 l2 t1 t2 t3")
     lams, thetas = sp.Matrix([l1, l2]), sp.Matrix([t1, t2, t3])
@@ -70,7 +70,7 @@ def _chain_rule(s: Statement, _context: Context) -> Iterator[Check]:
         yield identity(f"component {j + 1} of df/dλ", total[j], stated[j])
 
 
-def _covariance(s: Statement, _context: Context) -> Iterator[Check]:
+def _covariance(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     a, b = number(s["a"]), number(s["b"])
     energies = [sp.Function(f"E{i}")(lam) for i in range(3)]
     values = [sp.Function(f"f{i}")(lam) for i in range(3)]
@@ -103,57 +103,57 @@ _CHAIN = (coefficient("a", 1), coefficient("b", 1))
 CLAIMS = (
     Claim(
         "eq-7",
-        Source.KIM,
+        ClaimSource.KIM,
         "the Monte Carlo objective",
-        Statement(
+        ClaimStatement(
             "E_p[f] ≈ {a}/M · Σ f(λ, θ^m): no bias, variance Var(f)·M^{e}",
             (coefficient("a", 1), exponent("e", -1)),
         ),
         _monte_carlo,
-        Verdict.CONDITIONAL,
+        ClaimVerdict.CONDITIONAL,
         assumptions=(STATIONARY,),
         added=(INDEPENDENT,),
         remark="Along a chain of autocorrelation ρ the variance is (1+ρ)/(1-ρ) times larger.",
     ),
     Claim(
         "eq-8",
-        Source.KIM,
+        ClaimSource.KIM,
         "the derivative goes under the mean",
-        Statement(
+        ClaimStatement(
             "d/dλ E_p[f] ≈ 1/M · Σ df(λ, θ^m)/dλ, a mean of {a}·∂_λ f + {b}·∂_θ f·dθ^m/dλ",
             _CHAIN,
         ),
         _interchange,
-        Verdict.CONDITIONAL,
+        ClaimVerdict.CONDITIONAL,
         added=(COUPLED,),
         remark="A finite chain from a fixed θ⁰ has the law p(·|λ) only in the limit.",
     ),
     Claim(
         "eq-9",
-        Source.KIM,
+        ClaimSource.KIM,
         "the chain rule for one sample",
-        Statement("df(λ, θ^m)/dλ = {a}·∂_λ f + {b}·∂_θ f·dθ^m/dλ", _CHAIN),
+        ClaimStatement("df(λ, θ^m)/dλ = {a}·∂_λ f + {b}·∂_θ f·dθ^m/dλ", _CHAIN),
         _chain_rule,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
     ),
     Claim(
         "eq-17",
-        Source.KIM,
+        ClaimSource.KIM,
         "the indirect term g_m",
-        Statement("df(λ, θ^(m))/dλ = {a}·∂_λ f + {b}·g_m, g_m := ∂_θ f·dθ^(m)/dλ", _CHAIN),
+        ClaimStatement("df(λ, θ^(m))/dλ = {a}·∂_λ f + {b}·g_m, g_m := ∂_θ f·dθ^(m)/dλ", _CHAIN),
         _chain_rule,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
     ),
     Claim(
         "field-covariance",
-        Source.FIELD,
+        ClaimSource.FIELD,
         "the derivative of a Gibbs mean",
-        Statement(
+        ClaimStatement(
             "d/dλ E_p[f] = {a}·E_p[∂_λ f] + {b}·Cov_p(f, ∂_λ E)",
             (coefficient("a", 1), sign("b", -1)),
         ),
         _covariance,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
         by_hand="From finitely many states to a density: dominated convergence.",
     ),
 )

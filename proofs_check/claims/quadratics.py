@@ -7,16 +7,16 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from proofs_check.claim import Claim, Context, Source, Verdict
-from proofs_check.evidence import Check, Method, Role, fact
-from proofs_check.statement import Statement, exponent, index
+from proofs_check.claim import Claim, ClaimContext, ClaimSource, ClaimVerdict
+from proofs_check.evidence import Check, EvidenceMethod, Role, fact
+from proofs_check.statement import ClaimStatement, exponent, index
 
 Vector = NDArray[np.float64]
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class Quadratic:
+class ExampleQuadratic:
     """Inner ½θᵀHθ - θᵀλ with eigenvalues from 1/κ to 1, outer ½‖θ - c‖²; the optimum is λ* = Hc."""
 
     hessian: Vector
@@ -29,7 +29,7 @@ class Quadratic:
         return product
 
 
-def quadratic(kappa: float, seed: int) -> Quadratic:
+def quadratic(kappa: float, seed: int) -> ExampleQuadratic:
     """One instance in five dimensions.
 
     Args:
@@ -43,11 +43,11 @@ def quadratic(kappa: float, seed: int) -> Quadratic:
     n = 5
     basis, _ = np.linalg.qr(rng.normal(size=(n, n)))
     hessian = basis @ np.diag(np.geomspace(1 / kappa, 1.0, n)) @ basis.T
-    return Quadratic(hessian, rng.normal(size=n))
+    return ExampleQuadratic(hessian, rng.normal(size=n))
 
 
 def recursion_on(
-    problem: Quadratic, lam: Vector, theta: Vector, noise: Vector
+    problem: ExampleQuadratic, lam: Vector, theta: Vector, noise: Vector
 ) -> tuple[Vector, Vector]:
     """HPO-SGLD at the stated γ = 0.05, B = M = 50, by hand.
 
@@ -70,7 +70,7 @@ def recursion_on(
     return h, theta
 
 
-def best_error(problem: Quadratic, temperature: float, seed: int, outer_steps: int) -> float:
+def best_error(problem: ExampleQuadratic, temperature: float, seed: int, outer_steps: int) -> float:
     """The smallest relative error over an outer run at the stated η = 0.1, θ warm-started."""
     rng = np.random.default_rng(1000 + seed)
     lam, theta = np.zeros(5), np.zeros(5)
@@ -87,7 +87,7 @@ def best_error(problem: Quadratic, temperature: float, seed: int, outer_steps: i
     return smallest
 
 
-def update_at_optimum(problem: Quadratic, temperature: float, power: float) -> float:
+def update_at_optimum(problem: ExampleQuadratic, temperature: float, power: float) -> float:
     """The relative size of one outer update started at the optimum itself: noise alone."""
     draws = np.random.default_rng(7).normal(size=(100, 5))
     scale = np.sqrt(2 * 0.05) * temperature**power
@@ -95,37 +95,37 @@ def update_at_optimum(problem: Quadratic, temperature: float, power: float) -> f
     return float(0.1 * np.linalg.norm(h) / np.linalg.norm(problem.optimum))
 
 
-def _quadratic(s: Statement, context: Context) -> Iterator[Check]:
+def _quadratic(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     yield fact("the target of the table", s["target"] == -5, s["target"], -5)
     easy = quadratic(10.0, 0)
     cold, hot = (update_at_optimum(easy, tau, 0.5) for tau in (1e-4, 1.0))
     stated = (1e-4) ** float(s["e"]) * hot
     # The problem is linear in the noise: exact up to a few hundred roundings.
     yield fact("one update from the optimum at τ = 1e-4", abs(cold - stated) <= 1e-12 * hot, cold,
-               stated, Method.NUMERIC)  # fmt: skip
+               stated, EvidenceMethod.NUMERIC)  # fmt: skip
     yield fact("at τ = 1 it is over a thousand times the target", hot > 1000 * 1e-5, hot, "> 1e-2",
-               Method.NUMERIC)  # fmt: skip
+               EvidenceMethod.NUMERIC)  # fmt: skip
     steps, seeds = (2000, 5) if context.full else (100, 2)
     for kappa in (10.0, 1000.0):
         errors = [best_error(quadratic(kappa, k), 1.0, k, steps) for k in range(seeds)]
         reached = sum(e < 1e-5 for e in errors)
         yield Check(f"runs at κ = {kappa:g}, τ = 1 that reach 1e-5 (printed: all)", True,
-                    Method.STATISTICAL, f"{reached} of {seeds}, best error {min(errors):.1e}",
+                    EvidenceMethod.STATISTICAL, f"{reached} of {seeds}, best error {min(errors):.1e}",
                     f"{seeds} of {seeds}", Role.FIGURE, reached == seeds)  # fmt: skip
 
 
 CLAIMS = (
     Claim(
         "tab-15",
-        Source.KIM,
+        ClaimSource.KIM,
         "iterations on quadratics",
-        Statement(
+        ClaimStatement(
             "HPO-SGLD at temperature 1 reaches a relative error of 10^{target} for condition numbers "
             "10 and 1000; the noise of one update is of order τ^{e}",
             (index("target", -5), exponent("e", "1/2")),
         ),
         _quadratic,
-        Verdict.NOT_REPRODUCED,
+        ClaimVerdict.NOT_REPRODUCED,
         remark="Underspecified (dimension, spectrum, outer loss). At the stated temperature the noise "
         "alone keeps the iterates orders of magnitude above the target.",
     ),

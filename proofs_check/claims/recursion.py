@@ -7,10 +7,10 @@ import numpy as np
 import sympy as sp
 from sympy.polys.rings import PolyElement
 
-from proofs_check.claim import Assumption, Claim, Context, Source, Verdict
+from proofs_check.claim import Assumption, Claim, ClaimContext, ClaimSource, ClaimVerdict
 from proofs_check.claims.tangent import FIXED_STEPS, equal
-from proofs_check.evidence import Check, Method, fact, identity, number
-from proofs_check.statement import Statement, coefficient, exponent, index
+from proofs_check.evidence import Check, EvidenceMethod, fact, identity, number
+from proofs_check.statement import ClaimStatement, coefficient, exponent, index
 from proofs_check.tools.algebra import EPS, Jets, chain_series, lowest, root, weight
 from proofs_check.tools.world import Exact, World, world
 
@@ -19,14 +19,14 @@ START_FIXED = Assumption("start-fixed", "θ⁰ does not depend on λ, or f has n
 b0, f1, f2, f3, e2, s0, z1, z2 = sp.symbols("b0 f1 f2 f3 e2 s0 z1 z2")
 
 
-def _definition(s: Statement, _context: Context) -> Iterator[Check]:
+def _definition(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     run, m = world(), 3
     stated = run.f_theta(m + s.integer("i")) @ run.tangents[m + s.integer("j")]
     found = run.total(m) - run.f_lambda(m)
     yield equal("df/dλ - ∂f/∂λ by dual numbers through f", found, stated)
 
 
-def _one_step(s: Statement, _context: Context) -> Iterator[Check]:
+def _one_step(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     run, m = world(), 3
     k = m + s.integer("j")
     inside = run.B(k) * s["b"] + run.A(k) @ run.tangents[k] * s["a"]
@@ -34,7 +34,7 @@ def _one_step(s: Statement, _context: Context) -> Iterator[Check]:
     yield equal("g_m by dual numbers", run.total(m) - run.f_lambda(m), stated)
 
 
-def _step_cut(s: Statement, context: Context) -> Iterator[Check]:
+def _step_cut(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     m = 3
     series = chain_series(m, 4, Jets(depends=True))
     outer = series.product(series.f1[m], series.a[m - 1], root() ** 2)
@@ -50,10 +50,10 @@ def _step_cut(s: Statement, context: Context) -> Iterator[Check]:
 def order_check(name: str, power: int, stated: Fraction) -> Check:
     """That a series starts at a stated power of ε, its power of √ε being given."""
     found = Fraction(power, 2)
-    return fact(name, found == stated, found, stated, Method.SYMBOLIC)
+    return fact(name, found == stated, found, stated, EvidenceMethod.SYMBOLIC)
 
 
-def _accumulated(context: Context) -> Check:
+def _accumulated(context: ClaimContext) -> Check:
     """The sum of the dropped terms over the steps, for A = -h, B = b, f' = 1, dθ⁰/dλ = 0."""
     h, b, horizon = sp.symbols("h b S", positive=True)
     steps = sp.Integer(4) if context.has(FIXED_STEPS) else 2 * horizon / EPS
@@ -81,7 +81,7 @@ def product_error(jet: Jets, m: int, order: int = 3) -> PolyElement:
     return series.product(series.f1[m], series.s[m - 1]) - stated
 
 
-def first_order(s: Statement, context: Context) -> Iterator[Check]:
+def first_order(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     """Evidence for the first-order approximation of one step: its order and its constant.
 
     Args:
@@ -99,7 +99,7 @@ def first_order(s: Statement, context: Context) -> Iterator[Check]:
     yield _accumulated(context)
 
 
-def recursion(run: World, s: Statement, steps: int) -> Exact:
+def recursion(run: World, s: ClaimStatement, steps: int) -> Exact:
     """(22) with a statement's own numbers, in exact arithmetic.
 
     Args:
@@ -121,7 +121,7 @@ def recursion(run: World, s: Statement, steps: int) -> Exact:
     return g
 
 
-def _recursion(s: Statement, context: Context) -> Iterator[Check]:
+def _recursion(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     # With θ⁰ independent of λ it telescopes; the sum below is written down, not recurred.
     fixed = world(depends=False)
     m = 4
@@ -138,7 +138,7 @@ def _recursion(s: Statement, context: Context) -> Iterator[Check]:
     yield from _package_recursion(s)
 
 
-def _order_of_the_step(s: Statement, run: World) -> Iterator[Check]:
+def _order_of_the_step(s: ClaimStatement, run: World) -> Iterator[Check]:
     """The terms with dθ⁰/dλ, told apart by the first step, which (22) makes exact to O(ε)."""
     start = run.tangents[0]
     moved = np.array(run.thetas[1], dtype=object) - np.array(run.thetas[0], dtype=object)
@@ -148,7 +148,7 @@ def _order_of_the_step(s: Statement, run: World) -> Iterator[Check]:
     yield equal("θ⁰(λ): one step, term by term", one, recursion(run, s, 1))
 
 
-def _package_recursion(s: Statement) -> Iterator[Check]:
+def _package_recursion(s: ClaimStatement) -> Iterator[Check]:
     """Refblo's HPO-SGLD on the same problem, with the noise that its own generator draws."""
     from proofs_check.tools.own_estimators import recursion_of_the_package
 
@@ -157,10 +157,10 @@ def _package_recursion(s: Statement) -> Iterator[Check]:
     )
     gap = float(np.max(np.abs(found - stated)))
     yield fact("refblo's HPO-SGLD against (22)", gap <= bound, gap, f"<= {bound:.1e}",
-               Method.NUMERIC)  # fmt: skip
+               EvidenceMethod.NUMERIC)  # fmt: skip
 
 
-def _vector_product(s: Statement, _context: Context) -> Iterator[Check]:
+def _vector_product(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     import torch
 
     generator = np.random.default_rng(7)
@@ -180,10 +180,10 @@ def _vector_product(s: Statement, _context: Context) -> Iterator[Check]:
     bound = 64 * 2.0**-53 * float(np.abs(t2.numpy()) @ np.abs(dense) @ np.ones(2))
     gap = float(np.max(np.abs(found.numpy() - stated)))
     yield fact("grad(t₁, λ, grad_outputs=t₂) against t₂·B", gap <= bound, gap, f"<= {bound:.1e}",
-               Method.NUMERIC)  # fmt: skip
+               EvidenceMethod.NUMERIC)  # fmt: skip
 
 
-def _average(s: Statement, _context: Context) -> Iterator[Check]:
+def _average(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     from proofs_check.tools.own_estimators import average_of_the_package
 
     found, iterates, bound = average_of_the_package()
@@ -194,10 +194,10 @@ def _average(s: Statement, _context: Context) -> Iterator[Check]:
     stated = weight * sum(float(s["d"]) * d + float(s["g"]) * g for d, g in kept)
     gap = abs(found - stated)
     yield fact("refblo's h against the mean of the last M", gap <= bound, gap, f"<= {bound:.1e}",
-               Method.NUMERIC)  # fmt: skip
+               EvidenceMethod.NUMERIC)  # fmt: skip
 
 
-STEP_ERROR = Statement(
+STEP_ERROR = ClaimStatement(
     "f_θ(θ^(m))·dθ^(m-1)/dλ ≈ g_(m-1) + (θ^(m) - θ^(m-1))·f_θθ·dθ⁰/dλ, with the error "
     "{c}·ε^{e}·z^(m-1)·f_θθ·B·(m+{i}) + higher",
     (coefficient("c", "1/2"), exponent("e", "3/2"), index("i", -1)),
@@ -211,94 +211,94 @@ _HALVES = (coefficient("a", "1/2"), coefficient("b", "1/2"))
 CLAIMS = (
     Claim(
         "eq-18",
-        Source.KIM,
+        ClaimSource.KIM,
         "g_m, defined",
-        Statement(
+        ClaimStatement(
             "g_m := ∂f(λ, θ^(m+{i}))/∂θ · dθ^(m+{j})/dλ = df/dλ - ∂f/∂λ",
             (index("i", 0), index("j", 0)),
         ),
         _definition,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
     ),
     Claim(
         "eq-19",
-        Source.KIM,
+        ClaimSource.KIM,
         "g_m, one step back",
-        Statement(
+        ClaimStatement(
             "g_m = f_θ(θ^(m))·(dθ^(m+{j})/dλ + ε·({b}·B(θ^(m+{j})) + {a}·A(θ^(m+{j}))·"
             "dθ^(m+{j})/dλ))",
             (*_HALVES, index("j", -1)),
         ),
         _one_step,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
     ),
     Claim(
         "eq-20",
-        Source.KIM,
+        ClaimSource.KIM,
         "the tangent next to A is replaced by dθ⁰/dλ",
-        Statement(
+        ClaimStatement(
             "g_m ≃ the same with {a}·ε·A·dθ⁰/dλ: each step drops "
             "{c}·ε^{e}·f_θ·A·(m-1)·(B + A·dθ⁰/dλ) + higher",
             (coefficient("a", "1/2"), coefficient("c", "1/4"), exponent("e", 2)),
         ),
         _step_cut,
-        Verdict.CONDITIONAL,
+        ClaimVerdict.CONDITIONAL,
         added=(FIXED_STEPS,),
     ),
     Claim(
         "eq-21",
-        Source.KIM,
+        ClaimSource.KIM,
         "the first-order approximation of one step",
         STEP_ERROR,
         first_order,
-        Verdict.CONDITIONAL,
+        ClaimVerdict.CONDITIONAL,
         added=(START_FIXED, FIXED_STEPS),
         remark=STEP_REMARK,
     ),
     Claim(
         "eq-22",
-        Source.KIM,
+        ClaimSource.KIM,
         "the recursion of HPO-SGLD",
-        Statement(
+        ClaimStatement(
             "g_m = g_(m-1) + {c}·(θ^(m) - θ^(m-1))·f_θθ(θ^(m-1))·dθ⁰/dλ + "
             "ε·f_θ(θ^(m+{i}))·({b}·B(θ^(m+{j})) + {a}·A(θ^(m+{j}))·dθ⁰/dλ)",
             (coefficient("c", 1), *_HALVES, index("i", 0), index("j", -1)),
         ),
         _recursion,
-        Verdict.CONDITIONAL,
+        ClaimVerdict.CONDITIONAL,
         added=(FIXED_STEPS,),
         remark="Forward mode with every transition Jacobian replaced by the identity.",
     ),
     Claim(
         "eq-23",
-        Source.KIM,
+        ClaimSource.KIM,
         "the product f_θ·B by automatic differentiation",
-        Statement("grad(t₁, λ, grad_outputs=t₂) = {c}·t₂·B", (coefficient("c", 1),)),
+        ClaimStatement("grad(t₁, λ, grad_outputs=t₂) = {c}·t₂·B", (coefficient("c", 1),)),
         _vector_product,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
     ),
     Claim(
         "eq-25",
-        Source.KIM,
+        ClaimSource.KIM,
         "the average over the samples",
-        Statement(
+        ClaimStatement(
             "h = M^{e}·Σ({d}·∂_λ f(θ^(m)) + {g}·g_m) over the M steps from B+{first} on",
             (exponent("e", -1), coefficient("d", 1), coefficient("g", 1), index("first", 1)),
         ),
         _average,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
     ),
     Claim(
         "alg-1",
-        Source.KIM,
+        ClaimSource.KIM,
         "HPO-SGLD",
-        Statement(
+        ClaimStatement(
             "for m = 1 to B+M do (24), (22), (25): h has M^{e}·Σ({d}·∂_λ f + {g}·g_m) from "
             "B+{first} on",
             (exponent("e", -1), coefficient("d", 1), coefficient("g", 1), index("first", 1)),
         ),
         _average,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
         remark="The algorithm is well defined; that h is the hypergradient is Theorem 1.",
     ),
 )

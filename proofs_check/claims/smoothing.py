@@ -8,12 +8,12 @@ import flint
 import numpy as np
 import sympy as sp
 
-from proofs_check.claim import Claim, Context, Source, Verdict
+from proofs_check.claim import Claim, ClaimContext, ClaimSource, ClaimVerdict
 from proofs_check.claims.langevin import stationary_variance
 from proofs_check.claims.montecarlo import normal_mean
 from proofs_check.evidence import (
     Check,
-    Method,
+    EvidenceMethod,
     Role,
     at_most,
     fact,
@@ -22,7 +22,7 @@ from proofs_check.evidence import (
     rational,
     within,
 )
-from proofs_check.statement import Statement, coefficient, exponent
+from proofs_check.statement import ClaimStatement, coefficient, exponent
 from proofs_check.tools.measure import mean_check
 
 x, mu, z, t = sp.symbols("x mu z t", real=True)
@@ -31,7 +31,7 @@ OUTER_RATE, OUTER_STEPS, START = 0.005, 200, 0.1
 SIGMA, SAMPLES = 1e-3, 100
 
 
-def _bias(s: Statement, _context: Context) -> Iterator[Check]:
+def _bias(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     f = x**4 - 2 * x**3 + x
     smoothed = normal_mean(f.subs(x, x + mu * z), z)
     estimate = normal_mean(sp.expand(f.subs(x, x + mu * z) * z), z) * mu ** number(s["a"])
@@ -52,11 +52,11 @@ def _bias(s: Statement, _context: Context) -> Iterator[Check]:
     ratio = ball / rational(size) ** rational(s["e"])
     yield fact("and that power is the right one: the ratio at n = 10 000",
                bool(abs(ratio - 1) < rational(Fraction(1, 1000))), ratio, 1,
-               Method.BALL)  # fmt: skip
+               EvidenceMethod.BALL)  # fmt: skip
     yield fact("the shift of the source", s["k"] == 3, s["k"], 3)
 
 
-def _variance(s: Statement, context: Context) -> Iterator[Check]:
+def _variance(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     slope, value = sp.symbols("b v")
     f = value + slope * mu * z
     second = normal_mean(sp.expand((z * f / mu) ** 2), z)
@@ -105,7 +105,7 @@ PRINTED = {"lam": 0.0275, "theta": 0.0169}
 OPTIMUM = 0.748935575424
 
 
-def _table_16(s: Statement, context: Context) -> Iterator[Check]:
+def _table_16(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     eta, bend_, size = sp.symbols("eta F2 s", positive=True)
     walk = stationary_variance(1 - eta * bend_, eta * size)
     stated = eta**2 * size**2 / (1 - (1 - eta * bend_) ** number(s["q"]))
@@ -128,7 +128,7 @@ def _table_16(s: Statement, context: Context) -> Iterator[Check]:
         low, high = np.percentile(errors, [0.5, 99.5])
         inside = bool(low <= PRINTED[name] <= high)
         yield Check(f"ES on Synth-1D, error in {name}, central 99 % of the seeds", True,
-                    Method.STATISTICAL, f"[{low:.4f}, {high:.4f}]", f"{PRINTED[name]:.4f}",
+                    EvidenceMethod.STATISTICAL, f"[{low:.4f}, {high:.4f}]", f"{PRINTED[name]:.4f}",
                     Role.FIGURE, inside)  # fmt: skip
 
 
@@ -143,38 +143,38 @@ def second_derivative() -> sp.Expr:
 CLAIMS = (
     Claim(
         "field-es",
-        Source.FIELD,
+        ClaimSource.FIELD,
         "the smoothed gradient (Nesterov and Spokoiny 2017)",
-        Statement(
+        ClaimStatement(
             "∇f_μ = μ^{a}·E[z·f(x + μz)] and ‖∇f_μ - ∇f‖ ≤ {c}·μ·L·(n + {k})^{e}",
             (exponent("a", -1), coefficient("c", "1/2"), coefficient("k", 3), exponent("e", "3/2")),
         ),
         _bias,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
         by_hand="E‖u‖³ ≤ (n + 3)^(3/2) for every n; checked in balls for four n and in its limit.",
     ),
     Claim(
         "text-es-variance",
-        Source.KIM,
+        ClaimSource.KIM,
         "the printed evolution strategy has no baseline",
-        Statement(
+        ClaimStatement(
             "one sample's variance is f^{v}·μ^{w} + O(1)", (exponent("v", 2), exponent("w", -2))
         ),
         _variance,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
         remark="At σ = 1e-3 and f ≈ 0.034 its standard deviation is 34, at 100 samples 3.4.",
     ),
     Claim(
         "tab-16",
-        Source.KIM,
+        ClaimSource.KIM,
         "evolutionary search on Synth-1D",
-        Statement(
+        ClaimStatement(
             "errors (0.0275, 0.0169) with σ = 0.001 and N = 100: one estimate's standard deviation is "
             "F·σ^{w}·N^{e}, the iterates' is η times that over √(1 - (1 - ηF'')^{q})",
             (exponent("w", -1), exponent("e", "-1/2"), exponent("q", 2)),
         ),
         _table_16,
-        Verdict.REPRODUCED,
+        ClaimVerdict.REPRODUCED,
         remark="One draw from a wide spread: the estimator's variance explains the row. The other "
         "rows are those of Tables 2 and 3; the noisy column's inner solution is not specified.",
     ),

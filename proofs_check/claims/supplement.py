@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import sympy as sp
 
-from proofs_check.claim import Claim, Context, Source, Verdict
+from proofs_check.claim import Claim, ClaimContext, ClaimSource, ClaimVerdict
 from proofs_check.claims.recursion import (
     START_FIXED,
     STEP_ERROR,
@@ -14,20 +14,20 @@ from proofs_check.claims.recursion import (
 )
 from proofs_check.claims.tangent import FIXED_STEPS
 from proofs_check.evidence import Check, identity, number
-from proofs_check.statement import Statement, coefficient, exponent
+from proofs_check.statement import ClaimStatement, coefficient, exponent
 from proofs_check.tools.algebra import Jets, chain_series, lowest
 
 b0, f2, f3, e2, s0, z1 = sp.symbols("b0 f2 f3 e2 s0 z1")
 
 
-def _increment(s: Statement, _context: Context) -> Iterator[Check]:
+def _increment(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     series = chain_series(2, 3, Jets(depends=True))
     power, leading = lowest(series.delta[2] - series.delta[1])
     yield order_check("order in ε of θ^(2) - θ^(1)", power, s["e"])
     yield identity("limit of (θ^(2) - θ^(1))/√ε", leading, number(s["L"]) * z1)
 
 
-def _taylor_step(s: Statement, _context: Context) -> Iterator[Check]:
+def _taylor_step(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     m = 2
     series = chain_series(m, 3, Jets(depends=True))
     found = series.product(series.f1[m], series.s[m - 1]) - series.g(m - 1)
@@ -40,7 +40,7 @@ def _taylor_step(s: Statement, _context: Context) -> Iterator[Check]:
     yield identity("its coefficient", leading, z1**2 * f3 * s0 / 2)
 
 
-def _tangent_increment(s: Statement, _context: Context) -> Iterator[Check]:
+def _tangent_increment(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     m = 3
     series = chain_series(m, 3, Jets(depends=True))
     power, leading = lowest(series.s[m] - series.s[0])
@@ -51,35 +51,35 @@ def _tangent_increment(s: Statement, _context: Context) -> Iterator[Check]:
 CLAIMS = (
     Claim(
         "eq-37",
-        Source.KIM,
+        ClaimSource.KIM,
         "the approximation to be derived",
         STEP_ERROR,
         first_order,
-        Verdict.CONDITIONAL,
+        ClaimVerdict.CONDITIONAL,
         added=(START_FIXED, FIXED_STEPS),
         remark=STEP_REMARK,
     ),
     Claim(
         "eq-38",
-        Source.KIM,
+        ClaimSource.KIM,
         "the approximation in terms of G",
         STEP_ERROR,
         first_order,
-        Verdict.CONDITIONAL,
+        ClaimVerdict.CONDITIONAL,
         added=(START_FIXED, FIXED_STEPS),
         remark=STEP_REMARK,
     ),
     Claim(
         "eq-39",
-        Source.KIM,
+        ClaimSource.KIM,
         "the size of one step",
-        Statement(
+        ClaimStatement(
             "(θ^(m) - θ^(m-1))/ε^{e} → {L}·z, that is o(√ε)",
             (exponent("e", "1/2"), coefficient("L", 0)),
         ),
         _increment,
-        Verdict.TYPOGRAPHICAL,
-        corrected=Statement(
+        ClaimVerdict.TYPOGRAPHICAL,
+        corrected=ClaimStatement(
             "(θ^(m) - θ^(m-1))/ε^{e} → {L}·z, that is O(√ε)",
             (exponent("e", "1/2"), coefficient("L", 1)),
         ),
@@ -87,15 +87,15 @@ CLAIMS = (
     ),
     Claim(
         "eq-40",
-        Source.KIM,
+        ClaimSource.KIM,
         "G, linearised in its first argument",
-        Statement(
+        ClaimStatement(
             "G(θ^m, θ^(m-1)) = G(θ^(m-1), θ^(m-1)) + {c}·ε^{p}·z·∂G/∂θ (an o(√ε)) + O(ε^{e})",
             (coefficient("c", 0), exponent("p", "1/2"), exponent("e", 1)),
         ),
         _taylor_step,
-        Verdict.TYPOGRAPHICAL,
-        corrected=Statement(
+        ClaimVerdict.TYPOGRAPHICAL,
+        corrected=ClaimStatement(
             "G(θ^m, θ^(m-1)) = G(θ^(m-1), θ^(m-1)) + {c}·ε^{p}·z·∂G/∂θ (an O(√ε)) + O(ε^{e})",
             (coefficient("c", 1), exponent("p", "1/2"), exponent("e", 1)),
         ),
@@ -103,15 +103,15 @@ CLAIMS = (
     ),
     Claim(
         "eq-41",
-        Source.KIM,
+        ClaimSource.KIM,
         "the derivative of G",
-        Statement(
+        ClaimStatement(
             "the same with ∂G/∂θ = f_θθ·dθ^(m-1)/dλ: {c}·ε^{p}·z (an o(√ε)), rest O(ε^{e})",
             (coefficient("c", 0), exponent("p", "1/2"), exponent("e", 1)),
         ),
         _taylor_step,
-        Verdict.TYPOGRAPHICAL,
-        corrected=Statement(
+        ClaimVerdict.TYPOGRAPHICAL,
+        corrected=ClaimStatement(
             "the same with ∂G/∂θ = f_θθ·dθ^(m-1)/dλ: {c}·ε^{p}·z (an O(√ε)), rest O(ε^{e})",
             (coefficient("c", 1), exponent("p", "1/2"), exponent("e", 1)),
         ),
@@ -119,15 +119,15 @@ CLAIMS = (
     ),
     Claim(
         "eq-42",
-        Source.KIM,
+        ClaimSource.KIM,
         "the tangent against its start",
-        Statement(
+        ClaimStatement(
             "(dθ^(m)/dλ - dθ⁰/dλ)/ε^{e} → {c}·Σ(B + A·dθ⁰/dλ), that is o(ε)",
             (exponent("e", 1), coefficient("c", 0)),
         ),
         _tangent_increment,
-        Verdict.TYPOGRAPHICAL,
-        corrected=Statement(
+        ClaimVerdict.TYPOGRAPHICAL,
+        corrected=ClaimStatement(
             "(dθ^(m)/dλ - dθ⁰/dλ)/ε^{e} → {c}·Σ(B + A·dθ⁰/dλ), that is O(ε)",
             (exponent("e", 1), coefficient("c", "1/2")),
         ),
@@ -135,11 +135,11 @@ CLAIMS = (
     ),
     Claim(
         "eq-43",
-        Source.KIM,
+        ClaimSource.KIM,
         "what is left after ε^1.5 ≃ 0",
         STEP_ERROR,
         first_order,
-        Verdict.CONDITIONAL,
+        ClaimVerdict.CONDITIONAL,
         added=(START_FIXED, FIXED_STEPS),
         remark=STEP_REMARK + " Its o(√ε) is an O(√ε), as in (39).",
     ),

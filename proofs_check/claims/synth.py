@@ -8,10 +8,10 @@ import flint
 import numpy as np
 import sympy as sp
 
-from proofs_check.claim import Claim, Context, Source, Verdict
+from proofs_check.claim import Claim, ClaimContext, ClaimSource, ClaimVerdict
 from proofs_check.evidence import (
     Check,
-    Method,
+    EvidenceMethod,
     Role,
     encloses,
     fact,
@@ -21,7 +21,7 @@ from proofs_check.evidence import (
     number,
     rational,
 )
-from proofs_check.statement import Statement, coefficient, exponent, sign
+from proofs_check.statement import ClaimStatement, coefficient, exponent, sign
 
 lam, theta = sp.symbols("lambda theta")
 OUTER = (lam - theta) ** 2 + (theta - sp.Rational(1, 2)) ** 2
@@ -53,7 +53,7 @@ def certified_root(coefficients: list[int], low: Fraction, high: Fraction) -> fl
     return inside[0]
 
 
-def _optimum(s: Statement, _context: Context) -> Iterator[Check]:
+def _optimum(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     # Stationarity of the reduced loss: f_λ + f_θ·dθ*/dλ with dθ*/dλ = -λ/θ, times θ.
     implicit = -sp.diff(INNER, theta, lam) / sp.diff(INNER, theta, 2)
     total = sp.diff(OUTER, lam) + sp.diff(OUTER, theta) * implicit
@@ -68,7 +68,7 @@ def _optimum(s: Statement, _context: Context) -> Iterator[Check]:
     # The square has a spurious root: the equation before squaring must hold, and F must be lower.
     residual = 4 * best**2 + best - 2 - 2 * best * partner
     yield fact("it solves the equation before squaring", residual.contains(0), residual,
-               "contains 0", Method.BALL)  # fmt: skip
+               "contains 0", EvidenceMethod.BALL)  # fmt: skip
     yield encloses("λ*", best, s["lam"], HALF_DIGIT)
     yield encloses("θ*", partner, s["theta"], HALF_DIGIT)
     value = (best - partner) ** 2 + (partner - rational(Fraction(1, 2))) ** 2
@@ -78,7 +78,7 @@ def _optimum(s: Statement, _context: Context) -> Iterator[Check]:
         yield less(f"F(λ*) against F({end})", value, at_end)
 
 
-def _grid(s: Statement, _context: Context) -> Iterator[Check]:
+def _grid(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     yield fact("the grid has points", s["n"] > 1, s["n"], "> 1")
     points = int(s["n"])
     grid = np.linspace(0.0, 1.0, points)
@@ -89,7 +89,7 @@ def _grid(s: Statement, _context: Context) -> Iterator[Check]:
     best = certified_root([4, -4, -19, 8, 20], Fraction(7, 10), Fraction(8, 10))
     near = abs(rational(s["lam"]) - best) < rational(Fraction(1, 20000))
     yield fact("the optimum itself rounds to another λ", not near, best.str(8),
-               float(s["lam"]), Method.BALL)  # fmt: skip
+               float(s["lam"]), EvidenceMethod.BALL)  # fmt: skip
 
 
 def drift_root() -> flint.arb:
@@ -128,7 +128,7 @@ def fixed_point(mean_steps: Fraction, step: Fraction) -> flint.arb:
     return low.union(high)
 
 
-def _drift(s: Statement, _context: Context) -> Iterator[Check]:
+def _drift(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     m = sp.symbols("m", positive=True)
     gamma = sp.symbols("gamma", positive=True)
     # (22) on the inner optimum: h = f_λ - γm·f_θ·∂²L_T/∂λ∂θ; per step, as m grows, f_θ alone is left.
@@ -140,7 +140,7 @@ def _drift(s: Statement, _context: Context) -> Iterator[Check]:
     partner = (1 - limit * limit).sqrt()
     residual = rational(s["a"]) * partner + rational(s["b"]) * limit + rational(s["c"])
     yield fact("the limit solves it on the circle", residual.contains(0), residual, "contains 0",
-               Method.BALL)  # fmt: skip
+               EvidenceMethod.BALL)  # fmt: skip
     yield encloses("limit of λ", limit, s["lam"], HALF_DIGIT)
     yield encloses("limit of θ", partner, s["theta"], HALF_DIGIT)
     previous = fixed_point(Fraction(100), Fraction(1, 200))
@@ -154,9 +154,9 @@ def _drift(s: Statement, _context: Context) -> Iterator[Check]:
     yield from _drift_measured(s)
 
 
-def _drift_measured(s: Statement) -> Iterator[Check]:
+def _drift_measured(s: ClaimStatement) -> Iterator[Check]:
     """The package's HPO-SGLD at the fixed point predicted for B = 100, M = 1: h must vanish there."""
-    from proofs_check.tools.refblo_runs import Run, Small, forward_mode, hpo_sgld
+    from proofs_check.tools.refblo_runs import RefbloRun, Small, forward_mode, hpo_sgld
 
     steps, gamma = 101, 0.2
     predicted = float(fixed_point(Fraction(steps), Fraction(1, 5)).mid())
@@ -166,13 +166,13 @@ def _drift_measured(s: Statement) -> Iterator[Check]:
         lambda x, t: ((x - t) ** 2 + (t - 0.5) ** 2).sum(),
         np.array([inner_optimum]),
     )
-    run, at = Run(gamma, steps - 1, 1), np.array([predicted])
+    run, at = RefbloRun(gamma, steps - 1, 1), np.array([predicted])
     found = float(hpo_sgld(small, run, at)[0])
     # Each of 101 roundings of the sum, on terms of size |λ|γ.
     yield fact("refblo's HPO-SGLD at the predicted fixed point, m = 101", abs(found) < 1e-12, found,
-               "0 within 1e-12", Method.NUMERIC)  # fmt: skip
+               "0 within 1e-12", EvidenceMethod.NUMERIC)  # fmt: skip
     truth = float(forward_mode(small, run, at)[0])
-    yield fact("forward mode there", abs(truth) > 0.1, truth, "not 0", Method.NUMERIC)
+    yield fact("forward mode there", abs(truth) > 0.1, truth, "not 0", EvidenceMethod.NUMERIC)
     best = certified_root([4, -4, -19, 8, 20], Fraction(7, 10), Fraction(8, 10))
     at_best = np.array([float(best.mid())])
     start = np.array([float(((1 - best * best).sqrt()).mid())])
@@ -180,14 +180,14 @@ def _drift_measured(s: Statement) -> Iterator[Check]:
     zero = float(forward_mode(small, run, at_best)[0])
     # The tangent's transient is (1 - γh)^101 with h = 2θ* > 1.3: below 1e-13.
     yield fact("forward mode at the optimum", abs(zero) < 1e-10, zero, "0 within 1e-10",
-               Method.NUMERIC)  # fmt: skip
+               EvidenceMethod.NUMERIC)  # fmt: skip
     del s
 
 
 # ---------------------------------------------------------------- Figures 2 and 3
 
 
-def _inner_iterations(s: Statement, _context: Context) -> Iterator[Check]:
+def _inner_iterations(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     best = certified_root([4, -4, -19, 8, 20], Fraction(7, 10), Fraction(8, 10))
     partner = (1 - best * best).sqrt()
     # The recursion is exact where γ·mean(m) = 1/(2θ*): dθ*/dλ = -λ/θ* against -2λγ·mean(m).
@@ -204,7 +204,7 @@ def _inner_iterations(s: Statement, _context: Context) -> Iterator[Check]:
                abs(far - best), Role.SCALED)  # fmt: skip
 
 
-def _accumulated(s: Statement, context: Context) -> Iterator[Check]:
+def _accumulated(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     """The two panels of Figure 3, on Synth-1D at λ = 1/2 from θ⁰ = 0.1, without noise."""
     x, t, gamma = 0.5, 0.1, 0.005
     tangent, g = 0.0, 0.0
@@ -226,9 +226,9 @@ def _accumulated(s: Statement, context: Context) -> Iterator[Check]:
     found = 1 if grows else (-1 if shrinks else 0)
     shown = ", ".join(f"{v:.4f}" for v in cumulative)
     yield fact("accumulated error at m = 5, 25, 50, 100", found == s["trend"], shown,
-               f"{s['trend']}: 1 grows, -1 shrinks", Method.NUMERIC)  # fmt: skip
+               f"{s['trend']}: 1 grows, -1 shrinks", EvidenceMethod.NUMERIC)  # fmt: skip
     yield fact("one-step relative error at m = 100", one_step[-1] < 0.05, one_step[-1], "< 0.05",
-               Method.NUMERIC)  # fmt: skip
+               EvidenceMethod.NUMERIC)  # fmt: skip
     h, m_ = sp.symbols("h m", positive=True)
     step = sp.symbols("gamma", positive=True)
     excess = m_ * step - (1 - (1 - step * h) ** m_) / h
@@ -240,9 +240,9 @@ def _accumulated(s: Statement, context: Context) -> Iterator[Check]:
 CLAIMS = (
     Claim(
         "text-synth-optimum",
-        Source.KIM,
+        ClaimSource.KIM,
         "the optimum of Synth-1D",
-        Statement(
+        ClaimStatement(
             "λ* is a root of {a4}λ⁴ + {a3}λ³ + {a2}λ² + {a1}λ + {a0}: λ* = {lam}, θ* = {theta}",
             (
                 coefficient("a4", 20),
@@ -255,8 +255,8 @@ CLAIMS = (
             ),
         ),
         _optimum,
-        Verdict.REFUTED,
-        corrected=Statement(
+        ClaimVerdict.REFUTED,
+        corrected=ClaimStatement(
             "λ* is a root of {a4}λ⁴ + {a3}λ³ + {a2}λ² + {a1}λ + {a0}: λ* = {lam}, θ* = {theta}",
             (
                 coefficient("a4", 20),
@@ -272,9 +272,9 @@ CLAIMS = (
     ),
     Claim(
         "text-synth-grid",
-        Source.KIM,
+        ClaimSource.KIM,
         "the line search of Synth-1D",
-        Statement(
+        ClaimStatement(
             "the best of {n} equally spaced λ in [0, 1] is λ = {lam}, θ = {theta}",
             (
                 coefficient("n", 1000),
@@ -283,13 +283,13 @@ CLAIMS = (
             ),
         ),
         _grid,
-        Verdict.REPRODUCED,
+        ClaimVerdict.REPRODUCED,
     ),
     Claim(
         "text-drift",
-        Source.FIELD,
+        ClaimSource.FIELD,
         "where HPO-SGLD goes on Synth-1D as the inner steps grow",
-        Statement(
+        ClaimStatement(
             "the fixed point tends to {a}θ + {b}λ + {c} = 0 on θ = √(1 - λ²): λ = {lam}, θ = {theta}",
             (
                 coefficient("a", 4),
@@ -300,34 +300,34 @@ CLAIMS = (
             ),
         ),
         _drift,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
         remark="λ = (2√19 - 1)/10; forward and reverse mode converge to the optimum instead.",
     ),
     Claim(
         "fig-2",
-        Source.KIM,
+        ClaimSource.KIM,
         "errors against the number of inner iterations",
-        Statement(
+        ClaimStatement(
             "HPO-SGLD's fixed point passes through the optimum where γ·mean(m) = {c}·θ*^{e}, and its "
             "error grows from there on",
             (coefficient("c", "1/2"), exponent("e", -1)),
         ),
         _inner_iterations,
-        Verdict.NEEDS_DATA,
+        ClaimVerdict.NEEDS_DATA,
         missing="the figure's curves (an image); our own fixed points were computed instead",
     ),
     Claim(
         "fig-3",
-        Source.KIM,
+        ClaimSource.KIM,
         "one-step and accumulated errors",
-        Statement(
+        ClaimStatement(
             "the accumulated error after burn-in compared with before: {trend} (1 larger, -1 "
             "smaller)",
             (sign("trend", -1),),
         ),
         _accumulated,
-        Verdict.REFUTED,
-        corrected=Statement(
+        ClaimVerdict.REFUTED,
+        corrected=ClaimStatement(
             "the accumulated error after burn-in compared with before: {trend} (1 larger, -1 "
             "smaller)",
             (sign("trend", 1),),

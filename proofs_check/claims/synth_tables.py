@@ -5,9 +5,18 @@ from collections.abc import Iterator
 import numpy as np
 import sympy as sp
 
-from proofs_check.claim import Claim, Context, Source, Verdict
-from proofs_check.evidence import Check, Method, Role, fact, figure, identity, number, within
-from proofs_check.statement import Statement, Term, coefficient, exponent, sign
+from proofs_check.claim import Claim, ClaimContext, ClaimSource, ClaimVerdict
+from proofs_check.evidence import (
+    Check,
+    EvidenceMethod,
+    Role,
+    fact,
+    figure,
+    identity,
+    number,
+    within,
+)
+from proofs_check.statement import ClaimStatement, Term, coefficient, exponent, sign
 from proofs_check.tools.hand import solve
 from proofs_check.tools.measure import mean_check
 
@@ -47,14 +56,14 @@ def _table_2_text() -> str:
     )
 
 
-def _table_2(s: Statement, context: Context) -> Iterator[Check]:
+def _table_2(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     for label in TABLE_2:
         found = solve(label, False, 1)
         for name, value in zip(("lam", "theta"), found, strict=True):
             digits = s[f"{_slug(label)}_{name}"]
             check = figure(f"{label}, {name}", digits, float(value[0]), 4)
             yield fact(f"{label}, {name}, to every printed digit", bool(check.agrees), check.left,
-                       check.right, Method.NUMERIC)  # fmt: skip
+                       check.right, EvidenceMethod.NUMERIC)  # fmt: skip
             yield check
     lams, thetas = solve("HPO-SGLD", False, 512 if context.full else 64)
     # The seeds' spread at τ = 1e-6 is some 1e-4; four standard errors of the mean are below 1e-4.
@@ -64,7 +73,7 @@ def _table_2(s: Statement, context: Context) -> Iterator[Check]:
         low, high = np.percentile(values, [0.5, 99.5])
         printed = HPO_SGLD_PRINTED[name]
         inside = bool(low <= printed <= high)
-        yield Check(f"HPO-SGLD, {name}, central 99 % of the seeds", True, Method.STATISTICAL,
+        yield Check(f"HPO-SGLD, {name}, central 99 % of the seeds", True, EvidenceMethod.STATISTICAL,
                     f"[{low:.4f}, {high:.4f}]", f"{printed:.4f}", Role.FIGURE, inside)  # fmt: skip
 
 
@@ -92,7 +101,7 @@ def _table_3_terms() -> tuple[Term, ...]:
     )
 
 
-def _table_3(s: Statement, context: Context) -> Iterator[Check]:
+def _table_3(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     seeds = 500 if context.full else 128
     rows = {**TABLE_3, **(LONG_3 if context.full else {})}
     for label, printed_pair in rows.items():
@@ -106,20 +115,20 @@ def _table_3(s: Statement, context: Context) -> Iterator[Check]:
             shown = f"[{low:.4f}, {high:.4f}]"
             if not label.startswith("HPO") and name == "lam" and label in TABLE_3:
                 yield fact(f"{label}, λ, inside the central 99 % of the seeds", inside, shown,
-                           f"{stated:.4f}", Method.STATISTICAL)  # fmt: skip
-            yield Check(f"{label}, {name}, central 99 % of the seeds", True, Method.STATISTICAL,
+                           f"{stated:.4f}", EvidenceMethod.STATISTICAL)  # fmt: skip
+            yield Check(f"{label}, {name}, central 99 % of the seeds", True, EvidenceMethod.STATISTICAL,
                         shown, f"{stated:.4f}", Role.FIGURE, inside)  # fmt: skip
     lams, _ = solve("IFT-Neumann", True, seeds)
     diverged = float(np.mean(~np.isfinite(lams)))
     yield fact("IFT-Neumann diverges in most runs", diverged > 0.5, diverged, "> 1/2",
-               Method.STATISTICAL)  # fmt: skip
+               EvidenceMethod.STATISTICAL)  # fmt: skip
     noisy_h, clean_h = (
         solve(label, True, seeds)[0] for label in ("IFT-CG", "IFT-CG, H without noise")
     )
     still = float(solve("IFT-CG", False, 1)[0][0])
     yield mean_check("mean λ of IFT-CG with the noise taken out of H alone", clean_h, still, 1e-3)
     yield fact("mean shift of IFT-CG by the noise in H", float(noisy_h.mean()) - still > 4e-3,
-               float(noisy_h.mean()) - still, "> 4e-3", Method.STATISTICAL)  # fmt: skip
+               float(noisy_h.mean()) - still, "> 4e-3", EvidenceMethod.STATISTICAL)  # fmt: skip
     best = OPTIMUM
     errors = []
     for label in ("HPO-SGLD, τ = 1e-02", "HPO-SGLD, τ = 1e-10"):
@@ -129,18 +138,18 @@ def _table_3(s: Statement, context: Context) -> Iterator[Check]:
     noise = 4 * float(np.hypot(errors[0][1], errors[1][1]))
     yield fact("error in λ at the largest τ minus that at the smallest", float(s["trend"]) * gap
                > -noise, f"{gap:.5f} ± {noise:.5f}", f"sign {s['trend']}",
-               Method.STATISTICAL)  # fmt: skip
+               EvidenceMethod.STATISTICAL)  # fmt: skip
 
 
 OPTIMUM = 0.748935575424
 """λ* of text-synth-optimum."""
 
 
-def _other_settings(s: Statement, _context: Context) -> Iterator[Check]:
+def _other_settings(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     stated = solve("HPO-SGLD, no noise", False, 1)
     gap = abs(stated[0][0] - HPO_SGLD_PRINTED["lam"])
     yield fact("the stated settings, without noise, miss the printed λ by", gap > 0.01, gap, "> 0.01",
-               Method.NUMERIC)  # fmt: skip
+               EvidenceMethod.NUMERIC)  # fmt: skip
     for label in ("HPO-SGLD, γ = 0.01", "HPO-SGLD, ½ dropped", "HPO-SGLD, B = M = 100"):
         lam, theta = (float(v[0]) for v in solve(label, False, 1))
         for name, value in (("lam", lam), ("theta", theta)):
@@ -148,55 +157,55 @@ def _other_settings(s: Statement, _context: Context) -> Iterator[Check]:
             # The seeds' spread at τ = 1e-6 is 1e-4 in λ and 1e-3 in θ.
             room = 5e-4 if name == "lam" else 2e-3
             yield fact(f"{label}: {name}", gap <= room, value, HPO_SGLD_PRINTED[name],
-                       Method.NUMERIC)  # fmt: skip
+                       EvidenceMethod.NUMERIC)  # fmt: skip
     # The recursion's indirect term is -2λγm̄·f_θ, the truth's -λ/θ*·f_θ.
     wanted = float(s["c"]) * 0.662642817711 ** float(s["e"])
     for label, product in (("γ = 0.01", 0.01 * 75.5), ("B = M = 100", 0.005 * 150.5)):
         yield fact(f"γ·mean(m) at {label} against 1/(2θ*)", abs(product / wanted - 1) < 0.01, product,
-                   wanted, Method.NUMERIC)  # fmt: skip
+                   wanted, EvidenceMethod.NUMERIC)  # fmt: skip
 
 
-def _first_order_row(s: Statement, _context: Context) -> Iterator[Check]:
+def _first_order_row(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     lam = sp.symbols("lambda", positive=True)
     fixed = sp.solve(sp.Eq(lam, sp.sqrt(1 - lam**2)), lam)[0]
     yield identity("where λ = θ*(λ)", fixed, number(s["b"]) ** number(s["e"]))
     short, long = (float(solve("RMD-FO", False, 1, steps)[0][0]) for steps in (200, 2000))
     limit = 0.5**0.5
     yield fact("λ after 200 outer steps, the printed row, is not there yet", abs(short - limit) > 0.01,
-               short, limit, Method.NUMERIC)  # fmt: skip
-    yield fact("after 2000 it is", abs(long - limit) < 1e-3, long, limit, Method.NUMERIC)
+               short, limit, EvidenceMethod.NUMERIC)  # fmt: skip
+    yield fact("after 2000 it is", abs(long - limit) < 1e-3, long, limit, EvidenceMethod.NUMERIC)
 
 
 CLAIMS = (
     Claim(
         "text-hpo-sgld-settings",
-        Source.KIM,
+        ClaimSource.KIM,
         "where HPO-SGLD's row of Table 2 comes from",
-        Statement(
+        ClaimStatement(
             "HPO-SGLD is right where γ·mean(m) = {c}·θ*^{e}: at γ = 0.01, with the ½ of (22) "
             "dropped, or at B = M = 100, not at the stated settings",
             (coefficient("c", "1/2"), exponent("e", -1)),
         ),
         _other_settings,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
         remark="Each of the three gives the printed pair (0.7488, 0.6629).",
     ),
     Claim(
         "text-rmd-fo",
-        Source.KIM,
+        ClaimSource.KIM,
         "what RMD-FO's row of Table 2 is",
-        Statement(
+        ClaimStatement(
             "keeping ∂_λ f alone, the fixed point is λ = {b}^{e}; the row is an unconverged iterate",
             (coefficient("b", "1/2"), exponent("e", "1/2")),
         ),
         _first_order_row,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
     ),
     Claim(
         "tab-2",
-        Source.KIM,
+        ClaimSource.KIM,
         "Synth-1D solved by every method",
-        Statement(
+        ClaimStatement(
             _table_2_text(),
             (
                 *_table_2_terms(),
@@ -204,22 +213,22 @@ CLAIMS = (
             ),
         ),
         _table_2,
-        Verdict.NOT_REPRODUCED,
+        ClaimVerdict.NOT_REPRODUCED,
         remark="All deterministic rows reproduce to every digit; HPO-SGLD's does not at its stated "
         "settings. IFT-Neumann's needs the factor α left out of the series; RMD-FO's is an "
         "unconverged iterate (its fixed point is 1/√2).",
     ),
     Claim(
         "tab-3",
-        Source.KIM,
+        ClaimSource.KIM,
         "noisy Synth-1D",
-        Statement(
+        ClaimStatement(
             "the printed λ* of IFT-CG {iftcg_lam}, RMD {rmd_lam}, RMD-FO {rmdfo_lam}, FMD {fmd_lam} "
             "lie within the seeds' spread; the error of HPO-SGLD grows with τ: {trend}",
             _table_3_terms(),
         ),
         _table_3,
-        Verdict.NOT_REPRODUCED,
+        ClaimVerdict.NOT_REPRODUCED,
         remark="HPO-SGLD's rows lie outside the seeds' spread; IFT-Neumann diverges in most runs.",
     ),
 )

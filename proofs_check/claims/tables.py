@@ -11,9 +11,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from proofs_check.claim import Claim, Context, Evidence, Source, Verdict
-from proofs_check.evidence import Check, Method, Role, exact, fact
-from proofs_check.statement import Statement, coefficient, index, sign
+from proofs_check.claim import Claim, ClaimContext, ClaimSource, ClaimVerdict, Evidence
+from proofs_check.evidence import Check, EvidenceMethod, Role, exact, fact
+from proofs_check.statement import ClaimStatement, coefficient, index, sign
 
 Numbers = tuple[str, ...]
 Vector = NDArray[np.float64]
@@ -53,7 +53,7 @@ def _values(numbers: Numbers) -> list[Fraction]:
     return [Fraction(n) for n in numbers]
 
 
-def _l1(s: Statement, _context: Context) -> Iterator[Check]:
+def _l1(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     for column, name in enumerate(DATA_SETS):
         ours = _values(TABLE_4["HPO-SGLD"][column])
         others = [v for m, t in TABLE_4.items() if m != "HPO-SGLD" for v in _values(t[column])]
@@ -66,16 +66,16 @@ def _margin(printed: dict[str, tuple[str, str]]) -> dict[str, Fraction]:
     return {name: Fraction(ours) - Fraction(best) for name, (ours, best) in printed.items()}
 
 
-def _margins(s: Statement, printed: dict[str, tuple[str, str]]) -> Iterator[Check]:
+def _margins(s: ClaimStatement, printed: dict[str, tuple[str, str]]) -> Iterator[Check]:
     for name, margin in _margin(printed).items():
         yield exact(f"{name}: HPO-SGLD minus the best of the others", margin, s[name])
 
 
-def _loss_learning(s: Statement, _context: Context) -> Iterator[Check]:
+def _loss_learning(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     yield from _margins(s, {"cifar10": ("16.76", "17.34"), "cifar100": ("17.20", "17.34")})
 
 
-def _few_shot(s: Statement, _context: Context) -> Iterator[Check]:
+def _few_shot(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     yield from _margins(s, {"one": ("50.38", "49.97"), "five": ("64.39", "63.11")})
     # What the methods' own papers report for 5-way 5-shot miniImageNet.
     own = {"FO-MAML (Finn et al. 2017)": ("53.59", "63.15"),
@@ -87,12 +87,12 @@ def _few_shot(s: Statement, _context: Context) -> Iterator[Check]:
     yield exact("HPO-SGLD minus Reptile's own figure, 5-shot", against, s["own"])
 
 
-def _inr(s: Statement, _context: Context) -> Iterator[Check]:
+def _inr(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     yield from _margins(s, {"chairs": ("18.77", "18.85"), "cars": ("23.16", "22.80"),
                             "lamps": ("22.73", "22.35")})  # fmt: skip
 
 
-def _invariance(s: Statement, _context: Context) -> Iterator[Check]:
+def _invariance(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     yield from _margins(s, {"full": ("97.77", "97.83"), "partial": ("97.86", "97.81"),
                             "scaled": ("98.37", "98.33"), "translated": ("97.30", "97.28")})  # fmt: skip
     # Printed spreads of the two sides.
@@ -100,13 +100,13 @@ def _invariance(s: Statement, _context: Context) -> Iterator[Check]:
     for margin, pair in zip((6, 5, 4, 2), spreads, strict=True):
         noise = 2 * (pair[0] ** 2 + pair[1] ** 2) ** 0.5
         yield fact("margin in hundredths against two combined spreads", margin <= noise, margin,
-                   f"<= {noise:.1f}", Method.NUMERIC)  # fmt: skip
+                   f"<= {noise:.1f}", EvidenceMethod.NUMERIC)  # fmt: skip
 
 
 TABLE_9 = ("25.17", "24.76", "24.10", "24.07", "24.04")
 
 
-def _samples(s: Statement, _context: Context) -> Iterator[Check]:
+def _samples(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     values = _values(TABLE_9)
     falls = all(b < a for a, b in pairwise(values))
     yield fact("the error falls with M", falls == (s["trend"] == -1), falls, s["trend"])
@@ -116,7 +116,7 @@ def _samples(s: Statement, _context: Context) -> Iterator[Check]:
                values[2] - values[4] < spread, float(values[2] - values[4]), 0.38)  # fmt: skip
 
 
-def _samples_header(s: Statement, _context: Context) -> Iterator[Check]:
+def _samples_header(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     # (τ, κ) = (0.001, 1e-6) with the default M = 5 is row 7 of Table 4.
     default = Fraction(TABLE_4["HPO-SGLD"][0][6])
     column = _values(TABLE_9).index(default)
@@ -124,19 +124,19 @@ def _samples_header(s: Statement, _context: Context) -> Iterator[Check]:
     yield exact("M of the column that equals Table 4's M = 5", 1 + spacing * column, 5)
 
 
-def _bayesian(s: Statement, _context: Context) -> Iterator[Check]:
+def _bayesian(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     yield from _margins(s, {"one": ("50.38", "49.17"), "five": ("64.22", "64.23")})
 
 
-def _calibration(s: Statement, _context: Context) -> Iterator[Check]:
+def _calibration(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     yield from _margins(s, {"ece": ("2.35", "2.40")})
 
 
-def _tiered(s: Statement, _context: Context) -> Iterator[Check]:
+def _tiered(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     yield from _margins(s, {"one": ("55.91", "53.31"), "five": ("72.94", "72.69")})
 
 
-def _wall_clock(s: Statement, _context: Context) -> Iterator[Check]:
+def _wall_clock(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     """Evaluations that one hypergradient takes, counted; times would be those of another machine."""
     import torch
 
@@ -166,7 +166,7 @@ def _wall_clock(s: Statement, _context: Context) -> Iterator[Check]:
     yield exact("that ratio, rounded down", int(ratio), s["ratio"], Role.SCALED)
 
 
-def _amigo(s: Statement, _context: Context) -> Iterator[Check]:
+def _amigo(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     matched = 0
     for method, row in TABLE_14.items():
         for column, value in enumerate(_values(row)):
@@ -189,10 +189,15 @@ def _amigo(s: Statement, _context: Context) -> Iterator[Check]:
 
 
 def _needs(
-    key: str, title: str, statement: Statement, evidence: Evidence, missing: str, remark: str = ""
+    key: str,
+    title: str,
+    statement: ClaimStatement,
+    evidence: Evidence,
+    missing: str,
+    remark: str = "",
 ) -> Claim:
     return Claim(
-        key, Source.KIM, title, statement, evidence, Verdict.NEEDS_DATA, missing=missing,
+        key, ClaimSource.KIM, title, statement, evidence, ClaimVerdict.NEEDS_DATA, missing=missing,
         remark=remark,
     )  # fmt: skip
 
@@ -201,7 +206,7 @@ CLAIMS = (
     _needs(
         "tab-4",
         "L1 regularisation of ViT-B/16, test errors",
-        Statement(
+        ClaimStatement(
             "the worst setting of HPO-SGLD is below the best of all others by {pets} (Pets), {dtd} "
             "(DTD), {flowers} (Flowers) points",
             (
@@ -217,7 +222,7 @@ CLAIMS = (
     _needs(
         "tab-5",
         "loss learning, test errors",
-        Statement(
+        ClaimStatement(
             "HPO-SGLD's best minus the best of the others: {cifar10} (CIFAR-10), {cifar100} "
             "(CIFAR-100)",
             (coefficient("cifar10", "-0.58"), coefficient("cifar100", "-0.14")),
@@ -228,7 +233,7 @@ CLAIMS = (
     _needs(
         "tab-6",
         "few-shot accuracy on miniImageNet",
-        Statement(
+        ClaimStatement(
             "HPO-SGLD's best minus the best of the table's others: {one} (1-shot), {five} (5-shot); "
             "minus Reptile's own published 5-shot figure: {own}",
             (
@@ -244,7 +249,7 @@ CLAIMS = (
     _needs(
         "tab-7",
         "implicit neural representations, PSNR",
-        Statement(
+        ClaimStatement(
             "HPO-SGLD minus the best of the others: {chairs}, {cars}, {lamps}",
             (
                 coefficient("chairs", "-0.08"),
@@ -258,7 +263,7 @@ CLAIMS = (
     _needs(
         "tab-8",
         "invariance learning, test accuracy",
-        Statement(
+        ClaimStatement(
             "HPO-SGLD minus the best of the others: {full}, {partial}, {scaled}, {translated}",
             (
                 coefficient("full", "-0.06"),
@@ -274,7 +279,7 @@ CLAIMS = (
     _needs(
         "tab-9",
         "the number of samples M",
-        Statement(
+        ClaimStatement(
             "the error falls with M ({trend}), by {gain} points from first to last column",
             (sign("trend", -1), coefficient("gain", "1.13")),
         ),
@@ -283,12 +288,12 @@ CLAIMS = (
     ),
     Claim(
         "text-table-9-header",
-        Source.KIM,
+        ClaimSource.KIM,
         "which M Table 9 varies",
-        Statement("the columns are M = 1, 1 + {step}, 1 + 2·{step}, …", (index("step", 1),)),
+        ClaimStatement("the columns are M = 1, 1 + {step}, 1 + 2·{step}, …", (index("step", 1),)),
         _samples_header,
-        Verdict.TYPOGRAPHICAL,
-        corrected=Statement(
+        ClaimVerdict.TYPOGRAPHICAL,
+        corrected=ClaimStatement(
             "the columns are M = 1, 1 + {step}, 1 + 2·{step}, …", (index("step", 2),)
         ),
         slip=True,
@@ -298,7 +303,7 @@ CLAIMS = (
     _needs(
         "tab-10",
         "against Bayesian few-shot methods",
-        Statement(
+        ClaimStatement(
             "HPO-SGLD minus the best of the others: {one}, {five}",
             (coefficient("one", "1.21"), coefficient("five", "-0.01")),
         ),
@@ -308,7 +313,7 @@ CLAIMS = (
     _needs(
         "tab-11",
         "calibration",
-        Statement(
+        ClaimStatement(
             "HPO-SGLD's calibration error minus the best of the others: {ece}",
             (coefficient("ece", "-0.05"),),
         ),
@@ -318,7 +323,7 @@ CLAIMS = (
     _needs(
         "tab-12",
         "few-shot accuracy on tieredImageNet",
-        Statement(
+        ClaimStatement(
             "HPO-SGLD minus the best of the others: {one}, {five}",
             (coefficient("one", "2.60"), coefficient("five", "0.25")),
         ),
@@ -327,22 +332,22 @@ CLAIMS = (
     ),
     Claim(
         "tab-13",
-        Source.KIM,
+        ClaimSource.KIM,
         "wall-clock times",
-        Statement(
+        ClaimStatement(
             "HPO-SGLD takes over {ratio} times as long as RMD on Synth-1D, with {sgld} against {rmd} "
             "derivative evaluations a step",
             (coefficient("ratio", 3), coefficient("sgld", 3), coefficient("rmd", 3)),
         ),
         _wall_clock,
-        Verdict.CANNOT_RUN,
+        ClaimVerdict.CANNOT_RUN,
         missing="the two GPUs of the table; evaluations were counted instead",
         remark="The counts are equal: the printed ratio is overhead, not work.",
     ),
     _needs(
         "tab-14",
         "comparison with AmIGO",
-        Statement(
+        ClaimStatement(
             "{matched} of 12 L1 entries are the method's best of Table 4; {synth} of 8 Synth-1D errors "
             "are those of Table 2",
             (index("matched", 12), index("synth", 8)),

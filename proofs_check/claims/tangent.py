@@ -6,10 +6,10 @@ from fractions import Fraction
 import numpy as np
 import sympy as sp
 
-from proofs_check.claim import Assumption, Claim, Context, Source, Verdict
+from proofs_check.claim import Assumption, Claim, ClaimContext, ClaimSource, ClaimVerdict
 from proofs_check.evidence import (
     Check,
-    Method,
+    EvidenceMethod,
     at_most,
     fact,
     identity,
@@ -17,7 +17,7 @@ from proofs_check.evidence import (
     number,
     rational,
 )
-from proofs_check.statement import Statement, coefficient, exponent, index, sign
+from proofs_check.statement import ClaimStatement, coefficient, exponent, index, sign
 from proofs_check.tools.algebra import EPS, S0, coefficient_of, matrices, tangent
 from proofs_check.tools.world import ENERGY, LAMS, THETAS, Exact, same, world
 
@@ -31,7 +31,7 @@ def equal(name: str, found: Exact, stated: Exact) -> Check:
     return fact(name, same(found, stated), shown, f"{stated.reshape(-1)[0]}, ... {stated.shape}")
 
 
-def _first_tangent(s: Statement, _context: Context) -> Iterator[Check]:
+def _first_tangent(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     run = world()
     first = run.tangents[0]
     inside = run.A(0) @ first * s["a"] + run.B(0) * s["b"]
@@ -39,7 +39,7 @@ def _first_tangent(s: Statement, _context: Context) -> Iterator[Check]:
     yield equal("dθ^(1)/dλ by dual numbers through the step", run.tangents[1], stated)
 
 
-def _first_derivative(s: Statement, _context: Context) -> Iterator[Check]:
+def _first_derivative(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     run = world()
     total = run.B(0) + run.A(0) @ run.tangents[0]
     stated = run.tangents[0] + s["c"] * run.epsilon * total
@@ -49,7 +49,7 @@ def _first_derivative(s: Statement, _context: Context) -> Iterator[Check]:
     yield identity("the noise term's derivative", sp.diff(root * noise, lam), sp.S(0))
 
 
-def _curvatures(s: Statement, _context: Context) -> Iterator[Check]:
+def _curvatures(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     energy = sp.Matrix([ENERGY])
     normaliser = sp.Function("Z")(*LAMS)
     log_density = sp.Matrix([-ENERGY - sp.log(normaliser)])
@@ -61,7 +61,7 @@ def _curvatures(s: Statement, _context: Context) -> Iterator[Check]:
     yield matrix_identity("A is symmetric", found_a, found_a.T)
 
 
-def _first_order_sum(s: Statement, m: int) -> tuple[sp.Expr, sp.Expr]:
+def _first_order_sum(s: ClaimStatement, m: int) -> tuple[sp.Expr, sp.Expr]:
     """The ε⁰ and ε¹ coefficients that (16) states, with its own limits of summation."""
     steps = range(s.integer("first"), m + s.integer("last") + 1)
     sum_a = sum(sp.Symbol(f"A{k}", commutative=False) for k in steps)
@@ -69,7 +69,7 @@ def _first_order_sum(s: Statement, m: int) -> tuple[sp.Expr, sp.Expr]:
     return S0, sp.expand(number(s["a"]) * sum_a * S0 + number(s["b"]) * sum_b)
 
 
-def _tangent_sum(s: Statement, context: Context) -> Iterator[Check]:
+def _tangent_sum(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     for m in (1, 2, 3, 4):
         constant, linear = _first_order_sum(s, m)
         found = tangent(m)
@@ -83,7 +83,7 @@ def _tangent_sum(s: Statement, context: Context) -> Iterator[Check]:
     yield _limit(context)
 
 
-def _limit(context: Context) -> Check:
+def _limit(context: ClaimContext) -> Check:
     """The error of (16) for a scalar A = -h, B = b, as ε → 0."""
     h, horizon, b = sp.symbols("h S b", positive=True)
     m = sp.Integer(3) if context.has(FIXED_STEPS) else 2 * horizon / EPS
@@ -112,7 +112,7 @@ def norm(matrix: Exact) -> Fraction:
     return max(sum((abs(v) for v in row), start=Fraction(0)) for row in np.atleast_2d(matrix))
 
 
-def _two_steps(s: Statement, _context: Context) -> Iterator[Check]:
+def _two_steps(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     run = world()
     at = 1 if "at" not in {t.name for t in s.terms} else s.integer("at")
     previous = run.tangents[at]
@@ -120,14 +120,14 @@ def _two_steps(s: Statement, _context: Context) -> Iterator[Check]:
     yield equal("dθ^(2)/dλ by dual numbers", run.tangents[2], stated)
 
 
-def _two_steps_plugged(s: Statement, _context: Context) -> Iterator[Check]:
+def _two_steps_plugged(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     a, b = matrices("A", 2), matrices("B", 2)
     first = (1 + number(s["a"]) * EPS * a[0]) * S0 + number(s["b"]) * EPS * b[0]
     stated = (1 + number(s["a"]) * EPS * a[1]) * first + number(s["b"]) * EPS * b[1]
     yield identity("s_2 with ordered products", tangent(2), sp.expand(stated))
 
 
-def _two_steps_arranged(s: Statement, _context: Context) -> Iterator[Check]:
+def _two_steps_arranged(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     a, b = matrices("A", 2), matrices("B", 2)
     half = number(s["h"]) * EPS
     linear = (1 + half * (a[0] + a[1])) * S0 + half * (b[0] + b[1])
@@ -140,13 +140,13 @@ def _two_steps_arranged(s: Statement, _context: Context) -> Iterator[Check]:
     )
 
 
-def _two_steps_cut(s: Statement, _context: Context) -> Iterator[Check]:
+def _two_steps_cut(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     a, b = matrices("A", 2), matrices("B", 2)
     stated = number(s["h"]) * ((a[0] + a[1]) * S0 + b[0] + b[1])
     yield identity("ε¹", coefficient_of(tangent(2), 1), sp.expand(stated))
     dropped = sp.expand(tangent(2) - S0 - EPS * stated)
     power = next(k for k in range(4) if coefficient_of(dropped, k) != 0)
-    yield fact("the first power dropped", power == s["e"], power, s["e"], Method.SYMBOLIC)
+    yield fact("the first power dropped", power == s["e"], power, s["e"], EvidenceMethod.SYMBOLIC)
 
 
 _HALVES = (coefficient("a", "1/2"), coefficient("b", "1/2"))
@@ -154,110 +154,110 @@ _HALVES = (coefficient("a", "1/2"), coefficient("b", "1/2"))
 CLAIMS = (
     Claim(
         "eq-13",
-        Source.KIM,
+        ClaimSource.KIM,
         "the first transition, differentiated",
-        Statement(
+        ClaimStatement(
             "dθ^(1)/dλ = dθ^(0)/dλ + {c}·ε·d/dλ(∂ log p/∂θ) + d/dλ(√ε·z), where the last term is "
             "zero with weight {frozen} on frozen noise",
             (coefficient("c", "1/2"), coefficient("frozen", 1)),
         ),
         _first_derivative,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
         assumptions=(FROZEN_NOISE,),
     ),
     Claim(
         "eq-14",
-        Source.KIM,
+        ClaimSource.KIM,
         "the first tangent",
-        Statement("dθ^(1)/dλ = (I + {a}·ε·A(θ⁰))·dθ⁰/dλ + {b}·ε·B(θ⁰)", _HALVES),
+        ClaimStatement("dθ^(1)/dλ = (I + {a}·ε·A(θ⁰))·dθ⁰/dλ + {b}·ε·B(θ⁰)", _HALVES),
         _first_tangent,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
         assumptions=(FROZEN_NOISE,),
     ),
     Claim(
         "eq-15",
-        Source.KIM,
+        ClaimSource.KIM,
         "A and B",
-        Statement(
+        ClaimStatement(
             "A = ∂² log p/∂θ² = {a}·∂²E/∂θ², B = ∂² log p/∂λ∂θ = {b}·∂²E/∂λ∂θ",
             (sign("a", -1), sign("b", -1)),
         ),
         _curvatures,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
     ),
     Claim(
         "eq-16",
-        Source.KIM,
+        ClaimSource.KIM,
         "the m-th tangent to first order",
-        Statement(
+        ClaimStatement(
             "dθ^(m)/dλ ≃ (I + {a}·ε·ΣA(θ^k))·dθ⁰/dλ + {b}·ε·ΣB(θ^k), k from {first} to m+{last}; "
             "dropped: {r}·ε²·Σ_(i<j) A_j(A_i·dθ⁰/dλ + B_i) and higher",
             (*_HALVES, index("first", 0), index("last", -1), coefficient("r", "1/4")),
         ),
         _tangent_sum,
-        Verdict.CONDITIONAL,
+        ClaimVerdict.CONDITIONAL,
         added=(FIXED_STEPS,),
         by_hand="Induction over m, and ‖product‖ ≤ product of norms for the remainder's bound.",
         remark="Needs ε·m·‖A‖ ≪ 1, against (A3), where m → ∞.",
     ),
     Claim(
         "eq-30",
-        Source.KIM,
+        ClaimSource.KIM,
         "A and B again",
-        Statement(
+        ClaimStatement(
             "A = ∂² log p/∂θ² = {a}·∂²E/∂θ², B = ∂² log p/∂λ∂θ = {b}·∂²E/∂λ∂θ",
             (sign("a", -1), sign("b", -1)),
         ),
         _curvatures,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
     ),
     Claim(
         "eq-31",
-        Source.KIM,
+        ClaimSource.KIM,
         "the second transition, differentiated",
-        Statement(
+        ClaimStatement(
             "dθ^(2)/dλ = dθ^({at})/dλ + ε·({b}·∂_λ + {a}·∂_θ·dθ^({at})/dλ) of ∂ log p/∂θ at θ^({at})",
             (*_HALVES, index("at", 1)),
         ),
         _two_steps,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
         assumptions=(FROZEN_NOISE,),
     ),
     Claim(
         "eq-32",
-        Source.KIM,
+        ClaimSource.KIM,
         "the second tangent, by the chain rule",
-        Statement("dθ^(2)/dλ = dθ^(1)/dλ + ε·({b}·B(θ¹) + {a}·A(θ¹)·dθ^(1)/dλ)", _HALVES),
+        ClaimStatement("dθ^(2)/dλ = dθ^(1)/dλ + ε·({b}·B(θ¹) + {a}·A(θ¹)·dθ^(1)/dλ)", _HALVES),
         _two_steps,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
         assumptions=(FROZEN_NOISE,),
     ),
     Claim(
         "eq-33",
-        Source.KIM,
+        ClaimSource.KIM,
         "the second tangent, factored",
-        Statement("dθ^(2)/dλ = (I + {a}·ε·A(θ¹))·dθ^(1)/dλ + {b}·ε·B(θ¹)", _HALVES),
+        ClaimStatement("dθ^(2)/dλ = (I + {a}·ε·A(θ¹))·dθ^(1)/dλ + {b}·ε·B(θ¹)", _HALVES),
         _two_steps,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
         assumptions=(FROZEN_NOISE,),
     ),
     Claim(
         "eq-34",
-        Source.KIM,
+        ClaimSource.KIM,
         "the first tangent plugged in",
-        Statement(
+        ClaimStatement(
             "dθ^(2)/dλ = (I + {a}·ε·A(θ¹))·((I + {a}·ε·A(θ⁰))·dθ⁰/dλ + {b}·ε·B(θ⁰)) + {b}·ε·B(θ¹)",
             _HALVES,
         ),
         _two_steps_plugged,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
         assumptions=(FROZEN_NOISE,),
     ),
     Claim(
         "eq-35",
-        Source.KIM,
+        ClaimSource.KIM,
         "the second tangent, arranged",
-        Statement(
+        ClaimStatement(
             "dθ^(2)/dλ = (I + {h}·ε·(A₀ + A₁))·S₀ + {h}·ε·(B₀ + B₁) + "
             "{c}·ε^{e}·A₁·(A₀·S₀^{k} + B₀), S₀ = dθ⁰/dλ",
             (
@@ -268,8 +268,8 @@ CLAIMS = (
             ),
         ),
         _two_steps_arranged,
-        Verdict.TYPOGRAPHICAL,
-        corrected=Statement(
+        ClaimVerdict.TYPOGRAPHICAL,
+        corrected=ClaimStatement(
             "dθ^(2)/dλ = (I + {h}·ε·(A₀ + A₁))·S₀ + {h}·ε·(B₀ + B₁) + "
             "{c}·ε^{e}·A₁·(A₀·S₀^{k} + B₀), S₀ = dθ⁰/dλ",
             (
@@ -284,14 +284,14 @@ CLAIMS = (
     ),
     Claim(
         "eq-36",
-        Source.KIM,
+        ClaimSource.KIM,
         "the second tangent to first order",
-        Statement(
+        ClaimStatement(
             "dθ^(2)/dλ ≃ S₀ + {h}·ε·((A₀ + A₁)·S₀ + B₀ + B₁), dropping powers from ε^{e} on",
             (coefficient("h", "1/2"), exponent("e", 2)),
         ),
         _two_steps_cut,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
         remark="With two steps fixed the relative error is O(ε).",
     ),
 )

@@ -6,16 +6,16 @@ from fractions import Fraction
 import sympy as sp
 from sympy.polys.rings import PolyElement
 
-from proofs_check.claim import Claim, Context, Source, Verdict
+from proofs_check.claim import Claim, ClaimContext, ClaimSource, ClaimVerdict
 from proofs_check.claims.recursion import order_check
-from proofs_check.evidence import Check, Method, fact, identity, number
-from proofs_check.statement import Statement, coefficient, exponent, index, sign
+from proofs_check.evidence import Check, EvidenceMethod, fact, identity, number
+from proofs_check.statement import ClaimStatement, coefficient, exponent, index, sign
 from proofs_check.tools.algebra import Jets, Series, chain_series, generator, lowest, root, weight
 
 t = sp.symbols("t", real=True)
 
 
-def _intermediate(s: Statement, component: sp.Expr) -> list[sp.Expr]:
+def _intermediate(s: ClaimStatement, component: sp.Expr) -> list[sp.Expr]:
     """Where on the segment, as t in (0, 1), the remainder equals that of (44).
 
     Args:
@@ -32,7 +32,7 @@ def _intermediate(s: Statement, component: sp.Expr) -> list[sp.Expr]:
     return [root for root in sp.solve(sp.Eq(bend, remainder), t) if root.is_real and 0 < root < 1]
 
 
-def _quadratic(s: Statement) -> Check:
+def _quadratic(s: ClaimStatement) -> Check:
     x1, x2, a1, a2 = sp.symbols("x1 x2 a1 a2")
     quadratic = 3 * x1**2 + x1 * x2 - 2 * x2**2 + x1
     gradient = [sp.diff(quadratic, v).subs({x1: a1, x2: a2}) for v in (x1, x2)]
@@ -44,30 +44,30 @@ def _quadratic(s: Statement) -> Check:
     return identity("a quadratic in two variables, any c", quadratic, stated)
 
 
-def _lagrange(s: Statement, _context: Context) -> Iterator[Check]:
+def _lagrange(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     yield _quadratic(s)
     u, v = 1 + 2 * t, 2 - t
     along = u**3 * v + v**2
     found = _intermediate(s, along)
     yield fact("a quartic has its c on the segment", len(found) > 0, found, "in (0, 1)",
-               Method.SYMBOLIC)  # fmt: skip
+               EvidenceMethod.SYMBOLIC)  # fmt: skip
 
 
-def _vector_remainder(s: Statement, _context: Context) -> Iterator[Check]:
+def _vector_remainder(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     yield _quadratic(s)
     # G = f_θ·dθ'/dλ with p = 2 components θ³ and θ⁴ along the segment from 0 to 1.
     components = (t**3, t**4)
     points = [_intermediate(s, c) for c in components]
     for k, found in enumerate(points):
         yield fact(f"component {k + 1} has an intermediate point", len(found) == 1, found,
-                   "one in (0, 1)", Method.SYMBOLIC)  # fmt: skip
+                   "one in (0, 1)", EvidenceMethod.SYMBOLIC)  # fmt: skip
     distinct = len({root for found in points for root in found})
     yield fact("intermediate points that p = 2 components need", distinct == s["points"],
                f"{distinct}: {[r for f in points for r in f]}", s["points"],
-               Method.SYMBOLIC)  # fmt: skip
+               EvidenceMethod.SYMBOLIC)  # fmt: skip
 
 
-def _remainder(s: Statement, _context: Context) -> Iterator[Check]:
+def _remainder(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     m = 2
     series = chain_series(m, 4, Jets(depends=True))
     error = _second_order_rest(series, m)
@@ -87,14 +87,14 @@ def _second_order_rest(series: Series, m: int) -> PolyElement:
     return series.product(series.f1[m], series.s[m - 1]) - series.g(m - 1) - linear
 
 
-def _assumption_two(s: Statement, _context: Context) -> Iterator[Check]:
+def _assumption_two(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     # The proof drops O(√ε)·f_θθ·O(ε) = O(ε^1.5): α = 1/2 must be covered by (A2).
     series = chain_series(3, 3, Jets())
     moved = series.delta[3] - series.delta[2]
     power, _ = lowest(series.product(moved, series.f2[2], series.s[2]))
     dropped = Fraction(power, 2) - 1
     yield fact("the α that the proof of Theorem 3 drops", dropped == s["alpha"], dropped,
-               s["alpha"], Method.SYMBOLIC)  # fmt: skip
+               s["alpha"], EvidenceMethod.SYMBOLIC)  # fmt: skip
     covered = dropped >= s["alpha"] if s["included"] == 1 else dropped > s["alpha"]
     yield fact("(A2) covers it", covered, dropped, "α ≥ 1/2")
 
@@ -104,27 +104,27 @@ _REMAINDER = (coefficient("c", "1/2"), exponent("e", 1), exponent("r", "3/2"))
 CLAIMS = (
     Claim(
         "eq-44",
-        Source.KIM,
+        ClaimSource.KIM,
         "Taylor's theorem with Lagrange's remainder",
-        Statement(
+        ClaimStatement(
             "h(x) = h(a) + {g}·∇h(a)·(x - a) + {c}·(x - a)ᵀ∇²h(c)(x - a), c on the segment",
             (coefficient("g", 1), coefficient("c", "1/2")),
         ),
         _lagrange,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
         by_hand="Rolle's theorem along the segment, for h in C².",
     ),
     Claim(
         "eq-45",
-        Source.KIM,
+        ClaimSource.KIM,
         "(44) applied to G",
-        Statement(
+        ClaimStatement(
             "G(θ^m) = G(θ^(m-1)) + {g}·∂G·Δθ + {c}·Δθᵀ∂²G(θ̄)Δθ, with {points} point θ̄ for p = 2",
             (coefficient("g", 1), coefficient("c", "1/2"), index("points", 1)),
         ),
         _vector_remainder,
-        Verdict.TYPOGRAPHICAL,
-        corrected=Statement(
+        ClaimVerdict.TYPOGRAPHICAL,
+        corrected=ClaimStatement(
             "G(θ^m) = G(θ^(m-1)) + {g}·∂G·Δθ + {c}·Δθᵀ∂²G(θ̄)Δθ, with {points} points θ̄ for p = 2, "
             "one for each component",
             (coefficient("g", 1), coefficient("c", "1/2"), index("points", 2)),
@@ -134,36 +134,36 @@ CLAIMS = (
     ),
     Claim(
         "eq-46",
-        Source.KIM,
+        ClaimSource.KIM,
         "the remainder's orders put in",
-        Statement("the remainder of (45) is {c}·ε^{e}·z²·f_θθθ·dθ⁰/dλ + O(ε^{r})", _REMAINDER),
+        ClaimStatement("the remainder of (45) is {c}·ε^{e}·z²·f_θθθ·dθ⁰/dλ + O(ε^{r})", _REMAINDER),
         _remainder,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
         remark="One intermediate point for each component, as in (45).",
     ),
     Claim(
         "eq-47",
-        Source.KIM,
+        ClaimSource.KIM,
         "what is left of the remainder",
-        Statement(
+        ClaimStatement(
             "after ε^1.5 ≃ 0 the remainder of (45) is {c}·ε^{e}·z²·f_θθθ·dθ⁰/dλ; left out: O(ε^{r})",
             _REMAINDER,
         ),
         _remainder,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
         remark="The recursion (22) leaves this term out: with θ⁰ = λ its own error is O(ε).",
     ),
     Claim(
         "text-assumption-2",
-        Source.KIM,
+        ClaimSource.KIM,
         "assumption (A2)",
-        Statement(
+        ClaimStatement(
             "ε^(1+α) ≃ 0 for α > {alpha} ({included}: 1 if equality is included, -1 if not)",
             (coefficient("alpha", "1/2"), sign("included", -1)),
         ),
         _assumption_two,
-        Verdict.TYPOGRAPHICAL,
-        corrected=Statement(
+        ClaimVerdict.TYPOGRAPHICAL,
+        corrected=ClaimStatement(
             "ε^(1+α) ≃ 0 for α ≥ {alpha} ({included}: 1 if equality is included, -1 if not)",
             (coefficient("alpha", "1/2"), sign("included", 1)),
         ),

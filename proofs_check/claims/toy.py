@@ -6,9 +6,9 @@ from fractions import Fraction
 import numpy as np
 import sympy as sp
 
-from proofs_check.claim import Claim, Context, Source, Verdict
-from proofs_check.evidence import Check, Method, exact, fact, figure, identity, number
-from proofs_check.statement import Statement, coefficient, index
+from proofs_check.claim import Claim, ClaimContext, ClaimSource, ClaimVerdict
+from proofs_check.evidence import Check, EvidenceMethod, exact, fact, figure, identity, number
+from proofs_check.statement import ClaimStatement, coefficient, index
 
 lam, t2, x = sp.symbols("lambda theta2 x")
 TRAINING = ((Fraction(-3, 4), Fraction(-375, 1000)), (Fraction(3, 4), Fraction(-675, 1000)))
@@ -70,7 +70,7 @@ def chance(ties_win: bool) -> Fraction:
     return total
 
 
-def _figure(s: Statement, _context: Context) -> Iterator[Check]:
+def _figure(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     at = {lam: sp.Rational(1, 10)}
     losses = loss(VALIDATION).subs(at)
     values = [Fraction(str(losses.subs(t2, number(column)))) for column in COLUMNS]
@@ -85,14 +85,14 @@ def _figure(s: Statement, _context: Context) -> Iterator[Check]:
     yield exact("exact poor loss", poor, s["exact_poor"])
 
 
-def _validation_set(s: Statement, _context: Context) -> Iterator[Check]:
+def _validation_set(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     data = {0: TRAINING, 1: VALIDATION}.get(s.integer("set"), ())
     found = loss(data) if data else sp.S(0)
     wanted = sp.Rational(25, 512) * (4 * (t2 + sp.Rational(2, 5)) ** 2 + lam**2)
     yield identity("the outer loss on the inner optima", found, wanted)
 
 
-def _closed_form(s: Statement, _context: Context) -> Iterator[Check]:
+def _closed_form(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     a, b, c = (number(s[name]) for name in ("a", "b", "c"))
     stated = a * (b * (t2 + c) ** 2 + lam**2)
     yield identity("outer loss on the inner optima", loss(VALIDATION), stated)
@@ -101,7 +101,7 @@ def _closed_form(s: Statement, _context: Context) -> Iterator[Check]:
     yield identity("the row means are stationary at λ = 0 alone", sp.expand(slope / lam), 2 * a)
 
 
-def _random_columns(s: Statement, _context: Context) -> Iterator[Check]:
+def _random_columns(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     strict, generous = chance(ties_win=False), chance(ties_win=True)
     yield exact("chance when a tie loses", strict, s["low"])
     yield exact("chance when a tie wins", generous, s["high"])
@@ -114,10 +114,10 @@ def _random_columns(s: Statement, _context: Context) -> Iterator[Check]:
     upper = sum(comb(runs, j) * p**j * (1 - p) ** (runs - j) for j in range(hits, runs + 1))
     likely = min(tail, upper) >= 0.005
     yield fact("the printed count is inside the central 99 %", likely, (tail, upper), ">= 0.005",
-               Method.NUMERIC)  # fmt: skip
+               EvidenceMethod.NUMERIC)  # fmt: skip
 
 
-def closed_chance(s: Statement) -> Fraction:
+def closed_chance(s: ClaimStatement) -> Fraction:
     """The chance in closed form, built from the ladder of losses u² + (λ/2)².
 
     Args:
@@ -139,13 +139,13 @@ def closed_chance(s: Statement) -> Fraction:
     return total
 
 
-def _one_start(s: Statement, _context: Context) -> Iterator[Check]:
+def _one_start(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     # The inner optima form a line along (θ₂, θ₀) = (1, -9/16)·t, whatever λ is; gradient descent
     # moves only in the span of the data's features, which is orthogonal to it.
     features = sp.Matrix([[number(u) ** 2, number(u), 1] for u, _ in TRAINING])
     kernel = features.nullspace()
     yield fact("dimension of the flat directions", len(kernel) == s["dim"], len(kernel), s["dim"],
-               Method.SYMBOLIC)  # fmt: skip
+               EvidenceMethod.SYMBOLIC)  # fmt: skip
     start = sp.Matrix(sp.symbols("s2 s1 s0"))
     targets = sp.Matrix([number(y) - lam * number(u) ** 3 for u, y in TRAINING])
     pseudo = features.T * (features * features.T).inv()
@@ -161,7 +161,7 @@ def _one_start(s: Statement, _context: Context) -> Iterator[Check]:
 def _descended() -> Iterator[Check]:
     import torch
 
-    from proofs_check.tools.refblo_runs import Run, Small, iterates
+    from proofs_check.tools.refblo_runs import RefbloRun, Small, iterates
 
     xs = torch.tensor([float(u) for u, _ in TRAINING], dtype=torch.float64)
     ys = torch.tensor([float(y) for _, y in TRAINING], dtype=torch.float64)
@@ -172,21 +172,21 @@ def _descended() -> Iterator[Check]:
 
     small = Small(residuals, residuals, np.array([0.3, -0.2, 0.1]))
     ends = [
-        float(iterates(small, Run(0.2, 299, 1), np.array([float(row)]))[-1][0])
+        float(iterates(small, RefbloRun(0.2, 299, 1), np.array([float(row)]))[-1][0])
         for row in (ROWS[2], ROWS[10], ROWS[17])
     ]
     spread = max(ends) - min(ends)
     # 300 steps of a linear map leave rounding alone: 300 times 2⁻⁵³ times a dozen operations.
     yield fact("θ₂ reached by refblo's chain at three values of λ, spread", spread <= 1e-12,
-               spread, "<= 1e-12", Method.NUMERIC)  # fmt: skip
+               spread, "<= 1e-12", EvidenceMethod.NUMERIC)  # fmt: skip
 
 
 CLAIMS = (
     Claim(
         "fig-1",
-        Source.KIM,
+        ClaimSource.KIM,
         "the toy problem's two printed losses",
-        Statement(
+        ClaimStatement(
             "at λ = 0.1 a good inner optimum has loss {good} (exactly {exact_good}), a poor one "
             "{poor} (exactly {exact_poor})",
             (
@@ -197,36 +197,36 @@ CLAIMS = (
             ),
         ),
         _figure,
-        Verdict.REPRODUCED,
+        ClaimVerdict.REPRODUCED,
         remark="The good one is not the best of its row: θ₂ = -2/5 has 1/2048.",
     ),
     Claim(
         "text-outer-set",
-        Source.KIM,
+        ClaimSource.KIM,
         "the outer loss of Section 2.2",
-        Statement("L_V sums over data set {set} (0: T, 1: V)", (index("set", 0),)),
+        ClaimStatement("L_V sums over data set {set} (0: T, 1: V)", (index("set", 0),)),
         _validation_set,
-        Verdict.TYPOGRAPHICAL,
-        corrected=Statement("L_V sums over data set {set} (0: T, 1: V)", (index("set", 1),)),
+        ClaimVerdict.TYPOGRAPHICAL,
+        corrected=ClaimStatement("L_V sums over data set {set} (0: T, 1: V)", (index("set", 1),)),
         slip=True,
         remark="Over T it is 0 at every inner optimum, so nothing would be chosen.",
     ),
     Claim(
         "text-toy-average",
-        Source.KIM,
+        ClaimSource.KIM,
         "the average over inner optima picks λ = 0",
-        Statement(
+        ClaimStatement(
             "L_V(λ, θ*(λ, θ₂)) = {a}·({b}·(θ₂ + {c})² + λ²), so every row mean is smallest at λ = 0",
             (coefficient("a", "25/512"), coefficient("b", 4), coefficient("c", "2/5")),
         ),
         _closed_form,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
     ),
     Claim(
         "text-random-columns",
-        Source.KIM,
+        ClaimSource.KIM,
         "random columns find λ = 0 in 3 of 20 runs",
-        Statement(
+        ClaimStatement(
             "with {n} columns the chance is {low} if λ = 0 must win outright, {high} if it wins ties; "
             "both over 11^20 (0.1785 and 0.1968); 3 hits in 20 are likely",
             (
@@ -236,19 +236,19 @@ CLAIMS = (
             ),
         ),
         _random_columns,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
     ),
     Claim(
         "text-one-start",
-        Source.KIM,
+        ClaimSource.KIM,
         "a bilevel method fails where the stochastic objective succeeds",
-        Statement(
+        ClaimStatement(
             "gradient descent from one fixed θ⁰ picks, for every λ, the same θ₂ (flat directions: "
             "{dim}), so dL_V/dλ = {g}·λ and λ = 0 is found every time",
             (index("dim", 1), coefficient("g", "25/256")),
         ),
         _one_start,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
         remark="The printed failure comes from drawing another column for every λ, which no "
         "gradient method with a common initial point does.",
     ),

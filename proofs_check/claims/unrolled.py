@@ -8,16 +8,16 @@ from functools import cache
 import numpy as np
 import sympy as sp
 
-from proofs_check.claim import Claim, Context, Source, Verdict
+from proofs_check.claim import Claim, ClaimContext, ClaimSource, ClaimVerdict
 from proofs_check.claims.tangent import equal
-from proofs_check.evidence import Check, Method, exact, fact, identity, number
-from proofs_check.statement import Statement, Term, coefficient, exponent, index
+from proofs_check.evidence import Check, EvidenceMethod, exact, fact, identity, number
+from proofs_check.statement import ClaimStatement, Term, coefficient, exponent, index
 from proofs_check.tools.counting import Tape, counted, degree
-from proofs_check.tools.refblo_runs import Run, Small, Vector, forward_mode, reverse_mode
+from proofs_check.tools.refblo_runs import RefbloRun, Small, Vector, forward_mode, reverse_mode
 from proofs_check.tools.world import Exact, world
 
 
-def _unrolled(s: Statement, _context: Context) -> Iterator[Check]:
+def _unrolled(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     run, steps = world(), 4
     found = run.total(steps + s.integer("at"))
     wanted = run.f_lambda(steps) + run.f_theta(steps) @ run.tangents[steps]
@@ -27,11 +27,13 @@ def _unrolled(s: Statement, _context: Context) -> Iterator[Check]:
 
 def _both_modes() -> Iterator[Check]:
     small, lam = _quartic()
-    run = Run(0.05, 11, 1)
+    run = RefbloRun(0.05, 11, 1)
     forward, reverse = forward_mode(small, run, lam), reverse_mode(small, run, lam)
     gap = float(np.max(np.abs(forward - reverse)))
     # A few thousand roundings on numbers of order one.
-    yield fact("refblo's forward and reverse mode", gap <= 1e-12, gap, "<= 1e-12", Method.NUMERIC)
+    yield fact(
+        "refblo's forward and reverse mode", gap <= 1e-12, gap, "<= 1e-12", EvidenceMethod.NUMERIC
+    )
 
 
 def _quartic() -> tuple[Small, Vector]:
@@ -43,7 +45,7 @@ def _quartic() -> tuple[Small, Vector]:
     return small, np.array([0.4, -0.7])
 
 
-def _forward_step(s: Statement, _context: Context) -> Iterator[Check]:
+def _forward_step(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     run, t = world(), 3
     k = t + s.integer("j")
     half = Fraction(1, 2) * run.epsilon
@@ -55,14 +57,14 @@ def _forward_step(s: Statement, _context: Context) -> Iterator[Check]:
     yield equal("dθ^t/dλ at t = 3 by dual numbers", run.tangents[t], stated)
 
 
-def _hypergradient(s: Statement, _context: Context) -> Iterator[Check]:
+def _hypergradient(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     run, steps = world(), 4
     indirect = run.f_theta(steps) @ run.tangents[steps + s.integer("at")]
     stated = s["d"] * run.f_lambda(steps) + s["g"] * indirect
     yield equal("the hypergradient by dual numbers through f", run.total(steps), stated)
 
 
-def _deterministic(s: Statement, _context: Context) -> Iterator[Check]:
+def _deterministic(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     x, lam = sp.symbols("theta lambda")
     eps, tau = sp.symbols("epsilon tau", positive=True)
     loss = sp.Function("L")(lam, x)
@@ -81,7 +83,7 @@ def _deterministic(s: Statement, _context: Context) -> Iterator[Check]:
 # ---------------------------------------------------------------- Theorem 5
 
 
-def _cheap_modes(s: Statement, _context: Context) -> Iterator[Check]:
+def _cheap_modes(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     ratios_forward, ratios_reverse = [], []
     for kind in ("add", "mul", "phi"):
         one = Tape()
@@ -146,7 +148,7 @@ def _degrees(kind: str, vary: Callable[[int], tuple[int, int, int]], points: int
     return degree([f[0] for f in found]), degree([f[1] for f in found])
 
 
-def _complexity(s: Statement, _context: Context) -> Iterator[Check]:
+def _complexity(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     names = {"columns": "FMD, column by column", "reverse": "RMD", "recursion": "HPO-SGLD"}
     for kind, title in names.items():
         in_steps = _degrees(kind, lambda k: (3 * k, 10, 3), 5)
@@ -226,48 +228,48 @@ _COMPLEXITY: tuple[Term, ...] = tuple(
 CLAIMS = (
     Claim(
         "eq-49",
-        Source.KIM,
+        ClaimSource.KIM,
         "the unrolled problem",
-        Statement(
+        ClaimStatement(
             "min over λ of L_V(λ, θ^(T+{at})) with θ^t = Φ_t(θ^(t-1), λ), t = 1, …, T",
             (index("at", 0),),
         ),
         _unrolled,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
     ),
     Claim(
         "eq-50",
-        Source.KIM,
+        ClaimSource.KIM,
         "the forward-mode recursion",
-        Statement(
+        ClaimStatement(
             "s_t = {a}·a_(t+{j})·s_(t+{j}) + {b}·b_(t+{j})",
             (coefficient("a", 1), coefficient("b", 1), index("j", -1)),
         ),
         _forward_step,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
     ),
     Claim(
         "eq-51",
-        Source.KIM,
+        ClaimSource.KIM,
         "the forward-mode hypergradient",
-        Statement(
+        ClaimStatement(
             "dL_V/dλ = {d}·∂_λ L_V(λ, θ^T) + {g}·∂_θ L_V(λ, θ^T)·s_(T+{at})",
             (coefficient("d", 1), coefficient("g", 1), index("at", 0)),
         ),
         _hypergradient,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
     ),
     Claim(
         "eq-52",
-        Source.KIM,
+        ClaimSource.KIM,
         "the deterministic step, and its Jacobians",
-        Statement(
+        ClaimStatement(
             "θ^m = θ^(m-1) - {c}·(ε/τ)·∂_θ L_T; a_t = I + {c}·ε·τ^{k}·A, b_t = {c}·ε·τ^{k}·B",
             (coefficient("c", "1/2"), exponent("k", -1)),
         ),
         _deterministic,
-        Verdict.TYPOGRAPHICAL,
-        corrected=Statement(
+        ClaimVerdict.TYPOGRAPHICAL,
+        corrected=ClaimStatement(
             "θ^m = θ^(m-1) - {c}·(ε/τ)·∂_θ L_T; a_t = I + {c}·ε·τ^{k}·A, b_t = {c}·ε·τ^{k}·B",
             (coefficient("c", "1/2"), exponent("k", 0)),
         ),
@@ -277,23 +279,23 @@ CLAIMS = (
     ),
     Claim(
         "thm-5",
-        Source.KIM,
+        ClaimSource.KIM,
         "the cost of a product with a Jacobian",
-        Statement(
+        ClaimStatement(
             "forward mode costs at most {f} times the function, reverse mode {r} times, and reverse "
             "mode keeps {k} number for each operation",
             (coefficient("f", 4), coefficient("r", 5), coefficient("k", 1)),
         ),
         _cheap_modes,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
         by_hand="Induction over the operations of the program.",
         remark="Constants for additions, products and one nonlinear call at unit cost each.",
     ),
     Claim(
         "tab-1",
-        Source.KIM,
+        ClaimSource.KIM,
         "time and space of FMD, RMD and HPO-SGLD",
-        Statement(
+        ClaimStatement(
             "exponents in T and in the common size of n and p: FMD column by column time "
             "T^{columns_T_time}·size^{columns_size_time}, space "
             "T^{columns_T_space}·size^{columns_size_space}; RMD time "
@@ -305,7 +307,7 @@ CLAIMS = (
             _COMPLEXITY,
         ),
         _complexity,
-        Verdict.PROVED,
+        ClaimVerdict.PROVED,
         remark="Exact counts of refblo's estimators are polynomials of these degrees. The printed FMD "
         "row is the column-wise variant; keeping the tangent takes n·p.",
     ),

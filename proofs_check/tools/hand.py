@@ -138,7 +138,7 @@ def recursion(lam: Vector, run: Inner, burn_in: int, half: float = 0.5) -> Vecto
 
 @final
 @dataclass(frozen=True)
-class Row:
+class PrintedRow:
     """One row of Table 2 or 3: the method, the inner steps, √ε·κ and γ."""
 
     method: Method
@@ -147,8 +147,8 @@ class Row:
     step: float = STEP
 
 
-def _sgld(temperature: float) -> Row:
-    return Row(partial(recursion, burn_in=50), noise=float(np.sqrt(2 * temperature * STEP)))
+def _sgld(temperature: float) -> PrintedRow:
+    return PrintedRow(partial(recursion, burn_in=50), noise=float(np.sqrt(2 * temperature * STEP)))
 
 
 ROWS = {
@@ -156,20 +156,20 @@ ROWS = {
     "HPO-SGLD, τ = 1e-02": _sgld(1e-2),
     "HPO-SGLD, τ = 1e-05": _sgld(1e-5),
     "HPO-SGLD, τ = 1e-10": _sgld(1e-10),
-    "HPO-SGLD, no noise": Row(partial(recursion, burn_in=50)),
-    "HPO-SGLD, γ = 0.01": Row(partial(recursion, burn_in=50), step=2 * STEP),
-    "HPO-SGLD, ½ dropped": Row(partial(recursion, burn_in=50, half=1.0)),
-    "HPO-SGLD, B = M = 100": Row(partial(recursion, burn_in=100), 200),
-    "IFT-Neumann": Row(neumann),
-    "IFT-Neumann with α": Row(partial(neumann, factor=0.99)),
-    "IFT-CG": Row(conjugate_gradient),
-    "IFT-CG, H without noise": Row(partial(conjugate_gradient, clean=True)),
-    "RMD": Row(reverse),
-    "RMD-FO": Row(first_order),
-    "FMD": Row(forward),
-    "RMD (1000 inner iterations)": Row(reverse, 1000),
-    "RMD-FO (1000 inner iterations)": Row(first_order, 1000),
-    "FMD (1000 inner iterations)": Row(forward, 1000),
+    "HPO-SGLD, no noise": PrintedRow(partial(recursion, burn_in=50)),
+    "HPO-SGLD, γ = 0.01": PrintedRow(partial(recursion, burn_in=50), step=2 * STEP),
+    "HPO-SGLD, ½ dropped": PrintedRow(partial(recursion, burn_in=50, half=1.0)),
+    "HPO-SGLD, B = M = 100": PrintedRow(partial(recursion, burn_in=100), 200),
+    "IFT-Neumann": PrintedRow(neumann),
+    "IFT-Neumann with α": PrintedRow(partial(neumann, factor=0.99)),
+    "IFT-CG": PrintedRow(conjugate_gradient),
+    "IFT-CG, H without noise": PrintedRow(partial(conjugate_gradient, clean=True)),
+    "RMD": PrintedRow(reverse),
+    "RMD-FO": PrintedRow(first_order),
+    "FMD": PrintedRow(forward),
+    "RMD (1000 inner iterations)": PrintedRow(reverse, 1000),
+    "RMD-FO (1000 inner iterations)": PrintedRow(first_order, 1000),
+    "FMD (1000 inner iterations)": PrintedRow(forward, 1000),
 }
 
 

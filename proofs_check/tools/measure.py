@@ -6,7 +6,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from proofs_check.evidence import Check, Method, within
+from proofs_check.evidence import Check, EvidenceMethod, within
 
 Vector = NDArray[np.float64]
 
@@ -83,7 +83,7 @@ def limit_check(name: str, fine: Vector, coarse: Vector, stated: float) -> Check
     worst = int(np.argmax(left - moved))
     holds = bool((left <= moved).all())
     text = f"{fine[worst]:.8g}, moved by {moved[worst]:.2g}"
-    return Check(name, holds, Method.NUMERIC, text, f"tends to {stated:.8g}")
+    return Check(name, holds, EvidenceMethod.NUMERIC, text, f"tends to {stated:.8g}")
 
 
 def mean_check(name: str, samples: Vector, stated: float, bias: float = 0.0) -> Check:

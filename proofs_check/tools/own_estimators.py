@@ -5,7 +5,7 @@ import sympy as sp
 import torch
 from torch import Tensor
 
-from proofs_check.tools.refblo_runs import Run, Small, Vector, hpo_sgld, iterates
+from proofs_check.tools.refblo_runs import RefbloRun, Small, Vector, hpo_sgld, iterates
 from proofs_check.tools.world import ENERGY, LAMS, OUTER, THETAS
 from refblo.problem import LamInitial
 
@@ -60,9 +60,9 @@ def recursion_of_the_package(
         The package's estimate, the formula's, and a bound on the rounding between them.
     """
     steps = 4
-    run = Run(step_size=0.01, burn_in=steps - 1, samples=1, noise_scale=1.0, seed=3)
+    run = RefbloRun(step_size=0.01, burn_in=steps - 1, samples=1, noise_scale=1.0, seed=3)
     small = Small(_inner, _outer, None, start=LamInitial(_start))
-    path = iterates(small, Run(0.01, steps, 1, noise_scale=1.0, seed=3), _LAM)
+    path = iterates(small, RefbloRun(0.01, steps, 1, noise_scale=1.0, seed=3), _LAM)
     start = np.array([[_LAM[1], _LAM[0]], [1.0, 0.0], [0.0, 2 * _LAM[1]]])
     epsilon = 2 * run.step_size
     at = [_derivatives(theta) for theta in path]
@@ -92,7 +92,7 @@ def average_of_the_package() -> tuple[float, list[tuple[float, float]], float]:
         lambda lam, t: (t**3 / 3 + lam**2 * t).sum(),
         np.array([0.2]),
     )
-    found = float(hpo_sgld(small, Run(gamma, 2, 3), np.array([at]))[0])
+    found = float(hpo_sgld(small, RefbloRun(gamma, 2, 3), np.array([at]))[0])
     theta, g, pairs = 0.2, 0.0, [(2 * at * 0.2, 0.0)]
     for _ in range(total):
         theta = theta - gamma * (theta - at)

@@ -55,7 +55,7 @@ class Small:
 
 @final
 @dataclass(frozen=True)
-class Run:
+class RefbloRun:
     """The settings of one inner run.
 
     Attributes:
@@ -110,7 +110,7 @@ def langevin_step(
     return after.item(), draws.normal(Stream.LANGEVIN, 0, start).item()
 
 
-def iterates(small: Small, run: Run, lam: Vector) -> Vector:
+def iterates(small: Small, run: RefbloRun, lam: Vector) -> Vector:
     """θ⁰, …, θ^T of refblo's chain.
 
     Args:
@@ -126,7 +126,7 @@ def iterates(small: Small, run: Run, lam: Vector) -> Vector:
     return np.array([_numbers(t) for t in chain.iterates(torch.as_tensor(lam), steps)])
 
 
-def noises(small: Small, run: Run, lam: Vector) -> Vector:
+def noises(small: Small, run: RefbloRun, lam: Vector) -> Vector:
     """The standard normal numbers that the chain of `iterates` draws, shape (T, n)."""
     chain = Chain(small.problem(), run.dynamics(), Draws(run.seed))
     like = chain.initial(torch.as_tensor(lam))
@@ -134,19 +134,19 @@ def noises(small: Small, run: Run, lam: Vector) -> Vector:
     return np.array([_numbers(chain.draws.normal(Stream.LANGEVIN, t, like)) for t in steps])
 
 
-def hpo_sgld(small: Small, run: Run, lam: Vector) -> Vector:
+def hpo_sgld(small: Small, run: RefbloRun, lam: Vector) -> Vector:
     """The HPO-SGLD estimate of refblo, shape (p,)."""
     method = HPOSGLD(run.dynamics(), run.schedule())
     return _numbers(method.estimate(small.problem(), torch.as_tensor(lam), Draws(run.seed)).value)
 
 
-def forward_mode(small: Small, run: Run, lam: Vector) -> Vector:
+def forward_mode(small: Small, run: RefbloRun, lam: Vector) -> Vector:
     """The forward-mode hypergradient of refblo on the same noise, shape (p,)."""
     method = FMD(run.dynamics(), run.schedule())
     return _numbers(method.estimate(small.problem(), torch.as_tensor(lam), Draws(run.seed)).value)
 
 
-def reverse_mode(small: Small, run: Run, lam: Vector) -> Vector:
+def reverse_mode(small: Small, run: RefbloRun, lam: Vector) -> Vector:
     """The reverse-mode hypergradient of refblo on the same noise, shape (p,)."""
     method = RMD(run.dynamics(), run.schedule())
     return _numbers(method.estimate(small.problem(), torch.as_tensor(lam), Draws(run.seed)).value)

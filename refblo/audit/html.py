@@ -6,7 +6,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from refblo.audit import plots
-from refblo.audit.run import Audit, Outcome, Row
+from refblo.audit.run import Audit, AuditOutcome, AuditRow
 from refblo.audit.summary import (
     SYMBOLS,
     cases,
@@ -54,11 +54,11 @@ def render(audit: Audit, *, finished: bool, written: datetime) -> str:
         key=_key,
         troubled=troubled(audit.rows),
         symbols=SYMBOLS,
-        Outcome=Outcome,
+        AuditOutcome=AuditOutcome,
         sweeps=plots.sweeps(audit),
         budget=plots.budget(audit.budgets),
     )
 
 
-def _key(row: Row) -> tuple[str, str]:
+def _key(row: AuditRow) -> tuple[str, str]:
     return (row.contract, row.case)

@@ -12,10 +12,10 @@ from importlib import resources
 import numpy as np
 from jaxtyping import Float64
 
-from refblo.audit.run import Audit, Outcome, Row
+from refblo.audit.run import Audit, AuditOutcome, AuditRow
 from refblo.audit.summary import command, counts
 from refblo.contracts.comparison import Comparison
-from refblo.contracts.contract import Curve, Finding
+from refblo.contracts.contract import ContractFinding, Curve
 from refblo.theory.budget import ErrorBudget
 
 FORMAT = "refblo-audit"
@@ -70,7 +70,7 @@ def document(audit: Audit, *, finished: bool, written: datetime) -> Object:
         "summary": {
             "planned": audit.planned,
             "finished": len(audit.rows),
-            **{outcome.value: found[outcome] for outcome in Outcome},
+            **{outcome.value: found[outcome] for outcome in AuditOutcome},
             "seconds": sum(row.seconds for row in audit.rows),
         },
         "rows": [_row(row) for row in audit.rows],
@@ -91,7 +91,7 @@ def _numbers(values: tuple[float, ...] | Float64[np.ndarray, " k"]) -> list[floa
     return [_number(value) for value in values]
 
 
-def _row(row: Row) -> Object:
+def _row(row: AuditRow) -> Object:
     return {
         "contract": row.contract,
         "estimator": row.estimator,
@@ -105,7 +105,7 @@ def _row(row: Row) -> Object:
     }
 
 
-def _finding(finding: Finding) -> Object:
+def _finding(finding: ContractFinding) -> Object:
     judgement = finding.judgement
     return {
         "holds": judgement.holds,

@@ -48,7 +48,7 @@ _TEXT = "#010203"  # stands for the page's text colour, and is no colour of anyt
 
 @final
 @dataclass(frozen=True)
-class Entry:
+class LegendEntry:
     """A line of a legend: a colour, a marker and what they stand for."""
 
     colour: str
@@ -73,7 +73,7 @@ class Plot:
     title: str
     description: str
     svg: str
-    legend: tuple[Entry, ...]
+    legend: tuple[LegendEntry, ...]
 
 
 def sweeps(audit: Audit) -> tuple[Plot, ...]:
@@ -95,7 +95,7 @@ def sweeps(audit: Audit) -> tuple[Plot, ...]:
                     f"Markers: measured, relative to the truth; dashed: {predicted}.",
                     _sweep(parameter, lines, key),
                     tuple(
-                        Entry(_colour(index), _cycle(MARKER_TEXTS, index), line.label)
+                        LegendEntry(_colour(index), _cycle(MARKER_TEXTS, index), line.label)
                         for index, line in enumerate(lines)
                     ),
                 )
@@ -133,7 +133,7 @@ def budget(budgets: Sequence[ErrorBudget]) -> Plot | None:
         "HPO-SGLD minus the implicit hypergradient",
         "Beside each name: the sum of the norms of the four parts, relative to the implicit hypergradient.",
         svg,
-        tuple(Entry(_colour(index), "■", part) for index, part in enumerate(parts)),
+        tuple(LegendEntry(_colour(index), "■", part) for index, part in enumerate(parts)),
     )
 
 

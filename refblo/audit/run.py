@@ -17,7 +17,7 @@ import torch
 
 from refblo.chain import Schedule
 from refblo.contracts.context import Context
-from refblo.contracts.contract import Contract, Finding
+from refblo.contracts.contract import Contract, ContractFinding
 from refblo.contracts.registry import contracts
 from refblo.errors import ArgumentError, RefbloError
 from refblo.noise import Draws
@@ -28,7 +28,7 @@ from refblo.problems.catalogue import Builder
 from refblo.theory.budget import ErrorBudget, error_budget, has_budget
 
 
-class Outcome(Enum):
+class AuditOutcome(Enum):
     """What became of one row."""
 
     HOLDS = "holds"
@@ -38,7 +38,7 @@ class Outcome(Enum):
 
 @final
 @dataclass(frozen=True)
-class Settings:
+class AuditSettings:
     """What to audit.
 
     Attributes:
@@ -58,7 +58,7 @@ class Settings:
 
 @final
 @dataclass(frozen=True)
-class Row:
+class AuditRow:
     """One contract on one case.
 
     Attributes:
@@ -78,9 +78,9 @@ class Row:
     relation: str
     claim: str
     case: str
-    outcome: Outcome
+    outcome: AuditOutcome
     seconds: float
-    finding: Finding | None = None
+    finding: ContractFinding | None = None
     message: str = ""
 
 
@@ -97,10 +97,10 @@ class Audit:
         budgets: error budgets of the cases that have one.
     """
 
-    settings: Settings
+    settings: AuditSettings
     environment: dict[str, str]
     planned: int
-    rows: tuple[Row, ...] = ()
+    rows: tuple[AuditRow, ...] = ()
     budgets: tuple[ErrorBudget, ...] = ()
 
     @property
@@ -111,7 +111,7 @@ class Audit:
     @property
     def passed(self) -> bool:
         """Whether every planned row is there and holds."""
-        return self.complete and all(row.outcome is Outcome.HOLDS for row in self.rows)
+        return self.complete and all(row.outcome is AuditOutcome.HOLDS for row in self.rows)
 
 
 QUICK_STEPS = 5
@@ -120,10 +120,10 @@ QUICK_STEPS = 5
 
 @final
 @dataclass(frozen=True, eq=False)
-class Plan:
+class AuditPlan:
     """The rows to run, case by case, so that truths are shared."""
 
-    settings: Settings
+    settings: AuditSettings
     tasks: tuple[tuple[Case, Contract], ...]
     budget_cases: tuple[Case, ...]
 
@@ -131,7 +131,7 @@ class Plan:
         """The audit with no row finished."""
         return Audit(self.settings, _environment(self.settings), planned=len(self.tasks))
 
-    def run(self, workers: int = 1) -> Generator[Row | ErrorBudget, None, None]:
+    def run(self, workers: int = 1) -> Generator[AuditRow | ErrorBudget, None, None]:
         """Rows and budgets, as they are finished; closing the generator ends the workers.
 
         Args:
@@ -154,13 +154,13 @@ class Plan:
 class _Job:
     """The rows of one case: what a worker process needs to know."""
 
-    settings: Settings
+    settings: AuditSettings
     case: str
     contracts: tuple[str, ...]
     budget: bool
 
 
-def _work(job: _Job) -> Iterator[Row | ErrorBudget]:
+def _work(job: _Job) -> Iterator[AuditRow | ErrorBudget]:
     context = Context(Draws(job.settings.seed), job.settings.full)
     case = _case(catalogue()[job.case], job.settings)
     known = {contract.name: contract for contract in contracts()}
@@ -170,7 +170,7 @@ def _work(job: _Job) -> Iterator[Row | ErrorBudget]:
         yield _budget(case, context.draws)
 
 
-def _case(builder: Builder, settings: Settings) -> Case:
+def _case(builder: Builder, settings: AuditSettings) -> Case:
     """A case in the wanted dtype, with a short schedule for the quick profile.
 
     No contract's verdict depends on the schedule's length.
@@ -183,7 +183,7 @@ def _case(builder: Builder, settings: Settings) -> Case:
     return replace(case, schedule=short)
 
 
-def plan(settings: Settings) -> Plan:
+def plan(settings: AuditSettings) -> AuditPlan:
     """Lay out an audit.
 
     Raises:
@@ -207,12 +207,12 @@ def plan(settings: Settings) -> Plan:
             f"{', '.join(known)}; cases: {', '.join(case.name for case in cases)}"
         )
     chosen = {case.name for case, _ in tasks}
-    return Plan(
+    return AuditPlan(
         settings, tasks, tuple(case for case in cases if case.name in chosen and has_budget(case))
     )
 
 
-def _wanted(settings: Settings, case: Case, contract: Contract) -> bool:
+def _wanted(settings: AuditSettings, case: Case, contract: Contract) -> bool:
     """Whether the row is asked for: by a pattern, or by the profile."""
     texts = (case.name, contract.name, contract.estimator)
     if settings.only:
@@ -222,19 +222,19 @@ def _wanted(settings: Settings, case: Case, contract: Contract) -> bool:
     return settings.full or contract.quick
 
 
-def _budget(case: Case, draws: Draws) -> Row | ErrorBudget:
+def _budget(case: Case, draws: Draws) -> AuditRow | ErrorBudget:
     """The case's budget, or a row that says why there is none."""
     start = time.perf_counter()
     try:
         return error_budget(case, draws)
     except Exception as error:  # one broken budget must not take the rows along
-        return Row(
+        return AuditRow(
             contract="error budget",
             estimator="HPO-SGLD",
             relation="",
             claim="the distance from the truth splits into named terms",
             case=case.name,
-            outcome=Outcome.ERROR,
+            outcome=AuditOutcome.ERROR,
             seconds=time.perf_counter() - start,
             message=_told(error),
         )
@@ -247,16 +247,16 @@ def _told(error: Exception) -> str:
     return "".join(traceback.format_exception(error, limit=-3))
 
 
-def _check(case: Case, contract: Contract, context: Context) -> Row:
+def _check(case: Case, contract: Contract, context: Context) -> AuditRow:
     start = time.perf_counter()
-    finding: Finding | None = None
+    finding: ContractFinding | None = None
     message = ""
     try:
         finding = contract.check(case, context)
-        outcome = Outcome.HOLDS if finding.judgement.holds else Outcome.FAILS
+        outcome = AuditOutcome.HOLDS if finding.judgement.holds else AuditOutcome.FAILS
     except Exception as error:  # one broken check must not take the others' results along
-        outcome, message = Outcome.ERROR, _told(error)
-    return Row(
+        outcome, message = AuditOutcome.ERROR, _told(error)
+    return AuditRow(
         contract=contract.name,
         estimator=contract.estimator,
         relation=contract.relation,
@@ -269,7 +269,7 @@ def _check(case: Case, contract: Contract, context: Context) -> Row:
     )
 
 
-def _environment(settings: Settings) -> dict[str, str]:
+def _environment(settings: AuditSettings) -> dict[str, str]:
     device = settings.device
     if device.startswith("cuda"):
         device = torch.cuda.get_device_name(torch.device(device))

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import final
 
-from refblo.audit.run import Audit, Outcome, Row, Settings
+from refblo.audit.run import Audit, AuditOutcome, AuditRow, AuditSettings
 
-SYMBOLS = {Outcome.HOLDS: "✓", Outcome.FAILS: "✗", Outcome.ERROR: "!"}
+SYMBOLS = {AuditOutcome.HOLDS: "✓", AuditOutcome.FAILS: "✗", AuditOutcome.ERROR: "!"}
 """A verdict is never told by its colour alone."""
 
 
@@ -29,17 +29,17 @@ class Group:
     estimator: str
     relation: str
     claim: str
-    rows: tuple[Row, ...]
+    rows: tuple[AuditRow, ...]
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> AuditOutcome:
         """The worst of its rows' outcomes."""
         return worst(row.outcome for row in self.rows)
 
 
-def groups(rows: Iterable[Row]) -> tuple[Group, ...]:
+def groups(rows: Iterable[AuditRow]) -> tuple[Group, ...]:
     """The rows by contract; contracts of one estimator stand together, in order of appearance."""
-    estimators: dict[str, dict[str, list[Row]]] = {}
+    estimators: dict[str, dict[str, list[AuditRow]]] = {}
     for row in rows:
         estimators.setdefault(row.estimator, {}).setdefault(row.contract, []).append(row)
     return tuple(
@@ -49,31 +49,31 @@ def groups(rows: Iterable[Row]) -> tuple[Group, ...]:
     )
 
 
-def worst(outcomes: Iterable[Outcome]) -> Outcome:
+def worst(outcomes: Iterable[AuditOutcome]) -> AuditOutcome:
     """An error before a failure before a success."""
     seen = set(outcomes)
-    for outcome in (Outcome.ERROR, Outcome.FAILS):
+    for outcome in (AuditOutcome.ERROR, AuditOutcome.FAILS):
         if outcome in seen:
             return outcome
-    return Outcome.HOLDS
+    return AuditOutcome.HOLDS
 
 
-def counts(rows: Iterable[Row]) -> dict[Outcome, int]:
+def counts(rows: Iterable[AuditRow]) -> dict[AuditOutcome, int]:
     """How many rows came out how."""
-    found = dict.fromkeys(Outcome, 0)
+    found = dict.fromkeys(AuditOutcome, 0)
     for row in rows:
         found[row.outcome] += 1
     return found
 
 
-def cases(rows: Iterable[Row]) -> tuple[str, ...]:
+def cases(rows: Iterable[AuditRow]) -> tuple[str, ...]:
     """The cases' names, in order of appearance."""
     return tuple(dict.fromkeys(row.case for row in rows))
 
 
-def troubled(rows: Iterable[Row]) -> tuple[Row, ...]:
+def troubled(rows: Iterable[AuditRow]) -> tuple[AuditRow, ...]:
     """The rows that do not hold."""
-    return tuple(row for row in rows if row.outcome is not Outcome.HOLDS)
+    return tuple(row for row in rows if row.outcome is not AuditOutcome.HOLDS)
 
 
 def headline(audit: Audit) -> str:
@@ -84,17 +84,17 @@ def headline(audit: Audit) -> str:
         parts.append(f"unfinished: {len(audit.rows)} of {audit.planned} rows")
     if audit.passed:
         parts.append("every contract holds")
-    if found[Outcome.FAILS]:
-        parts.append(f"{_number(found[Outcome.FAILS], 'row')} failed")
-    if found[Outcome.ERROR]:
-        parts.append(f"{_number(found[Outcome.ERROR], 'row')} could not be checked")
+    if found[AuditOutcome.FAILS]:
+        parts.append(f"{_number(found[AuditOutcome.FAILS], 'row')} failed")
+    if found[AuditOutcome.ERROR]:
+        parts.append(f"{_number(found[AuditOutcome.ERROR], 'row')} could not be checked")
     text = "; ".join(parts) or "no row was run"
     return text[0].upper() + text[1:]
 
 
 def tally(audit: Audit) -> str:
     """The figures behind the headline."""
-    held = counts(audit.rows)[Outcome.HOLDS]
+    held = counts(audit.rows)[AuditOutcome.HOLDS]
     seconds = sum(row.seconds for row in audit.rows)
     return (
         f"{held} of {_number(len(audit.rows), 'row')} hold: "
@@ -107,7 +107,7 @@ def _number(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def command(settings: Settings) -> str:
+def command(settings: AuditSettings) -> str:
     """What to type to have the same audit again."""
     words = ["refblo", "audit", "--full" if settings.full else "--quick"]
     for pattern in settings.only:

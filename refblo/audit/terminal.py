@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from refblo.audit.run import Audit, Outcome, Plan, Row
+from refblo.audit.run import Audit, AuditOutcome, AuditPlan, AuditRow
 from refblo.audit.summary import (
     SYMBOLS,
     duration,
@@ -28,7 +28,11 @@ from refblo.audit.summary import (
 )
 from refblo.theory.budget import ErrorBudget
 
-STYLES = {Outcome.HOLDS: "green", Outcome.FAILS: "bold red", Outcome.ERROR: "bold red"}
+STYLES = {
+    AuditOutcome.HOLDS: "green",
+    AuditOutcome.FAILS: "bold red",
+    AuditOutcome.ERROR: "bold red",
+}
 PLAIN_WIDTH = 180
 """Columns of a table that goes to a file or a pipe, which have no width of their own."""
 
@@ -43,13 +47,13 @@ def standard_output() -> Console:
 class Progress(Protocol):
     """Shows an audit while it runs."""
 
-    def take(self, result: Row | ErrorBudget) -> None:
+    def take(self, result: AuditRow | ErrorBudget) -> None:
         """Take note of what was just finished."""
         ...
 
 
 @contextmanager
-def progress(console: Console, plan: Plan) -> Iterator[Progress]:
+def progress(console: Console, plan: AuditPlan) -> Iterator[Progress]:
     """A live table where there is a terminal, a line for each row where there is none."""
     planned = [contract.name for _, contract in plan.tasks]
     if not console.is_terminal:
@@ -69,9 +73,9 @@ class Lines:
     planned: int
     finished: int = 0
 
-    def take(self, result: Row | ErrorBudget) -> None:
+    def take(self, result: AuditRow | ErrorBudget) -> None:
         """Print it."""
-        if isinstance(result, Row):
+        if isinstance(result, AuditRow):
             self.finished += 1
             count = f"[{self.finished:>{len(str(self.planned))}}/{self.planned}]"
             line = f"{count} {_line(result)} {duration(result.seconds)}"
@@ -80,7 +84,7 @@ class Lines:
         self.console.print(Text(line), soft_wrap=True)
 
 
-def _line(row: Row) -> str:
+def _line(row: AuditRow) -> str:
     margin = "" if row.finding is None else f" ({used(row.finding.judgement.margin)} of bound)"
     return f"{row.outcome.value:5} {row.contract} | {row.case}{margin}"
 
@@ -97,13 +101,13 @@ class Board:
 
     planned: Sequence[str]
     budgets: int
-    rows: list[Row] = field(default_factory=list)
+    rows: list[AuditRow] = field(default_factory=list)
     budgets_done: int = 0
     started: float = field(default_factory=time.perf_counter)
 
-    def take(self, result: Row | ErrorBudget) -> None:
+    def take(self, result: AuditRow | ErrorBudget) -> None:
         """Take note of what was just finished."""
-        if isinstance(result, Row):
+        if isinstance(result, AuditRow):
             self.rows.append(result)
         else:
             self.budgets_done += 1
@@ -141,12 +145,12 @@ class Board:
             names = [name for name in names if not _is_done(finished.get(name, ()), planned[name])]
         for name in names[:height]:
             rows = finished.get(name, ())
-            number = {it: sum(row.outcome is it for row in rows) for it in Outcome}
+            number = {it: sum(row.outcome is it for row in rows) for it in AuditOutcome}
             margins = [row.finding.judgement.margin for row in rows if row.finding is not None]
             table.add_row(
                 Text(name),
                 f"{len(rows)}/{planned[name]}",
-                *(_count(number[it], it) for it in Outcome),
+                *(_count(number[it], it) for it in AuditOutcome),
                 used(max(margins)) if margins else "",
                 duration(sum(row.seconds for row in rows)) if rows else "",
                 style="" if rows else "dim",
@@ -154,15 +158,15 @@ class Board:
         return table
 
 
-def _is_done(rows: Sequence[Row], planned: int) -> bool:
+def _is_done(rows: Sequence[AuditRow], planned: int) -> bool:
     return len(rows) == planned and not troubled(rows)
 
 
-def _count(number: int, outcome: Outcome) -> Text:
+def _count(number: int, outcome: AuditOutcome) -> Text:
     return Text(str(number), STYLES[outcome]) if number else Text("·", "dim")
 
 
-def _verdict(outcome: Outcome) -> Text:
+def _verdict(outcome: AuditOutcome) -> Text:
     return Text(f"{SYMBOLS[outcome]} {outcome.value}", STYLES[outcome])
 
 
@@ -192,7 +196,7 @@ def show(console: Console, audit: Audit) -> None:
     console.print(Text(headline(audit), style).append(f". {tally(audit)}.", "not bold default"))
 
 
-def _rows(rows: Sequence[Row], audit: Audit, width: int) -> Padding:
+def _rows(rows: Sequence[AuditRow], audit: Audit, width: int) -> Padding:
     """The rows of one contract, or the head above them all when there are none.
 
     All these tables have the same columns, so that they stand in line.
@@ -235,7 +239,7 @@ def _budgets(budgets: Sequence[ErrorBudget]) -> Table:
     return table
 
 
-def _trouble(row: Row) -> Together:
+def _trouble(row: AuditRow) -> Together:
     """Everything there is to know about a row that does not hold."""
     head = _verdict(row.outcome).append(f"  {row.contract}, {row.case}", "bold default")
     grid = Table.grid(padding=(0, 2))

@@ -19,7 +19,7 @@ from refblo.problems.symbolic import SymbolicProblem
 
 @final
 @dataclass(frozen=True, eq=False)
-class Tape:
+class BallTape:
     """Some nodes of a graph, ready to be compiled at any precision."""
 
     graph: Graph
@@ -48,11 +48,11 @@ class Derivatives:
 
     p: int
     n: int
-    value: Tape
-    inner: Tape
-    outer: Tape
-    initial: Tape
-    curvatures: Tape | None
+    value: BallTape
+    inner: BallTape
+    outer: BallTape
+    initial: BallTape
+    curvatures: BallTape | None
 
 
 @lru_cache(maxsize=32)
@@ -78,10 +78,10 @@ def differentiate(problem: SymbolicProblem) -> Derivatives:
     return Derivatives(
         p=len(lam),
         n=n,
-        value=Tape(inner, (loss,)),
-        inner=Tape(inner, (*gradient, *hessian, *mixed)),
-        outer=Tape(outer, tuple(slopes)),
-        initial=Tape(initial, (*start, *moved)),
+        value=BallTape(inner, (loss,)),
+        inner=BallTape(inner, (*gradient, *hessian, *mixed)),
+        outer=BallTape(outer, tuple(slopes)),
+        initial=BallTape(initial, (*start, *moved)),
         curvatures=_curvatures(problem),
     )
 
@@ -95,7 +95,7 @@ def _upper(graph: Graph, gradient: Sequence[int], theta: Sequence[sympy.Symbol])
     ]
 
 
-def _curvatures(problem: SymbolicProblem) -> Tape | None:
+def _curvatures(problem: SymbolicProblem) -> BallTape | None:
     if problem.inner_batch or problem.outer_batch:
         return None
     graph = Graph((*problem.lam, *problem.theta))
@@ -114,13 +114,13 @@ def _curvatures(problem: SymbolicProblem) -> Tape | None:
         for symbol in problem.lam
         for entry in triangle
     ]
-    return Tape(graph, (*triangles[0], *moved))
+    return BallTape(graph, (*triangles[0], *moved))
 
 
-def tape(symbols: Sequence[sympy.Symbol], expressions: Sequence[sympy.Expr]) -> Tape:
+def tape(symbols: Sequence[sympy.Symbol], expressions: Sequence[sympy.Expr]) -> BallTape:
     """The expressions as functions of the symbols."""
     graph = Graph(tuple(symbols))
-    return Tape(graph, tuple(graph.build(expression) for expression in expressions))
+    return BallTape(graph, tuple(graph.build(expression) for expression in expressions))
 
 
 def exact(number: float) -> arb:

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from refblo.audit.html import render
 from refblo.audit.json_report import to_json
-from refblo.audit.run import Audit, Plan, Row, Settings, plan
+from refblo.audit.run import Audit, AuditPlan, AuditRow, AuditSettings, plan
 from refblo.audit.terminal import progress, show, standard_output
 from refblo.errors import ArgumentError
 from refblo.files import require_writable, write_atomically
@@ -35,14 +35,14 @@ INTERRUPTED = 130
 class _Run:
     """An audit as far as it has come, and where it is written after every row."""
 
-    plan: Plan
+    plan: AuditPlan
     audit: Audit
     json_file: Path | None
     finished: bool = False
 
-    def add(self, result: Row | ErrorBudget) -> None:
+    def add(self, result: AuditRow | ErrorBudget) -> None:
         """Take note of a result. They come in any order, and stand in that of the plan."""
-        if isinstance(result, Row):
+        if isinstance(result, AuditRow):
             order = {(it.name, case.name): n for n, (case, it) in enumerate(self.plan.tasks)}
             last = len(order)  # a budget that could not be made is no planned row
             rows = sorted(
@@ -134,7 +134,7 @@ def audit(
     """
     require_writable((("--json", json_file), ("--html", html_file)))
     console = standard_output()
-    settings = Settings(not quick, only, seed, device, DTYPES[dtype])
+    settings = AuditSettings(not quick, only, seed, device, DTYPES[dtype])
     try:
         with console.status("laying out the audit"):
             planned = plan(settings)

@@ -10,18 +10,18 @@ from rich.text import Text
 
 from refblo.errors import ArgumentError
 from refblo.experiments.registry import find, registry
-from refblo.experiments.report import Experiment, Report, Scale, Verdict
+from refblo.experiments.report import Experiment, ExperimentReport, ExperimentVerdict, Scale
 from refblo.files import one_process
 
 EVERYTHING = "all"
 _COLOURS = {
-    Verdict.REPRODUCED: "green",
-    Verdict.WITHIN_SPREAD: "green",
-    Verdict.NOT_REPRODUCED: "red",
-    Verdict.OTHER_SETTINGS: "yellow",
-    Verdict.TRIED: "dim",
-    Verdict.MEASURED: "default",
-    Verdict.LEFT_OUT: "dim",
+    ExperimentVerdict.REPRODUCED: "green",
+    ExperimentVerdict.WITHIN_SPREAD: "green",
+    ExperimentVerdict.NOT_REPRODUCED: "red",
+    ExperimentVerdict.OTHER_SETTINGS: "yellow",
+    ExperimentVerdict.TRIED: "dim",
+    ExperimentVerdict.MEASURED: "default",
+    ExperimentVerdict.LEFT_OUT: "dim",
 }
 
 
@@ -86,7 +86,7 @@ def _run(experiment: Experiment, scale: Scale, output: Path, seed: int, console:
     show(report, output, console)
 
 
-def show(report: Report, output: Path, console: Console) -> None:
+def show(report: ExperimentReport, output: Path, console: Console) -> None:
     """Print a report: figures side by side, then every setting, findings and files."""
     title = f"{report.experiment} ({report.scale.value} scale, seed {report.seed}): {report.what}"
     table = Table(title=title, title_justify="left", title_style="bold", expand=False)

@@ -4,7 +4,7 @@ from itertools import combinations
 
 from refblo.contracts.comparison import compare
 from refblo.contracts.context import Context
-from refblo.contracts.contract import Contract, Finding
+from refblo.contracts.contract import Contract, ContractFinding
 from refblo.contracts.exact import margin
 from refblo.contracts.implicit import has_minimiser
 from refblo.contracts.relations import Exact
@@ -20,12 +20,12 @@ NAME = "oracles"
 def agreement(estimand: Estimand) -> Contract:
     """Independent ways to one truth lead to one truth."""
 
-    def check(case: Case, context: Context) -> Finding:
+    def check(case: Case, context: Context) -> ContractFinding:
         known = context.known(case, estimand).truths
         comparisons = tuple(
             compare(one.value, other, one.error) for one, other in combinations(known, 2)
         )
-        return Finding(Exact().judge(max(comparisons, key=margin)), comparisons)
+        return ContractFinding(Exact().judge(max(comparisons, key=margin)), comparisons)
 
     def applies(case: Case) -> bool:
         if estimand is Estimand.UNROLLED:

@@ -13,9 +13,9 @@ import numpy as np
 
 from refblo.chain import Langevin, Schedule
 from refblo.contracts.context import Context
-from refblo.contracts.contract import Contract, Curve, Factory, Finding
+from refblo.contracts.contract import Contract, ContractFinding, Curve, Factory
 from refblo.contracts.implicit import has_minimiser, strict_minimiser
-from refblo.contracts.relations import Biased, Sweep
+from refblo.contracts.relations import Biased, ParameterSweep
 from refblo.contracts.rounding import ROUNDINGS_A_STEP, unit_roundoff
 from refblo.contracts.selection import array
 from refblo.derivatives import outer_gradients
@@ -30,7 +30,7 @@ MOST_STEPS = 450
 def direction(name: str, factory: Factory) -> Contract:
     """The direction of the estimate tends to −f_θ(θ*)·C, a predicted wrong one, as T grows."""
 
-    def check(case: Case, context: Context) -> Finding:
+    def check(case: Case, context: Context) -> ContractFinding:
         theta, local = _at_minimiser(case)
         direct = array(outer_gradients(case.problem.outer, case.lam, theta, None)[0])
         predicted = -local.C.T @ local.s
@@ -51,7 +51,7 @@ def direction(name: str, factory: Factory) -> Contract:
         # The limit comes from a dense solve at a Newton point: κ(H) ulps.
         rounding = unit_roundoff(case.lam.dtype) * len(local.s) * float(np.linalg.cond(local.H))
         judgement = Biased(limit, rounding, truth, correction=1.0).judge(
-            Sweep("1/T", 1 / counts, values, noise)
+            ParameterSweep("1/T", 1 / counts, values, noise)
         )
         cosines = values @ truth
         curve = Curve.of(
@@ -61,7 +61,7 @@ def direction(name: str, factory: Factory) -> Contract:
             1 - cosines,
             np.full(len(counts), 1 - limit @ truth),
         )
-        return Finding(judgement, curves=(curve,))
+        return ContractFinding(judgement, curves=(curve,))
 
     def applies(case: Case) -> bool:
         # One hyperparameter has no direction to be wrong about, only a sign.

@@ -8,7 +8,7 @@ from jaxtyping import Float64
 
 from refblo.chain import Langevin
 from refblo.contracts.context import Context
-from refblo.contracts.contract import Contract, Finding
+from refblo.contracts.contract import Contract, ContractFinding
 from refblo.contracts.minimiser import Minimum, has_minimiser, minimum
 from refblo.contracts.relations import Judgement
 from refblo.derivatives import gradient_and_tangents
@@ -75,7 +75,7 @@ def _off(case: Case, context: Context, result: Hypergradient) -> tuple[float, fl
 def holds(name: str, factory: Bounded) -> Contract:
     """The distance from the truth is at most `error`, whatever T and K; the factor is reported."""
 
-    def check(case: Case, context: Context) -> Finding:
+    def check(case: Case, context: Context) -> ContractFinding:
         at_rest = minimum(case)
         constants = quadratic_constants(at_rest)
         rule = Langevin(case.dynamics.step_size)
@@ -96,7 +96,7 @@ def holds(name: str, factory: Bounded) -> Contract:
             f"{min(factors):.2g} to {max(factors):.2g} (median {np.median(factors):.2g}) times the distance",
             margin=max(margins),
         )
-        return Finding(judgement)
+        return ContractFinding(judgement)
 
     return Contract(
         name=f"{name}: the bound holds",
@@ -118,7 +118,7 @@ def _digits(case: Case, context: Context) -> tuple[int, ...]:
 def meets(name: str, factory: Adaptive) -> Contract:
     """The bound is at most the error asked for, and the distance from the truth at most the bound."""
 
-    def check(case: Case, context: Context) -> Finding:
+    def check(case: Case, context: Context) -> ContractFinding:
         at_rest = minimum(case)
         constants = quadratic_constants(at_rest)
         rule, size = Langevin(case.dynamics.step_size), float(np.linalg.norm(at_rest.implicit))
@@ -139,7 +139,7 @@ def meets(name: str, factory: Adaptive) -> Contract:
             predicted="distance ≤ bound ≤ the error asked for",
             margin=max(margins),
         )
-        return Finding(judgement, cost=result.cost)
+        return ContractFinding(judgement, cost=result.cost)
 
     return Contract(
         name=f"{name}: the requested error",

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from refblo.contracts.comparison import compare
 from refblo.contracts.context import Context
-from refblo.contracts.contract import Contract, Finding
+from refblo.contracts.contract import Contract, ContractFinding
 from refblo.contracts.exact import margin
 from refblo.contracts.implicit import has_minimiser
 from refblo.contracts.minimiser import minimum
@@ -23,7 +23,7 @@ def quadratic_inner_loss(case: Case) -> bool:
 def exact_in_one_step(name: str, factory: Callable[[], Estimator]) -> Contract:
     """From any θ⁰, the implicit hypergradient within every oracle's bound."""
 
-    def check(case: Case, context: Context) -> Finding:
+    def check(case: Case, context: Context) -> ContractFinding:
         result = factory().estimate(case.problem, case.lam, context.draws)
         rounding = minimum(case).rounding(1)
         known = context.known(case, Estimand.IMPLICIT)
@@ -32,7 +32,7 @@ def exact_in_one_step(name: str, factory: Callable[[], Estimator]) -> Contract:
         judgement = Exact().judge(worst)
         if result.status is not Status.COMPLETED:
             judgement = Judgement(False, result.status.value, judgement.predicted, margin(worst))
-        return Finding(judgement, comparisons, cost=result.cost)
+        return ContractFinding(judgement, comparisons, cost=result.cost)
 
     return Contract(
         name=f"{name}: exact for a quadratic inner loss",
@@ -47,14 +47,14 @@ def exact_in_one_step(name: str, factory: Callable[[], Estimator]) -> Contract:
 def refuses_the_rest(name: str, factory: Callable[[], Estimator]) -> Contract:
     """On an inner loss that is not quadratic it says that it has not converged, and is off."""
 
-    def check(case: Case, context: Context) -> Finding:
+    def check(case: Case, context: Context) -> ContractFinding:
         at_rest = minimum(case)
         result = factory().estimate(case.problem, case.lam, context.draws)
         said = result.status is not Status.COMPLETED
         away = float((result.theta - at_rest.problem.initial(case.lam)).norm())
         missing = result.estimate is None
         off = 0.0 if missing else float(abs(array(result.value) - at_rest.implicit).max())
-        return Finding(
+        return ContractFinding(
             Judgement(
                 holds=said,
                 measured=f"says “{result.status.value.split(':')[0]}”, {away:.1e} from θ*, off by {off:.1e}",

@@ -16,7 +16,7 @@ from refblo.estimators import Estimator
 from refblo.problems.case import Case
 
 # `Known` was shown in the documentation as a name of this module before it had its own.
-__all__ = ["Contract", "Curve", "Factory", "Finding", "Known"]
+__all__ = ["Contract", "ContractFinding", "Curve", "Factory", "Known"]
 
 
 @final
@@ -53,7 +53,7 @@ class Curve:
 
 @final
 @dataclass(frozen=True)
-class Finding:
+class ContractFinding:
     """What checking one contract on one case brought to light.
 
     Attributes:
@@ -93,5 +93,5 @@ class Contract:
     relation: str
     claim: str
     applies: Callable[[Case], bool]
-    check: Callable[[Case, Context], Finding]
+    check: Callable[[Case, Context], ContractFinding]
     quick: bool = True

@@ -6,7 +6,7 @@ import numpy as np
 
 from refblo.chain import Langevin, Schedule
 from refblo.contracts.context import Context
-from refblo.contracts.contract import Contract, Finding
+from refblo.contracts.contract import Contract, ContractFinding
 from refblo.contracts.random_forward import Sampler, as_rows
 from refblo.contracts.relations import Replicates, Unbiased
 from refblo.contracts.selection import array, is_small
@@ -26,7 +26,7 @@ MOST_CONDITIONED = 30.0
 def gibbs(name: str, factory: Chains) -> Contract:
     """Over independent chains, the mean is the Gibbs hypergradient in closed form."""
 
-    def check(case: Case, context: Context) -> Finding:
+    def check(case: Case, context: Context) -> ContractFinding:
         assert case.closed_forms is not None  # what `applies` selects by
         temperature = case.dynamics.temperature * case.dynamics.noise_scale**2
         truth = case.closed_forms.gibbs(array(case.lam), temperature)
@@ -37,7 +37,7 @@ def gibbs(name: str, factory: Chains) -> Contract:
         rows = as_rows(method.samples(case.problem, case.lam, context.draws))
         # The closed form is a few dense solves: its rounding is far below any standard error here.
         rounding = 1e-12 * float(np.linalg.norm(truth))
-        return Finding(Unbiased().judge(Replicates(rows, truth, rounding)))
+        return ContractFinding(Unbiased().judge(Replicates(rows, truth, rounding)))
 
     def applies(case: Case) -> bool:
         if case.closed_forms is None or case.dynamics.noise_scale == 0 or not is_small(case):

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from refblo.chain import Chain, Langevin, Schedule
 from refblo.contracts.context import Context
-from refblo.contracts.contract import Contract, Curve, Finding
+from refblo.contracts.contract import Contract, ContractFinding, Curve
 from refblo.contracts.random_forward import MOST_ENTRIES, SCHEDULE, Sampler, as_rows, moments
-from refblo.contracts.relations import Order, Sweep
+from refblo.contracts.relations import Order, ParameterSweep
 from refblo.contracts.rounding import ROUNDINGS_A_STEP, unit_roundoff
 from refblo.contracts.selection import array, is_small, resolves_orders
 from refblo.estimators import RMD
@@ -67,7 +67,7 @@ def _expansion(case: Case, draws: Draws) -> tuple[float, Float64[Array, "p p"]]:
 def smoothed(name: str, factory: Strategies, variant: Variant) -> Contract:
     """Where F is quadratic in λ smoothing leaves its gradient alone: unbiased, of a known variance."""
 
-    def check(case: Case, context: Context) -> Finding:
+    def check(case: Case, context: Context) -> ContractFinding:
         count = 20_000 if context.full else 2_000
         method = factory(case.dynamics, SCHEDULE, SIGMA, count, variant)
         rows = as_rows(method.samples(case.problem, case.lam, context.draws))
@@ -125,7 +125,7 @@ def _third_derivative(case: Case, draws: Draws, z: Tensor) -> float:
 def order_in_sigma(name: str, factory: Strategies) -> Contract:
     """Pairs, z held: off (1/N) Σ z⟨F', z⟩ by (σ²/6N) Σ z D³F[z, z, z] + O(σ⁴), for any smooth program."""
 
-    def check(case: Case, context: Context) -> Finding:
+    def check(case: Case, context: Context) -> ContractFinding:
         at = SIGMA / 8 * 0.5 ** np.arange(6 if context.full else 5)
         zs = context.draws.normal(
             Stream.DIRECTIONS, 0, case.lam.new_empty(DRAWS_OF_Z, case.lam.numel())
@@ -146,11 +146,11 @@ def order_in_sigma(name: str, factory: Strategies) -> Contract:
             # Two values are subtracted and divided by 2σ; each is the end of a run of a few steps.
             lost = ROUNDINGS_A_STEP * (SCHEDULE.steps + len(theta)) * u * size
             noise.append(lost * (value / float(sigma) + float(np.linalg.norm(without))))
-        sweep = Sweep("σ", at, np.stack(rows), np.array(noise))
+        sweep = ParameterSweep("σ", at, np.stack(rows), np.array(noise))
         judgement = Order(2.0, leading, 2.0).judge(sweep)
         errors = np.linalg.norm(sweep.values, axis=1) / np.linalg.norm(without)
         predicted = np.linalg.norm(leading) * at**2 / np.linalg.norm(without)
-        return Finding(judgement, curves=(Curve.of("σ", case.name, at, errors, predicted),))
+        return ContractFinding(judgement, curves=(Curve.of("σ", case.name, at, errors, predicted),))
 
     def applies(case: Case) -> bool:
         # Values must be sampled off the kinks, and a quadratic program has no third derivative.

@@ -5,7 +5,7 @@ import math
 from refblo.chain import Schedule
 from refblo.contracts.comparison import Comparison, compare
 from refblo.contracts.context import Context
-from refblo.contracts.contract import Contract, Factory, Finding
+from refblo.contracts.contract import Contract, ContractFinding, Factory
 from refblo.contracts.relations import Exact
 from refblo.contracts.rounding import rounding_error
 from refblo.contracts.selection import is_small
@@ -27,7 +27,7 @@ def exact(name: str, factory: Factory, *, pathwise: bool = True, small: bool = F
         small: judge on small problems only.
     """
 
-    def check(case: Case, context: Context) -> Finding:
+    def check(case: Case, context: Context) -> ContractFinding:
         schedule = case.schedule if pathwise else Schedule.last(case.schedule.steps)
         estimand = schedule.estimand
         estimator = factory(case.dynamics, schedule)
@@ -41,7 +41,7 @@ def exact(name: str, factory: Factory, *, pathwise: bool = True, small: bool = F
         rounding *= 1 if known.directions is None else math.sqrt(len(seen))
         comparisons = tuple(compare(seen, truth, rounding) for truth in known.truths)
         worst = max(comparisons, key=margin)
-        return Finding(Exact().judge(worst), comparisons, cost=result.cost)
+        return ContractFinding(Exact().judge(worst), comparisons, cost=result.cost)
 
     def applies(case: Case) -> bool:
         return (case.schedule.samples > 1 or not pathwise) and (is_small(case) or not small)

@@ -5,7 +5,7 @@ import torch
 
 from refblo.chain import Chain
 from refblo.contracts.context import Context
-from refblo.contracts.contract import Contract, Factory, Finding
+from refblo.contracts.contract import Contract, ContractFinding, Factory
 from refblo.contracts.relations import Judgement
 from refblo.contracts.rounding import ROUNDINGS_A_STEP, unit_roundoff
 from refblo.contracts.selection import SMALL, array
@@ -18,7 +18,7 @@ from refblo.problems.case import Case
 def direct_term(name: str, factory: Factory) -> Contract:
     """Equals (1/M) Σ ∂_λ f(λ, θ^m), taken by forward mode; the bias is RMD minus that."""
 
-    def check(case: Case, context: Context) -> Finding:
+    def check(case: Case, context: Context) -> ContractFinding:
         result = factory(case.dynamics, case.schedule).estimate(
             case.problem, case.lam, context.draws
         )
@@ -48,7 +48,7 @@ def direct_term(name: str, factory: Factory) -> Contract:
             predicted=f"a bias of {bias:.4g}, {100 * bias / size:.3g} % of the truth",
             margin=off / allowed,
         )
-        return Finding(judgement, cost=result.cost)
+        return ContractFinding(judgement, cost=result.cost)
 
     return Contract(
         name=f"{name}: the direct term alone",

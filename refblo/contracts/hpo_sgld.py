@@ -5,8 +5,8 @@ from jaxtyping import Float64
 
 from refblo.chain import Langevin, Schedule
 from refblo.contracts.context import Context
-from refblo.contracts.contract import Contract, Curve, Factory, Finding
-from refblo.contracts.relations import Biased, Order, Sweep
+from refblo.contracts.contract import Contract, ContractFinding, Curve, Factory
+from refblo.contracts.relations import Biased, Order, ParameterSweep
 from refblo.contracts.rounding import ROUNDINGS_A_STEP, unit_roundoff
 from refblo.contracts.selection import array, full_batch, is_small, resolves_orders
 from refblo.estimators import RMD
@@ -51,7 +51,7 @@ def _order_finding(
     at: Float64[Array, " k"],
     relation: Order,
     label: str,
-) -> Finding:
+) -> ContractFinding:
     differences, truths, noise = zip(
         *(_difference(factory, case, rule, SCHEDULE, context.draws) for rule in rules),
         strict=True,
@@ -61,18 +61,18 @@ def _order_finding(
     expected = np.linalg.norm(relation.constant) * at**relation.slope
     count = max(FEWEST, int(np.sum(np.array(noise) <= RESOLVED * expected)))
     at, differences, truths, noise = at[:count], differences[:count], truths[:count], noise[:count]
-    sweep = Sweep("ε", at, np.stack(differences), np.array(noise))
+    sweep = ParameterSweep("ε", at, np.stack(differences), np.array(noise))
     norms = np.linalg.norm(np.stack(truths), axis=1)
     errors = np.linalg.norm(sweep.values, axis=1) / norms
     predicted = np.linalg.norm(relation.constant) * at**relation.slope / norms
     curve = Curve.of("ε", label, at, errors, predicted)
-    return Finding(relation.judge(sweep), curves=(curve,))
+    return ContractFinding(relation.judge(sweep), curves=(curve,))
 
 
 def order_without_noise(name: str, factory: Factory) -> Contract:
     """O(ε²) absolutely, O(ε) relatively, with its constant, at a fixed number of steps and κ = 0."""
 
-    def check(case: Case, context: Context) -> Finding:
+    def check(case: Case, context: Context) -> ContractFinding:
         tau = case.dynamics.temperature
         halvings = 8 if context.full else 6
         at = case.dynamics.epsilon / 16 * 0.5 ** np.arange(halvings)
@@ -102,7 +102,7 @@ def order_without_noise(name: str, factory: Factory) -> Contract:
 def order_with_noise(name: str, factory: Factory) -> Contract:
     """O(ε^1.5) absolutely, O(√ε) relatively, with its constant, with frozen noise and a curved f."""
 
-    def check(case: Case, context: Context) -> Finding:
+    def check(case: Case, context: Context) -> ContractFinding:
         # The prediction is per γ √ε κ; with τ = κ = 1, γ = ε/2.
         leading = recursion_error_noise(case.problem, case.lam, SCHEDULE, context.draws) / 2
         # The next term, of order ε², must be small beside the leading one from the start.
@@ -136,7 +136,7 @@ def order_with_noise(name: str, factory: Factory) -> Contract:
 def fixed_horizon(name: str, factory: Factory) -> Contract:
     """At a fixed horizon S = Tγ the error does not vanish with ε: the limit is a predicted wrong one."""
 
-    def check(case: Case, context: Context) -> Finding:
+    def check(case: Case, context: Context) -> ContractFinding:
         horizon = case.dynamics.step_size * case.schedule.steps
         counts = case.schedule.steps * 2 ** np.arange(5 if context.full else 4)
         limit = fixed_horizon_limit(case.problem, case.lam, horizon)
@@ -159,7 +159,9 @@ def fixed_horizon(name: str, factory: Factory) -> Contract:
         predicted = float(np.linalg.norm(limit.recursion - limit.unrolled)) / size
         label = f"{case.name}, Tγ = {horizon:g}"
         curve = Curve.of("γ at fixed Tγ", label, at, errors, np.full(len(at), predicted))
-        return Finding(relation.judge(Sweep("γ", at, values, noise)), curves=(curve,))
+        return ContractFinding(
+            relation.judge(ParameterSweep("γ", at, values, noise)), curves=(curve,)
+        )
 
     return Contract(
         name=f"{name}: limit at a fixed horizon",

@@ -10,9 +10,9 @@ from jaxtyping import Float64
 from refblo.chain import Langevin
 from refblo.contracts.comparison import compare
 from refblo.contracts.context import Context
-from refblo.contracts.contract import Contract, Curve, Finding
+from refblo.contracts.contract import Contract, ContractFinding, Curve
 from refblo.contracts.exact import margin
-from refblo.contracts.relations import Exact, Geometric, Sweep
+from refblo.contracts.relations import Exact, Geometric, ParameterSweep
 from refblo.contracts.rounding import ROUNDINGS_A_STEP, unit_roundoff
 from refblo.contracts.selection import array, is_small
 from refblo.derivatives import outer_gradients
@@ -89,7 +89,7 @@ def _series(
     factory: Callable[[int], Estimator],
     limit: Float64[Array, " p"],
     relation: Geometric,
-) -> Finding:
+) -> ContractFinding:
     """Sweep the number of terms of a series at θ* against its predicted limit."""
     problem, _, local = _at_minimiser(case)
     rounding = _rounding(local, case, float(np.linalg.norm(limit)))
@@ -104,14 +104,14 @@ def _series(
         np.linalg.norm(values, axis=1) / size,
         relation.constant * relation.rate**at / size,
     )
-    sweep = Sweep("K", at.astype(float), values, np.full(len(at), rounding))
-    return Finding(relation.judge(sweep), curves=(curve,))
+    sweep = ParameterSweep("K", at.astype(float), values, np.full(len(at), rounding))
+    return ContractFinding(relation.judge(sweep), curves=(curve,))
 
 
 def dense_at_minimiser(name: str) -> Contract:
     """Started at θ*, the dense solve is the implicit hypergradient, within every oracle's bound."""
 
-    def check(case: Case, context: Context) -> Finding:
+    def check(case: Case, context: Context) -> ContractFinding:
         problem, _, local = _at_minimiser(case)
         result = IFTDense(_resting(case), 1).estimate(problem, case.lam, context.draws)
         rounding = _rounding(local, case, float(result.value.norm()))
@@ -119,7 +119,7 @@ def dense_at_minimiser(name: str) -> Contract:
         seen = known.seen(result.value)
         comparisons = tuple(compare(seen, truth, rounding) for truth in known.truths)
         judgement = Exact().judge(max(comparisons, key=margin))
-        return Finding(judgement, comparisons, cost=result.cost)
+        return ContractFinding(judgement, comparisons, cost=result.cost)
 
     return Contract(
         name=f"{name}: exact at the inner minimiser",
@@ -138,7 +138,7 @@ def neumann_series(name: str, scaling: NeumannScaling) -> Contract:
     f_λ + (truth − f_λ)/α.
     """
 
-    def check(case: Case, context: Context) -> Finding:
+    def check(case: Case, context: Context) -> ContractFinding:
         _, theta, local = _at_minimiser(case)
         eigenvalues = np.linalg.eigvalsh(local.H)
         # Not 1/λ_max, which would end the series of a scalar problem after one term.
@@ -174,7 +174,7 @@ def conjugate_gradients(name: str, damping: float) -> Contract:
         damping: δ over the mean eigenvalue of H; with δ > 0 the limit is a biased one.
     """
 
-    def check(case: Case, context: Context) -> Finding:
+    def check(case: Case, context: Context) -> ContractFinding:
         _, theta, local = _at_minimiser(case)
         n = len(local.H)
         delta = damping * float(np.trace(local.H)) / n
@@ -229,7 +229,7 @@ def geometric_in_steps(name: str) -> Contract:
     that c = ‖h'(θ*)‖‖θ⁰ − θ*‖ + ½‖h''‖‖θ⁰ − θ*‖².
     """
 
-    def check(case: Case, context: Context) -> Finding:
+    def check(case: Case, context: Context) -> ContractFinding:
         _, theta, local = _at_minimiser(case)
         rule = _resting(case)
         eigenvalues = np.linalg.eigvalsh(local.H)
@@ -254,7 +254,9 @@ def geometric_in_steps(name: str) -> Contract:
             constant * q**at / size,
         )
         noise = np.full(len(at), _rounding(local, case, size))
-        return Finding(relation.judge(Sweep("T", at.astype(float), values, noise)), curves=(curve,))
+        return ContractFinding(
+            relation.judge(ParameterSweep("T", at.astype(float), values, noise)), curves=(curve,)
+        )
 
     return Contract(
         name=f"{name}: geometric in the inner steps",

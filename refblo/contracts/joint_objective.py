@@ -8,10 +8,10 @@ import numpy as np
 from refblo.chain import Langevin
 from refblo.contracts.comparison import compare
 from refblo.contracts.context import Context
-from refblo.contracts.contract import Contract, Curve, Finding
+from refblo.contracts.contract import Contract, ContractFinding, Curve
 from refblo.contracts.exact import margin
 from refblo.contracts.minimiser import has_minimiser, minimum
-from refblo.contracts.relations import Exact, Geometric, Sweep
+from refblo.contracts.relations import Exact, Geometric, ParameterSweep
 from refblo.contracts.selection import array
 from refblo.derivatives import outer_gradients
 from refblo.estimators import Estimator
@@ -39,7 +39,7 @@ def _joint(case: Case) -> Case:
 def envelope(name: str, factory: Adaptation) -> Contract:
     """At θ*: every oracle's implicit hypergradient of the problem with f = L_T."""
 
-    def check(case: Case, context: Context) -> Finding:
+    def check(case: Case, context: Context) -> ContractFinding:
         at_rest = minimum(case)
         method = factory(at_rest.resting, 1)
         result = method.estimate(at_rest.problem, case.lam, context.draws)
@@ -47,7 +47,7 @@ def envelope(name: str, factory: Adaptation) -> Contract:
         rounding = at_rest.rounding(1)
         comparisons = tuple(compare(result.value, truth, rounding) for truth in known.truths)
         judgement = Exact().judge(max(comparisons, key=margin))
-        return Finding(judgement, comparisons, cost=result.cost)
+        return ContractFinding(judgement, comparisons, cost=result.cost)
 
     return Contract(
         name=f"{name}: the envelope theorem",
@@ -62,7 +62,7 @@ def envelope(name: str, factory: Adaptation) -> Contract:
 def geometric_in_steps(name: str, factory: Adaptation) -> Contract:
     """‖C‖ρ^T‖θ⁰ − θ*‖ with ρ = max|1 − γ·eig(H)|, where L_T is quadratic and C constant."""
 
-    def check(case: Case, context: Context) -> Finding:
+    def check(case: Case, context: Context) -> ContractFinding:
         at_rest, rule = minimum(case), Langevin(case.dynamics.step_size)
         theta = at_rest.problem.initial(case.lam)
         limit = array(outer_gradients(joint(case.problem).outer, case.lam, theta, None)[0])
@@ -77,9 +77,9 @@ def geometric_in_steps(name: str, factory: Adaptation) -> Contract:
         size = float(np.linalg.norm(limit))
         errors = np.linalg.norm(values, axis=1) / size
         predicted = relation.constant * relation.rate**at / size
-        judgement = relation.judge(Sweep("T", at, values, noise))
+        judgement = relation.judge(ParameterSweep("T", at, values, noise))
         curve = Curve.of("T", case.name, at, errors, predicted)
-        return Finding(judgement, curves=(curve,), cost=found[-1].cost)
+        return ContractFinding(judgement, curves=(curve,), cost=found[-1].cost)
 
     def applies(case: Case) -> bool:
         forms = case.closed_forms

@@ -13,7 +13,7 @@ import torch
 from refblo.chain import Langevin
 from refblo.contracts.closed_form_head import quadratic_inner_loss
 from refblo.contracts.context import Context
-from refblo.contracts.contract import Contract, Finding
+from refblo.contracts.contract import Contract, ContractFinding
 from refblo.contracts.minimiser import has_minimiser, minimum
 from refblo.contracts.relations import Judgement
 from refblo.contracts.rounding import ROUNDINGS_A_STEP, unit_roundoff
@@ -29,7 +29,7 @@ Evidence = Callable[[Langevin, int], Estimator]
 def gaussian_evidence(name: str, factory: Evidence) -> Contract:
     """At θ*: the mean of ∂_λ L_T/τ over the Gaussian, by cubature."""
 
-    def check(case: Case, context: Context) -> Finding:
+    def check(case: Case, context: Context) -> ContractFinding:
         at_rest, temperature = minimum(case), case.dynamics.temperature
         method = factory(Langevin(case.dynamics.step_size, temperature), 1)
         result = method.estimate(at_rest.problem, case.lam, context.draws)
@@ -57,7 +57,7 @@ def gaussian_evidence(name: str, factory: Evidence) -> Contract:
             predicted=f"at most {allowed:.1e} (κ(H) = {condition:.3g})",
             margin=off / allowed,
         )
-        return Finding(judgement, cost=result.cost)
+        return ContractFinding(judgement, cost=result.cost)
 
     return Contract(
         name=f"{name}: exact for a Gaussian",

@@ -11,9 +11,9 @@ from jaxtyping import Float64
 from refblo.chain import Langevin, Schedule
 from refblo.contracts.comparison import compare
 from refblo.contracts.context import Context
-from refblo.contracts.contract import Contract, Curve, Factory, Finding
+from refblo.contracts.contract import Contract, ContractFinding, Curve, Factory
 from refblo.contracts.exact import exact, margin
-from refblo.contracts.relations import Exact, Geometric, Order, Sweep
+from refblo.contracts.relations import Exact, Geometric, Order, ParameterSweep
 from refblo.contracts.rounding import ROUNDINGS_A_STEP, unit_roundoff
 from refblo.contracts.selection import array, is_small, resolves_orders
 from refblo.estimators import RMD, Estimator
@@ -61,7 +61,7 @@ def _expansion(
         constant: the predicted coefficient of γ, from the derivatives at θ⁰.
     """
 
-    def check(case: Case, context: Context) -> Finding:
+    def check(case: Case, context: Context) -> ContractFinding:
         at = case.dynamics.step_size / 16 * 0.5 ** np.arange(8 if context.full else 6)
         found = [deviation(case, Langevin(float(gamma)), context) for gamma in at]
         values = np.stack([value for value, _ in found])
@@ -70,10 +70,10 @@ def _expansion(
         leading = constant(
             local_derivatives(case.problem, case.lam, case.problem.initial(case.lam))
         )
-        judgement = Order(1.0, leading, 1.0).judge(Sweep("γ", at, values, noise))
+        judgement = Order(1.0, leading, 1.0).judge(ParameterSweep("γ", at, values, noise))
         errors, size = np.linalg.norm(values, axis=1), float(np.linalg.norm(leading))
         curve = Curve.of("γ", case.name, at, errors, size * at)
-        return Finding(judgement, curves=(curve,))
+        return ContractFinding(judgement, curves=(curve,))
 
     return Contract(
         name=f"{name}: expansion in the step size",
@@ -223,7 +223,7 @@ def _can_be_held(case: Case) -> bool:
 def implicit_when_solved(name: str, factory: Proximal) -> Contract:
     """With T and K enough, every oracle's implicit hypergradient of the proximal problem."""
 
-    def check(case: Case, context: Context) -> Finding:
+    def check(case: Case, context: Context) -> ContractFinding:
         held = _held(case)
         method = factory(held.rule, held.steps, 2 * len(held.local.s), held.strength)
         result = method.estimate(case.problem, case.lam, context.draws)
@@ -231,7 +231,7 @@ def implicit_when_solved(name: str, factory: Proximal) -> Contract:
         known = context.known(held.case, Estimand.IMPLICIT)
         comparisons = tuple(compare(result.value, truth, rounding) for truth in known.truths)
         judgement = Exact().judge(max(comparisons, key=margin))
-        return Finding(judgement, comparisons, cost=result.cost)
+        return ContractFinding(judgement, comparisons, cost=result.cost)
 
     return Contract(
         name=f"{name}: the proximal problem's implicit hypergradient",
@@ -246,7 +246,7 @@ def implicit_when_solved(name: str, factory: Proximal) -> Contract:
 def geometric_in_products(name: str, factory: Proximal) -> Contract:
     """Off f_λ + J'(I + H/ρ)⁻¹f_θ by at most 2‖C − ρJ‖‖q‖_{H+ρI}/√(λ_min + ρ) · r^K."""
 
-    def check(case: Case, context: Context) -> Finding:
+    def check(case: Case, context: Context) -> ContractFinding:
         held = _held(case)
         at = np.unique(np.geomspace(1, 2 * len(held.local.s), 6).astype(int)).astype(float)
         runs = [factory(held.rule, held.steps, int(count), held.strength) for count in at]
@@ -263,8 +263,8 @@ def geometric_in_products(name: str, factory: Proximal) -> Contract:
         size = float(np.linalg.norm(limit))
         errors = np.linalg.norm(values, axis=1) / size
         curve = Curve.of("K", case.name, at, errors, constant * relation.rate**at / size)
-        judgement = relation.judge(Sweep("K", at, values, noise))
-        return Finding(judgement, curves=(curve,), cost=found[-1].cost)
+        judgement = relation.judge(ParameterSweep("K", at, values, noise))
+        return ContractFinding(judgement, curves=(curve,), cost=found[-1].cost)
 
     return Contract(
         name=f"{name}: geometric in the products",

@@ -22,7 +22,7 @@ from torch import Tensor
 from refblo.chain import Langevin
 from refblo.contracts.comparison import compare
 from refblo.contracts.context import Context
-from refblo.contracts.contract import Contract, Finding
+from refblo.contracts.contract import Contract, ContractFinding
 from refblo.contracts.exact import margin
 from refblo.contracts.relations import Exact
 from refblo.contracts.rounding import rounding_error
@@ -40,7 +40,7 @@ Array = np.ndarray
 
 @final
 @dataclass(frozen=True)
-class Layout:
+class ParticleLayout:
     """How θ is divided, and how the particles are moved.
 
     Attributes:
@@ -56,11 +56,11 @@ class Layout:
     leader_steps: int
 
 
-Particles = Callable[[Langevin, int, Layout], Estimator]
+Particles = Callable[[Langevin, int, ParticleLayout], Estimator]
 """Builds BMAML from (rule, T, layout)."""
 
 
-def layout(case: Case, leader_steps: int) -> Layout:
+def layout(case: Case, leader_steps: int) -> ParticleLayout:
     """The fewest particles of a task, and their mean squared distance at θ⁰ for a bandwidth.
 
     So no kernel is near 0 or 1, where the particles would ignore one another or be one.
@@ -71,7 +71,7 @@ def layout(case: Case, leader_steps: int) -> Layout:
     particles = next(count for count in range(2, size + 1) if size % count == 0)
     at = theta.reshape(tasks, particles, -1)
     spread = float(particles / (particles - 1) * 2 * at.var(axis=1).sum(axis=1).mean())
-    return Layout(tasks, particles, spread if spread > 0 else 1.0, leader_steps)
+    return ParticleLayout(tasks, particles, spread if spread > 0 else 1.0, leader_steps)
 
 
 def _tasks(case: Case) -> int:
@@ -101,7 +101,7 @@ class _Program:
     dynamics: Langevin
     draws: Draws
     steps: int
-    plan: Layout
+    plan: ParticleLayout
 
     def chaser(self, lam: Lam) -> Theta:
         """Θ^T, shape (n,)."""
@@ -233,7 +233,7 @@ def through_particles(name: str, factory: Particles, *, leader_steps: int = 0) -
         leader_steps: S; with 0 the outer loss judges the particles.
     """
 
-    def check(case: Case, context: Context) -> Finding:
+    def check(case: Case, context: Context) -> ContractFinding:
         plan, steps = layout(case, leader_steps), case.schedule.steps
         method = factory(case.dynamics, steps, plan)
         result = method.estimate(case.problem, case.lam, context.draws)
@@ -244,7 +244,7 @@ def through_particles(name: str, factory: Particles, *, leader_steps: int = 0) -
         known = _truths(program, case.lam.detach())
         comparisons = tuple(compare(result.value, truth, rounding) for truth in known)
         judgement = Exact().judge(max(comparisons, key=margin))
-        return Finding(judgement, comparisons, cost=result.cost)
+        return ContractFinding(judgement, comparisons, cost=result.cost)
 
     judged = "their distance from a held leader" if leader_steps else "the outer loss"
     return Contract(

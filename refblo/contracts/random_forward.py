@@ -14,7 +14,7 @@ from torch import Tensor
 
 from refblo.chain import Chain, Langevin, Schedule
 from refblo.contracts.context import Context
-from refblo.contracts.contract import Contract, Finding
+from refblo.contracts.contract import Contract, ContractFinding
 from refblo.contracts.relations import Replicates, Unbiased
 from refblo.contracts.rounding import ROUNDINGS_A_STEP, unit_roundoff
 from refblo.contracts.selection import array, is_small
@@ -62,14 +62,14 @@ def moments(
     context: Context,
     rows: Float64[Array, "N p"],
     predicted: Callable[[Float64[Array, " p"]], Float64[Array, " p"]] | None,
-) -> Finding:
+) -> ContractFinding:
     """The mean of h is F' and, where it is predicted, that of (h − F')² the variance."""
     # RMD's exactness is a contract of its own, judged against the oracles.
     run = RMD(case.dynamics, SCHEDULE).estimate(case.problem, case.lam, context.draws)
     exact, u = array(run.value), unit_roundoff(case.lam.dtype)
     rounding = ROUNDINGS_A_STEP * SCHEDULE.steps * u * float(np.abs(rows).max())
     if predicted is None:
-        return Finding(Unbiased().judge(Replicates(rows, exact, rounding)))
+        return ContractFinding(Unbiased().judge(Replicates(rows, exact, rounding)))
     variance = predicted(exact)
     # In units of the predicted standard deviation, so that both moments have one scale; what has
     # no variance is judged by its rounding alone.
@@ -81,7 +81,7 @@ def moments(
     slack = off * (2 + 2 * float(np.max(np.abs(deviations))) + off)
     # The prediction is a sum over all coordinates and steps, and rounded too.
     slack += rows.size * u
-    return Finding(Unbiased().judge(Replicates(values, truth, slack)))
+    return ContractFinding(Unbiased().judge(Replicates(values, truth, slack)))
 
 
 def _several(case: Case) -> bool:
@@ -114,7 +114,7 @@ def tangents_variance(gradient: Float64[Array, " p"], law: Law, count: int) -> F
 def random_tangents(name: str, factory: Tangents, law: Law) -> Contract:
     """Unbiased, and of the variance that its law predicts, with two directions a group."""
 
-    def check(case: Case, context: Context) -> Finding:
+    def check(case: Case, context: Context) -> ContractFinding:
         method = factory(case.dynamics, SCHEDULE, 2, law, 20_000 if context.full else 2_000)
         rows = as_rows(method.samples(case.problem, case.lam, context.draws))
         return moments(case, context, rows, lambda gradient: tangents_variance(gradient, law, 2))
@@ -156,7 +156,7 @@ def uoro_variance(case: Case, draws: Draws, schedule: Schedule) -> Float64[Array
 def uoro(name: str, factory: Replica, *, balanced: bool) -> Contract:
     """Unbiased; unbalanced and in full runs, of the predicted variance."""
 
-    def check(case: Case, context: Context) -> Finding:
+    def check(case: Case, context: Context) -> ContractFinding:
         # The squares of few products of signs have too heavy a tail for Student's t.
         judged = context.full and not balanced
         rows = [

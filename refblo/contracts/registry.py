@@ -29,7 +29,7 @@ from refblo.contracts.meta import (
     implicit_when_solved,
     reptile_expansion,
 )
-from refblo.contracts.particles import Layout, through_particles
+from refblo.contracts.particles import ParticleLayout, through_particles
 from refblo.contracts.random_forward import random_tangents, uoro
 from refblo.contracts.running import discounted_limit, discounted_rate, running_solve
 from refblo.contracts.solve import solves_its_system
@@ -175,5 +175,5 @@ def _tangents(
     return RandomTangents(rule, schedule, count, law, groups, block=count * groups)
 
 
-def _particles(rule: Langevin, steps: int, plan: Layout) -> BMAML:
+def _particles(rule: Langevin, steps: int, plan: ParticleLayout) -> BMAML:
     return BMAML(rule, steps, plan.particles, plan.bandwidth, plan.tasks, plan.leader_steps)

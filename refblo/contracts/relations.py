@@ -40,7 +40,7 @@ class Judgement:
 
 @final
 @dataclass(frozen=True, eq=False)
-class Sweep:
+class ParameterSweep:
     """Vectors x(s) over a swept parameter s, with a bound on each one's own error.
 
     Attributes:
@@ -103,7 +103,7 @@ class Order:
     constant: Float64[Array, " d"]
     correction: float
 
-    def judge(self, measured: Sweep) -> Judgement:
+    def judge(self, measured: ParameterSweep) -> Judgement:
         """Judge the error vectors of a geometric sweep by their extrapolated leading coefficient.
 
         The slope is measured too, as the extrapolated limit of the local slopes of the norms.
@@ -153,7 +153,7 @@ class Biased:
     truth: Float64[Array, " d"]
     correction: float
 
-    def judge(self, measured: Sweep) -> Judgement:
+    def judge(self, measured: ParameterSweep) -> Judgement:
         """Judge the estimates of a geometric sweep by their extrapolated limit."""
         found = extrapolate(measured.values, _ratio(measured.at), self.correction, measured.noise)
         off = float(np.linalg.norm(found.value - self.limit))
@@ -185,7 +185,7 @@ class Geometric:
     def __post_init__(self) -> None:
         require(0 <= self.rate < 1, "rate", "lie in [0, 1)", self.rate, "the series must converge")
 
-    def judge(self, measured: Sweep) -> Judgement:
+    def judge(self, measured: ParameterSweep) -> Judgement:
         """Judge the error vectors of a sweep over K; the measured rate is reported beside the bound."""
         errors = np.linalg.norm(measured.values, axis=1)
         bounds = self.constant * self.rate**measured.at + measured.noise

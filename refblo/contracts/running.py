@@ -7,9 +7,9 @@ from jaxtyping import Float64
 
 from refblo.chain import Langevin, Schedule
 from refblo.contracts.context import Context
-from refblo.contracts.contract import Contract, Curve, Finding
+from refblo.contracts.contract import Contract, ContractFinding, Curve
 from refblo.contracts.minimiser import Minimum, has_minimiser, known_limit, minimum
-from refblo.contracts.relations import Geometric, Sweep
+from refblo.contracts.relations import Geometric, ParameterSweep
 from refblo.contracts.selection import array
 from refblo.estimators.protocol import Estimator
 from refblo.problems.case import Case
@@ -27,7 +27,7 @@ def _sweep(
     limit: Float64[Array, " p"],
     relation: Geometric,
     offset: int,
-) -> Finding:
+) -> ContractFinding:
     """Sweep the steps at θ*; after T steps T − offset contractions have been made."""
     case = at_rest.case
     counts = offset + np.unique(np.geomspace(1, 256 if context.full else 64, 7).astype(int))
@@ -44,14 +44,14 @@ def _sweep(
         np.linalg.norm(values, axis=1) / size,
         relation.constant * relation.rate**at / size,
     )
-    judgement = relation.judge(Sweep("T", at, values, noise))
-    return Finding(judgement, curves=(curve,), cost=results[-1].cost)
+    judgement = relation.judge(ParameterSweep("T", at, values, noise))
+    return ContractFinding(judgement, curves=(curve,), cost=results[-1].cost)
 
 
 def running_solve(name: str, factory: Running) -> Contract:
     """At θ*: error at most ‖C‖‖q*‖ρ^{T−1}, ρ = max|1 − γ·eig(H)|, from q = 0."""
 
-    def check(case: Case, context: Context) -> Finding:
+    def check(case: Case, context: Context) -> ContractFinding:
         at_rest = minimum(case)
         rate = at_rest.contraction(case.dynamics.step_size)
         coupling = float(np.linalg.norm(at_rest.local.C, 2))
@@ -77,7 +77,7 @@ def _model(at_rest: Minimum) -> float:
 def discounted_rate(name: str, factory: Discounted) -> Contract:
     """At θ*, not divided by its weights: off f_λ − f_θ·C/ħ by ‖f_θ·C‖/ħ (1 − γħ)^T."""
 
-    def check(case: Case, context: Context) -> Finding:
+    def check(case: Case, context: Context) -> ContractFinding:
         at_rest = minimum(case)
         model = _model(at_rest)
         constant = float(np.linalg.norm(at_rest.local.C.T @ at_rest.local.s)) / model
@@ -105,7 +105,7 @@ def discounted_rate(name: str, factory: Discounted) -> Contract:
 def discounted_limit(name: str, factory: Discounted) -> Contract:
     """At θ*, divided by its weights: f_λ − f_θ·C/ħ at once; wrong by f_θ(H⁻¹ − ħ⁻¹)C."""
 
-    def check(case: Case, context: Context) -> Finding:
+    def check(case: Case, context: Context) -> ContractFinding:
         at_rest = minimum(case)
         model = _model(at_rest)
         estimator = factory(at_rest.resting, case.schedule, model, True)
@@ -116,7 +116,7 @@ def discounted_limit(name: str, factory: Discounted) -> Contract:
             at_rest.implicit,
             at_rest.rounding(case.schedule.steps),
         )
-        return Finding(judgement, cost=result.cost)
+        return ContractFinding(judgement, cost=result.cost)
 
     return Contract(
         name=f"{name}: its model's limit",

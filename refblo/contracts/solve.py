@@ -10,7 +10,7 @@ import numpy as np
 
 from refblo.chain import Chain, Langevin
 from refblo.contracts.context import Context
-from refblo.contracts.contract import Contract, Finding
+from refblo.contracts.contract import Contract, ContractFinding
 from refblo.contracts.relations import Judgement
 from refblo.contracts.rounding import ROUNDINGS_A_STEP, unit_roundoff
 from refblo.contracts.selection import array, full_batch
@@ -31,7 +31,7 @@ LARGEST = 1000
 def solves_its_system(name: str) -> Contract:
     """CG run to a relative residual agrees with the dense solve at the same iterate."""
 
-    def check(case: Case, context: Context) -> Finding:
+    def check(case: Case, context: Context) -> ContractFinding:
         steps, rule = case.schedule.steps, Langevin(case.dynamics.step_size)
         theta = Chain(case.problem, rule, context.draws).last(case.lam, steps)
         local = local_derivatives(case.problem, case.lam, theta)
@@ -55,7 +55,7 @@ def solves_its_system(name: str) -> Contract:
             predicted=f"at most {allowed:.1e}, κ(H) = {condition:.3g}",
             margin=off / allowed,
         )
-        return Finding(judgement, cost=result.cost)
+        return ContractFinding(judgement, cost=result.cost)
 
     def applies(case: Case) -> bool:
         return (

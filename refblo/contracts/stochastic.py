@@ -3,7 +3,7 @@
 import numpy as np
 
 from refblo.contracts.context import Context
-from refblo.contracts.contract import Contract, Factory, Finding
+from refblo.contracts.contract import Contract, ContractFinding, Factory
 from refblo.contracts.relations import Replicates, Unbiased
 from refblo.contracts.selection import array
 from refblo.noise import Draws
@@ -13,7 +13,7 @@ from refblo.problems.case import Case
 def unbiased(name: str, factory: Factory) -> Contract:
     """Over independent noise, the mean hypergradient is d/dλ (1/M) Σ E[f(λ, θ^m)]."""
 
-    def check(case: Case, context: Context) -> Finding:
+    def check(case: Case, context: Context) -> ContractFinding:
         assert case.closed_forms is not None  # what `applies` selects by
         truth = case.closed_forms.mean_pathwise(array(case.lam), case.dynamics, case.schedule)
         assert truth is not None
@@ -26,7 +26,7 @@ def unbiased(name: str, factory: Factory) -> Contract:
         ]
         # The closed form is a few dense solves: its rounding is far below any standard error here.
         rounding = 1e-12 * float(np.linalg.norm(truth))
-        return Finding(Unbiased().judge(Replicates(np.stack(rows), truth, rounding)))
+        return ContractFinding(Unbiased().judge(Replicates(np.stack(rows), truth, rounding)))
 
     def applies(case: Case) -> bool:
         if case.closed_forms is None or case.dynamics.noise_scale == 0:

@@ -4,8 +4,8 @@ import numpy as np
 
 from refblo.chain import Chain, Schedule
 from refblo.contracts.context import Context
-from refblo.contracts.contract import Contract, Curve, Finding
-from refblo.contracts.relations import Geometric, Sweep
+from refblo.contracts.contract import Contract, ContractFinding, Curve
+from refblo.contracts.relations import Geometric, ParameterSweep
 from refblo.contracts.rounding import ROUNDINGS_A_STEP, unit_roundoff
 from refblo.contracts.selection import array, is_small
 from refblo.estimators import RMD
@@ -17,7 +17,7 @@ from refblo.theory.predictions import local_derivatives
 def geometric_truncation(name: str) -> Contract:
     """‖h_K − h‖ ≤ γ‖f_θ‖ max‖C‖ q^K / (1 − q) with q = max‖I − γH‖ over the trajectory, M = 1."""
 
-    def check(case: Case, context: Context) -> Finding:
+    def check(case: Case, context: Context) -> ContractFinding:
         schedule = Schedule.last(case.schedule.steps)
         steps, gamma = schedule.steps, case.dynamics.step_size
         chain = Chain(case.problem, case.dynamics, context.draws)
@@ -48,7 +48,9 @@ def geometric_truncation(name: str) -> Contract:
             np.linalg.norm(values, axis=1) / size,
             constant * contraction**at / size,
         )
-        return Finding(relation.judge(Sweep("K", at, values, noise)), curves=(curve,))
+        return ContractFinding(
+            relation.judge(ParameterSweep("K", at, values, noise)), curves=(curve,)
+        )
 
     def applies(case: Case) -> bool:
         if not (is_small(case) and isinstance(case.problem.initial, FixedInitial)):

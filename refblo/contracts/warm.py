@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import Float64
 
 from refblo.contracts.context import Context
-from refblo.contracts.contract import Contract, Curve, Finding
+from refblo.contracts.contract import Contract, ContractFinding, Curve
 from refblo.contracts.minimiser import Minimum, has_minimiser, known_limit, minimum
-from refblo.contracts.relations import Geometric, Sweep
+from refblo.contracts.relations import Geometric, ParameterSweep
 from refblo.contracts.selection import array
 from refblo.estimators.protocol import Estimator
 from refblo.estimators.warm import WarmEstimator
@@ -44,7 +44,7 @@ def _finding(
     relation: Geometric,
     parameter: str,
     steps_each: int,
-) -> Finding:
+) -> ContractFinding:
     noise = np.array([at_rest.rounding(steps_each * int(count + 1)) for count in at])
     size = float(np.linalg.norm(at_rest.implicit))
     errors = values - at_rest.implicit
@@ -55,7 +55,9 @@ def _finding(
         np.linalg.norm(errors, axis=1) / size,
         relation.constant * relation.rate**at / size,
     )
-    return Finding(relation.judge(Sweep(parameter, at, errors, noise)), curves=(curve,))
+    return ContractFinding(
+        relation.judge(ParameterSweep(parameter, at, errors, noise)), curves=(curve,)
+    )
 
 
 def _counts(context: Context) -> Float64[Array, " k"]:
@@ -72,7 +74,7 @@ def geometric_in_calls(name: str, factory: Stepping, *, steps: int = 1, lag: int
         lag: 1 where the estimate is taken before the call's last step on q, else 0.
     """
 
-    def check(case: Case, context: Context) -> Finding:
+    def check(case: Case, context: Context) -> ContractFinding:
         at_rest, counts = minimum(case), _counts(context)
         gamma = case.dynamics.step_size
         values = _called(at_rest, factory(gamma), counts, context.draws.seed)
@@ -97,7 +99,7 @@ def geometric_restarted_cg(
 ) -> Contract:
     """‖C‖‖q*‖_H/√λ_min · c^{k+1} after call k, c = 2r^N/(1 + r^{2N}), r = (√κ − 1)/(√κ + 1)."""
 
-    def check(case: Case, context: Context) -> Finding:
+    def check(case: Case, context: Context) -> ContractFinding:
         at_rest, counts = minimum(case), _counts(context)
         method = factory(case.dynamics.step_size, iterations)
         values = _called(at_rest, method, counts, context.draws.seed)
@@ -130,7 +132,7 @@ def geometric_in_terms(name: str, factory: Series, *, calls: int = 3) -> Contrac
     More calls than one, so that a momentum or a recursive difference has something to be wrong about.
     """
 
-    def check(case: Case, context: Context) -> Finding:
+    def check(case: Case, context: Context) -> ContractFinding:
         at_rest, terms = minimum(case), _counts(context)
         gamma = case.dynamics.step_size
         last = np.array([calls - 1.0])
@@ -156,7 +158,7 @@ def geometric_in_terms(name: str, factory: Series, *, calls: int = 3) -> Contrac
 def one_step(name: str, factory: Callable[[float], Estimator]) -> Contract:
     """At θ*: f_λ − γ f_θ·C, which is the truth with H replaced by 1/γ."""
 
-    def check(case: Case, context: Context) -> Finding:
+    def check(case: Case, context: Context) -> ContractFinding:
         at_rest, gamma = minimum(case), case.dynamics.step_size
         result = factory(gamma).estimate(at_rest.problem, case.lam, context.draws)
         judgement = known_limit(
@@ -165,7 +167,7 @@ def one_step(name: str, factory: Callable[[float], Estimator]) -> Contract:
             at_rest.implicit,
             at_rest.rounding(1),
         )
-        return Finding(judgement, cost=result.cost)
+        return ContractFinding(judgement, cost=result.cost)
 
     return Contract(
         name=f"{name}: the last transition alone",

@@ -32,7 +32,7 @@ from refblo.estimators.stocbio import StocBiO
 from refblo.estimators.t1_t2 import T1T2
 from refblo.estimators.uoro import UORO
 from refblo.estimators.vrbo import VRBO
-from refblo.estimators.warm import Carried, WarmEstimator
+from refblo.estimators.warm import WarmEstimator, WarmState
 from refblo.theory.recursion_bound import Constants
 
 __all__ = [
@@ -53,7 +53,6 @@ __all__ = [
     "AdaptiveImplicit",
     "AmIGO",
     "BoundedImplicit",
-    "Carried",
     "ClosedFormHead",
     "Compiled",
     "Constants",
@@ -77,6 +76,7 @@ __all__ = [
     "StocBiO",
     "Variant",
     "WarmEstimator",
+    "WarmState",
     "joint",
     "laplace",
     "proximal",

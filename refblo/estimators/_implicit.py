@@ -50,7 +50,7 @@ class Solver(Protocol):
 
 
 @runtime_checkable
-class Parts(Protocol):
+class ImplicitParts(Protocol):
     """How the parts of an implicit estimate are computed."""
 
     def last(self, chain: Chain, lam: Lam, steps: int) -> Theta:
@@ -100,7 +100,7 @@ def implicit(
     problem: BilevelProblem,
     lam: Lam,
     draws: Draws,
-    parts: Parts = AS_WRITTEN,
+    parts: ImplicitParts = AS_WRITTEN,
 ) -> Hypergradient:
     """f_λ − q·C at θ^T, with q ≈ H⁻¹ f_θ from the method's solve.
 

@@ -21,7 +21,7 @@ from refblo.derivatives import (
 )
 from refblo.estimators._implicit import Solve, Solver
 from refblo.estimators.hpo_sgld import HPOSGLD, State
-from refblo.estimators.ift import Directions, IFTConjugateGradient, IFTNeumann
+from refblo.estimators.ift import IFTConjugateGradient, IFTNeumann, SolveState
 from refblo.estimators.rmd import RMD
 from refblo.kernel import Backend, Kernel, Tensors, trace
 from refblo.problem import BilevelProblem
@@ -174,7 +174,7 @@ class Kernels:
                 state = (*start, method.floor(start.square))
             *before, floor = state
             after, moved, negative = method.iterate_unlooked(
-                hessian, Directions(*before), floor, number
+                hessian, SolveState(*before), floor, number
             )
             return (*after, floor, torch.stack((moved, negative.to(moved.dtype))))
 
@@ -190,7 +190,7 @@ class Kernels:
                 return Solve(state[0], Status.SERIES_DIVERGED, iterations)
             if moved < len(run):
                 return Solve(state[0], Status.COMPLETED)
-        return method.conclude(rhs, Directions(*state[:-1]))
+        return method.conclude(rhs, SolveState(*state[:-1]))
 
     # ------------------------------------------------------------ calls
 

@@ -5,7 +5,7 @@ For min_λ f(λ, θ*(λ)) all of them follow, at a current (θ, q, λ), estimate
     D_θ = ∂_θ L_T(λ, θ),      D_q = H q − f_θ,      D_λ = f_λ − q·C,
 
 whose common zero in (θ, q) is (θ*, H⁻¹f_θ), where D_λ is the implicit hypergradient. They differ in how the
-estimates are averaged over batches, and in where q comes from. The state is `Carried`: θ, q, and in its
+estimates are averaged over batches, and in where q comes from. The state is `WarmState`: θ, q, and in its
 memory whatever the averages need.
 """
 
@@ -24,7 +24,7 @@ from refblo.derivatives import (
 )
 from refblo.errors import require
 from refblo.estimators.protocol import is_finite
-from refblo.estimators.warm import Carried
+from refblo.estimators.warm import WarmState
 from refblo.noise import Draws, Stream
 from refblo.problem import BilevelProblem
 from refblo.types import Batch, Estimand, Hypergradient, Lam, Status, Theta
@@ -32,16 +32,16 @@ from refblo.types import Batch, Estimand, Hypergradient, Lam, Status, Theta
 
 @final
 @dataclass(frozen=True, eq=False)
-class Directions:
+class LoopDirections:
     """(D_θ, D_q, D_λ) at one point; sums and differences go entry by entry."""
 
     theta: Float[Tensor, " n"]
     q: Float[Tensor, " n"]
     lam: Float[Tensor, " p"]
 
-    def plus(self, other: "Directions", factor: float) -> "Directions":
+    def plus(self, other: "LoopDirections", factor: float) -> "LoopDirections":
         """Self + factor · other."""
-        return Directions(
+        return LoopDirections(
             self.theta.add(other.theta, alpha=factor),
             self.q.add(other.q, alpha=factor),
             self.lam.add(other.lam, alpha=factor),
@@ -50,12 +50,12 @@ class Directions:
 
 def simultaneous(
     problem: BilevelProblem, lam: Lam, theta: Theta, q: Theta, inner: Batch, outer: Batch
-) -> Directions:
+) -> LoopDirections:
     """All three at the same (θ, q), by one inner graph and one outer gradient."""
     gradient, products = inner_gradient_and_products(problem.inner, lam, theta, inner)
     curved, mixed = products(q)
     direct, slope = outer_gradients(problem.outer, lam, theta, outer)
-    return Directions(gradient, curved - slope, direct - mixed)
+    return LoopDirections(gradient, curved - slope, direct - mixed)
 
 
 def by_series(
@@ -65,7 +65,7 @@ def by_series(
     inner: tuple[Batch, ...],
     outer: Batch,
     scale: float,
-) -> Directions:
+) -> LoopDirections:
     """D_θ and D_λ with q = α Σ_{j<K} Π_{i≤j}(I − αH_i) f_θ in place of a carried one; D_q = 0.
 
     Args:
@@ -84,7 +84,7 @@ def by_series(
         total = total + term
     gradient, _ = inner_gradient_and_mixed(problem.inner, lam, theta, inner[0])
     _, mixed = inner_gradient_and_mixed(problem.inner, lam, theta, inner[-1])
-    return Directions(gradient, torch.zeros_like(theta), direct - mixed(scale * total))
+    return LoopDirections(gradient, torch.zeros_like(theta), direct - mixed(scale * total))
 
 
 def inner_batches(
@@ -100,8 +100,8 @@ def outer_batch(problem: BilevelProblem, draws: Draws, number: int) -> Batch:
 
 
 def concluded(
-    value: Lam, carried: Carried, step: int, cost: Evaluations
-) -> tuple[Hypergradient, Carried]:
+    value: Lam, carried: WarmState, step: int, cost: Evaluations
+) -> tuple[Hypergradient, WarmState]:
     """The result of one call: a state that left the finite numbers has no hypergradient."""
     finite = is_finite(value) and is_finite(carried.theta)
     status = Status.COMPLETED if finite else Status.CHAIN_DIVERGED

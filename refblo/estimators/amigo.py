@@ -23,7 +23,7 @@ from refblo.derivatives import hessian_product_function, mixed_product, outer_gr
 from refblo.errors import require
 from refblo.estimators.ift import IFTConjugateGradient
 from refblo.estimators.protocol import conclude
-from refblo.estimators.warm import Carried, WarmEstimator
+from refblo.estimators.warm import WarmEstimator, WarmState
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam
@@ -65,8 +65,8 @@ class AmIGO(WarmEstimator):
 
     @override
     def advance(
-        self, problem: BilevelProblem, lam: Lam, carried: Carried, draws: Draws = SEED_ZERO
-    ) -> tuple[Hypergradient, Carried]:
+        self, problem: BilevelProblem, lam: Lam, carried: WarmState, draws: Draws = SEED_ZERO
+    ) -> tuple[Hypergradient, WarmState]:
         check_arguments(problem, lam, draws)
         lam, problem = lam.detach(), problem.starting_at(carried.theta)
         chain = Chain(problem, self.dynamics, draws)
@@ -92,4 +92,4 @@ class AmIGO(WarmEstimator):
             last = chain.inner_batch(self.steps + self.iterations)
             value = direct - mixed_product(problem.inner, lam, theta, last, q)
         result = conclude(value, self.estimand, theta, chain, lam, self.steps, cost)
-        return result, Carried(theta, q)
+        return result, WarmState(theta, q)

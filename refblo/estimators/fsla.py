@@ -22,7 +22,7 @@ from refblo.estimators._single_loop import (
     outer_batch,
     simultaneous,
 )
-from refblo.estimators.warm import Carried, WarmEstimator
+from refblo.estimators.warm import WarmEstimator, WarmState
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam
@@ -56,8 +56,8 @@ class FSLA(WarmEstimator):
 
     @override
     def advance(
-        self, problem: BilevelProblem, lam: Lam, carried: Carried, draws: Draws = SEED_ZERO
-    ) -> tuple[Hypergradient, Carried]:
+        self, problem: BilevelProblem, lam: Lam, carried: WarmState, draws: Draws = SEED_ZERO
+    ) -> tuple[Hypergradient, WarmState]:
         check_arguments(problem, lam, draws)
         lam, theta, q = lam.detach(), carried.theta, carried.q
         (batch,), outer = inner_batches(problem, draws, 0, 1), outer_batch(problem, draws, 0)
@@ -71,4 +71,4 @@ class FSLA(WarmEstimator):
         memory = {"lam": lam, "theta": theta, "q": q, "average": value}
         moved = theta.sub(found.theta, alpha=self.step_size)
         solved = q.sub(found.q, alpha=self.solve_step)
-        return concluded(value, Carried(moved, solved, memory), 1, cost)
+        return concluded(value, WarmState(moved, solved, memory), 1, cost)

@@ -133,7 +133,7 @@ class IFTNeumann(Estimator):
 
 
 @final
-class Directions(NamedTuple):
+class SolveState(NamedTuple):
     """CG's state: the iterate, its residual, the next direction, each of shape (n,), and ‖residual‖²."""
 
     q: Theta
@@ -141,21 +141,21 @@ class Directions(NamedTuple):
     direction: Theta
     square: Scalar
 
-    def after(self, image: Theta, curvature: Scalar) -> "Directions":
+    def after(self, image: Theta, curvature: Scalar) -> "SolveState":
         """The state after a step along the direction d, from its image under the matrix, and d·image."""
         length = self.square / curvature
         residual = self.residual - length * image
         square = torch.dot(residual, residual)
-        return Directions(
+        return SolveState(
             self.q + length * self.direction,
             residual,
             residual + (square / self.square) * self.direction,
             square,
         )
 
-    def where(self, condition: Bool[Tensor, ""], other: "Directions") -> "Directions":
+    def where(self, condition: Bool[Tensor, ""], other: "SolveState") -> "SolveState":
         """This state if the condition holds, else the other."""
-        return Directions(*(torch.where(condition, a, b) for a, b in zip(self, other, strict=True)))
+        return SolveState(*(torch.where(condition, a, b) for a, b in zip(self, other, strict=True)))
 
 
 @final
@@ -191,9 +191,9 @@ class IFTConjugateGradient(Estimator):
         require_real("damping", self.damping, "use 0 for none", positive=False)
         require_real("tolerance", self.tolerance, "use 0 for none", positive=False)
 
-    def begin(self, rhs: Theta) -> "Directions":
+    def begin(self, rhs: Theta) -> "SolveState":
         """CG's state at q = 0."""
-        return Directions(torch.zeros_like(rhs), rhs, rhs, torch.dot(rhs, rhs))
+        return SolveState(torch.zeros_like(rhs), rhs, rhs, torch.dot(rhs, rhs))
 
     def floor(self, square: Scalar) -> Scalar:
         """The residual's norm at which to stop, from the square of the first one's.
@@ -202,7 +202,7 @@ class IFTConjugateGradient(Estimator):
         """
         return max(self.tolerance, torch.finfo(square.dtype).eps) * torch.sqrt(square)
 
-    def curvature(self, hessian: MixedProduct, at: "Directions") -> tuple[Theta, Scalar]:
+    def curvature(self, hessian: MixedProduct, at: "SolveState") -> tuple[Theta, Scalar]:
         """(H + δI) d and d·(H + δI) d for the direction d."""
         image = hessian(at.direction).add(at.direction, alpha=self.damping)
         return image, torch.dot(at.direction, image)
@@ -220,7 +220,7 @@ class IFTConjugateGradient(Estimator):
             at = at.after(image, curvature)
         return self.conclude(rhs, at)
 
-    def conclude(self, rhs: Theta, at: "Directions") -> Solve:
+    def conclude(self, rhs: Theta, at: "SolveState") -> Solve:
         """The iterate after the last iteration."""
         missed = self.tolerance > 0 and decide(
             torch.sqrt(at.square) > self.tolerance * torch.linalg.vector_norm(rhs),
@@ -229,8 +229,8 @@ class IFTConjugateGradient(Estimator):
         return Solve(at.q, Status.NOT_CONVERGED if missed else Status.COMPLETED)
 
     def iterate_unlooked(
-        self, hessian: MixedProduct, at: "Directions", floor: Scalar, number: int
-    ) -> tuple["Directions", Int64[Tensor, ""], Bool[Tensor, ""]]:
+        self, hessian: MixedProduct, at: "SolveState", floor: Scalar, number: int
+    ) -> tuple["SolveState", Int64[Tensor, ""], Bool[Tensor, ""]]:
         """So many iterations without a look at a number; after the one that ends the solve nothing moves.
 
         Returns:

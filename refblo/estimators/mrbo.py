@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from refblo.cost import counting
 from refblo.estimators._single_loop import (
-    Directions,
+    LoopDirections,
     by_series,
     check_count,
     check_rate,
@@ -24,7 +24,7 @@ from refblo.estimators._single_loop import (
     inner_batches,
     outer_batch,
 )
-from refblo.estimators.warm import Carried, WarmEstimator
+from refblo.estimators.warm import WarmEstimator, WarmState
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam
@@ -61,8 +61,8 @@ class MRBO(WarmEstimator):
 
     @override
     def advance(
-        self, problem: BilevelProblem, lam: Lam, carried: Carried, draws: Draws = SEED_ZERO
-    ) -> tuple[Hypergradient, Carried]:
+        self, problem: BilevelProblem, lam: Lam, carried: WarmState, draws: Draws = SEED_ZERO
+    ) -> tuple[Hypergradient, WarmState]:
         check_arguments(problem, lam, draws)
         lam, theta = lam.detach(), carried.theta
         batches = inner_batches(problem, draws, 0, self.terms + 1)
@@ -72,7 +72,7 @@ class MRBO(WarmEstimator):
             if carried.memory:
                 old = (carried.recall("lam"), carried.recall("theta"))
                 before = by_series(problem, *old, batches, outer, self.scale)
-                kept = Directions(
+                kept = LoopDirections(
                     carried.recall("inner average"), carried.q, carried.recall("average")
                 )
                 average = average.plus(kept.plus(before, -1.0), 1 - self.momentum)
@@ -83,4 +83,4 @@ class MRBO(WarmEstimator):
             "average": average.lam,
         }
         moved = theta.sub(average.theta, alpha=self.step_size)
-        return concluded(average.lam, Carried(moved, carried.q, memory), 1, cost)
+        return concluded(average.lam, WarmState(moved, carried.q, memory), 1, cost)

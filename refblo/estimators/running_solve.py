@@ -34,7 +34,7 @@ from refblo.derivatives import (
 )
 from refblo.errors import ArgumentError, require
 from refblo.estimators.protocol import conclude
-from refblo.estimators.warm import Carried, WarmEstimator
+from refblo.estimators.warm import WarmEstimator, WarmState
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam
@@ -77,7 +77,9 @@ class RunningSolve(WarmEstimator):
         """α."""
         return self.dynamics.step_size if self.solve_step is None else self.solve_step
 
-    def step(self, chain: Chain, lam: Lam, carried: Carried, m: int) -> tuple[Carried, Lam | None]:
+    def step(
+        self, chain: Chain, lam: Lam, carried: WarmState, m: int
+    ) -> tuple[WarmState, Lam | None]:
         """From (θ^{m−1}, q_{m−1}) to (θ^m, q_m), with the hypergradient at the former when m > B."""
         problem, theta, q = chain.problem, carried.theta, carried.q
         sampled, batch = self.schedule.sampled(m), chain.outer_batch(m - 1)
@@ -105,8 +107,8 @@ class RunningSolve(WarmEstimator):
 
     @override
     def advance(
-        self, problem: BilevelProblem, lam: Lam, carried: Carried, draws: Draws = SEED_ZERO
-    ) -> tuple[Hypergradient, Carried]:
+        self, problem: BilevelProblem, lam: Lam, carried: WarmState, draws: Draws = SEED_ZERO
+    ) -> tuple[Hypergradient, WarmState]:
         check_arguments(problem, lam, draws)
         if self.diagonal is not None and self.diagonal.shape != carried.theta.shape:
             raise ArgumentError(

@@ -21,7 +21,7 @@ from refblo.cost import counting
 from refblo.derivatives import inner_gradient_and_products, outer_gradients
 from refblo.errors import ArgumentError
 from refblo.estimators._single_loop import check_count, check_rate, concluded
-from refblo.estimators.warm import Carried, WarmEstimator, at_rest
+from refblo.estimators.warm import WarmEstimator, WarmState, at_rest
 from refblo.noise import SEED_ZERO, Draws, Stream
 from refblo.problem import BilevelProblem, FullBatch, Minibatches
 from refblo.types import Batch, Estimand, Hypergradient, Lam, Theta
@@ -57,7 +57,7 @@ class SABA(WarmEstimator):
         check_count("steps", self.steps)
 
     @override
-    def begin(self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO) -> Carried:
+    def begin(self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO) -> WarmState:
         """θ⁰(λ), q = 0, and the table filled there, at the cost of one pass over the blocks.
 
         Raises:
@@ -70,12 +70,12 @@ class SABA(WarmEstimator):
         ]
         gradient, curved, mixed = (torch.stack(column) for column in zip(*rows, strict=True))
         table = {"gradient": gradient, "curved": curved, "mixed": mixed}
-        return Carried(start.theta, start.q, table)
+        return WarmState(start.theta, start.q, table)
 
     @override
     def advance(
-        self, problem: BilevelProblem, lam: Lam, carried: Carried, draws: Draws = SEED_ZERO
-    ) -> tuple[Hypergradient, Carried]:
+        self, problem: BilevelProblem, lam: Lam, carried: WarmState, draws: Draws = SEED_ZERO
+    ) -> tuple[Hypergradient, WarmState]:
         check_arguments(problem, lam, draws)
         lam, theta, q, value = lam.detach(), carried.theta, carried.q, lam
         # Tables are carried as values: what is written here is a copy.
@@ -94,7 +94,7 @@ class SABA(WarmEstimator):
                 theta = theta.sub(gradient, alpha=self.step_size)
                 q = q.sub(curved - slope, alpha=self.solve_step)
         memory = dict(zip(("gradient", "curved", "mixed"), tables, strict=True))
-        return concluded(value, Carried(theta, q, memory), self.steps, cost)
+        return concluded(value, WarmState(theta, q, memory), self.steps, cost)
 
     def _drawn(self, draws: Draws, step: int) -> int:
         """The block of one step, uniform."""

@@ -22,7 +22,7 @@ from refblo.estimators._single_loop import (
     outer_batch,
     simultaneous,
 )
-from refblo.estimators.warm import Carried, WarmEstimator
+from refblo.estimators.warm import WarmEstimator, WarmState
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam
@@ -56,8 +56,8 @@ class SOBA(WarmEstimator):
 
     @override
     def advance(
-        self, problem: BilevelProblem, lam: Lam, carried: Carried, draws: Draws = SEED_ZERO
-    ) -> tuple[Hypergradient, Carried]:
+        self, problem: BilevelProblem, lam: Lam, carried: WarmState, draws: Draws = SEED_ZERO
+    ) -> tuple[Hypergradient, WarmState]:
         check_arguments(problem, lam, draws)
         lam, theta, q, value = lam.detach(), carried.theta, carried.q, lam
         with counting() as cost:
@@ -67,4 +67,4 @@ class SOBA(WarmEstimator):
                 value = found.lam
                 theta = theta.sub(found.theta, alpha=self.step_size)
                 q = q.sub(found.q, alpha=self.solve_step)
-        return concluded(value, Carried(theta, q), self.steps, cost)
+        return concluded(value, WarmState(theta, q), self.steps, cost)

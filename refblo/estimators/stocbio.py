@@ -24,7 +24,7 @@ from refblo.estimators._single_loop import (
     inner_batches,
     outer_batch,
 )
-from refblo.estimators.warm import Carried, WarmEstimator
+from refblo.estimators.warm import WarmEstimator, WarmState
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam
@@ -61,8 +61,8 @@ class StocBiO(WarmEstimator):
 
     @override
     def advance(
-        self, problem: BilevelProblem, lam: Lam, carried: Carried, draws: Draws = SEED_ZERO
-    ) -> tuple[Hypergradient, Carried]:
+        self, problem: BilevelProblem, lam: Lam, carried: WarmState, draws: Draws = SEED_ZERO
+    ) -> tuple[Hypergradient, WarmState]:
         check_arguments(problem, lam, draws)
         lam, theta = lam.detach(), carried.theta
         with counting() as cost:
@@ -73,4 +73,4 @@ class StocBiO(WarmEstimator):
             batches = inner_batches(problem, draws, self.steps, self.terms + 1)
             outer = outer_batch(problem, draws, self.steps)
             value = by_series(problem, lam, theta, batches, outer, self.scale).lam
-        return concluded(value, Carried(theta, carried.q), self.steps, cost)
+        return concluded(value, WarmState(theta, carried.q), self.steps, cost)

@@ -20,7 +20,7 @@ from typing_extensions import override
 
 from refblo.cost import counting
 from refblo.estimators._single_loop import (
-    Directions,
+    LoopDirections,
     by_series,
     check_count,
     check_rate,
@@ -28,7 +28,7 @@ from refblo.estimators._single_loop import (
     inner_batches,
     outer_batch,
 )
-from refblo.estimators.warm import Carried, WarmEstimator
+from refblo.estimators.warm import WarmEstimator, WarmState
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam, Theta
@@ -69,8 +69,8 @@ class VRBO(WarmEstimator):
 
     @override
     def advance(
-        self, problem: BilevelProblem, lam: Lam, carried: Carried, draws: Draws = SEED_ZERO
-    ) -> tuple[Hypergradient, Carried]:
+        self, problem: BilevelProblem, lam: Lam, carried: WarmState, draws: Draws = SEED_ZERO
+    ) -> tuple[Hypergradient, WarmState]:
         check_arguments(problem, lam, draws)
         lam, theta = lam.detach(), carried.theta
         calls = int(carried.memory["calls"]) if carried.memory else 0
@@ -84,7 +84,7 @@ class VRBO(WarmEstimator):
                 now = nothing.plus(now, 1 / self.refresh)
             else:
                 last = (carried.recall("lam"), carried.recall("theta"))
-                kept = Directions(carried.recall("inner"), carried.q, carried.recall("outer"))
+                kept = LoopDirections(carried.recall("inner"), carried.q, carried.recall("outer"))
                 now = self._moved(problem, kept, last, (lam, theta), draws, self.refresh)
             for step in range(self.steps):
                 new = theta.sub(now.theta, alpha=self.step_size)
@@ -98,11 +98,11 @@ class VRBO(WarmEstimator):
             "outer": now.lam,
             "calls": torch.tensor(calls + 1),
         }
-        return concluded(now.lam, Carried(theta, carried.q, memory), self.steps, cost)
+        return concluded(now.lam, WarmState(theta, carried.q, memory), self.steps, cost)
 
     def _series(
         self, problem: BilevelProblem, lam: Lam, theta: Theta, draws: Draws, number: int
-    ) -> Directions:
+    ) -> LoopDirections:
         """The gradient and the series' hypergradient on the `number`-th set of batches."""
         batches = inner_batches(problem, draws, number * (self.terms + 1), self.terms + 1)
         outer = outer_batch(problem, draws, number)
@@ -111,12 +111,12 @@ class VRBO(WarmEstimator):
     def _moved(
         self,
         problem: BilevelProblem,
-        kept: Directions,
+        kept: LoopDirections,
         old: tuple[Lam, Theta],
         new: tuple[Lam, Theta],
         draws: Draws,
         number: int,
-    ) -> Directions:
+    ) -> LoopDirections:
         """What is kept, plus the difference between two points on the same batches."""
         difference = self._series(problem, *new, draws, number).plus(
             self._series(problem, *old, draws, number), -1.0

@@ -1,7 +1,7 @@
 """What a method carries from one outer step to the next.
 
 A warm-started method is an estimator whose answer depends on where the call before it ended. So that the
-function stays pure, what is carried is an argument and a result: `advance` takes a `Carried` and returns
+function stays pure, what is carried is an argument and a result: `advance` takes a `WarmState` and returns
 the next one. `estimate` is one cold call, `begin` followed by `advance`.
 """
 
@@ -19,12 +19,12 @@ from refblo.problem import BilevelProblem
 from refblo.types import Estimand, Hypergradient, Lam
 from refblo.validation import check_arguments
 
-__all__ = ["Carried", "WarmEstimator"]
+__all__ = ["WarmEstimator", "WarmState"]
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class Carried:
+class WarmState:
     """The state of a warm-started or single-loop method between two outer steps.
 
     Attributes:
@@ -69,7 +69,7 @@ class WarmEstimator(Protocol):
         """What it estimates."""
         ...
 
-    def begin(self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO) -> Carried:
+    def begin(self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO) -> WarmState:
         """The state before the first call: θ⁰(λ) and q = 0.
 
         Raises:
@@ -78,8 +78,8 @@ class WarmEstimator(Protocol):
         return at_rest(problem, lam, draws)
 
     def advance(
-        self, problem: BilevelProblem, lam: Lam, carried: Carried, draws: Draws = SEED_ZERO
-    ) -> tuple[Hypergradient, Carried]:
+        self, problem: BilevelProblem, lam: Lam, carried: WarmState, draws: Draws = SEED_ZERO
+    ) -> tuple[Hypergradient, WarmState]:
         """One outer step's estimate, shape (p,), and the state after it.
 
         Args:
@@ -106,7 +106,7 @@ class WarmEstimator(Protocol):
         return self.advance(problem, lam, self.begin(problem, lam, draws), draws)[0]
 
 
-def at_rest(problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO) -> Carried:
+def at_rest(problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO) -> WarmState:
     """θ⁰(λ) and q = 0.
 
     Raises:
@@ -114,4 +114,4 @@ def at_rest(problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO) -> Carr
     """
     check_arguments(problem, lam, draws)
     theta = problem.initial(lam.detach()).detach()
-    return Carried(theta, torch.zeros_like(theta))
+    return WarmState(theta, torch.zeros_like(theta))

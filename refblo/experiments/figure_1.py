@@ -26,11 +26,11 @@ from refblo.chain import Chain, Langevin
 from refblo.experiments.markdown import saved
 from refblo.experiments.report import (
     TAIL,
+    ExperimentReport,
+    ExperimentRow,
+    ExperimentVerdict,
     Progress,
-    Report,
-    Row,
     Scale,
-    Verdict,
     deterministic_row,
     silent,
 )
@@ -179,7 +179,9 @@ class Figure1:
         init=False,
     )
 
-    def run(self, scale: Scale, output: Path, progress: Progress = silent, seed: int = 0) -> Report:
+    def run(
+        self, scale: Scale, output: Path, progress: Progress = silent, seed: int = 0
+    ) -> ExperimentReport:
         """Run it; see `Experiment.run`.
 
         Raises:
@@ -207,7 +209,7 @@ class Figure1:
             descent[shared] = values["selected"]
         plot = f"{self.name}.png"
         _draw(store.folder / plot, table)
-        report = Report(
+        report = ExperimentReport(
             self.name,
             self.what,
             scale,
@@ -226,7 +228,7 @@ def _selections(draws: Draws, starts: int, *, shared: bool) -> Values:
 
 def _rows(
     table: Table, chance: Chance, share: float, runs: int, descent: dict[bool, np.ndarray]
-) -> list[Row]:
+) -> list[ExperimentRow]:
     tenth = table[Fraction(1, 10)]
     good = min(tenth, key=lambda value: abs(value - Fraction(PRINTED_GOOD)))
     poor = max(tenth)
@@ -255,31 +257,31 @@ def _rows(
     low = at_most(PRINTED_HITS, PRINTED_RUNS, chance.strict)
     fits = min(low, 1 - at_most(PRINTED_HITS - 1, PRINTED_RUNS, chance.strict)) >= TAIL
     rows += [
-        Row(
+        ExperimentRow(
             "random columns find λ = 0",
             "P",
             printed,
             float(chance.strict),
-            Verdict.WITHIN_SPREAD if fits else Verdict.NOT_REPRODUCED,
+            ExperimentVerdict.WITHIN_SPREAD if fits else ExperimentVerdict.NOT_REPRODUCED,
             f"{columns}; λ = 0 must be the only best row",
             f"exact; printed as {PRINTED_HITS} of {PRINTED_RUNS} runs, and "
             f"P(at most {PRINTED_HITS} of {PRINTED_RUNS}) = {low:.3f}",
         ),
-        Row(
+        ExperimentRow(
             "random columns find λ = 0",
             "P",
             printed,
             float(chance.favoured),
-            Verdict.MEASURED,
+            ExperimentVerdict.MEASURED,
             f"{columns}; λ = 0 wins every tie",
             "exact",
         ),
-        Row(
+        ExperimentRow(
             "random columns find λ = 0",
             "P",
             printed,
             share,
-            Verdict.MEASURED,
+            ExperimentVerdict.MEASURED,
             f"{columns}; the first row wins a tie",
             f"simulated, {runs} selections",
             spread=(share * (1 - share) / runs) ** 0.5,
@@ -289,12 +291,12 @@ def _rows(
     for shared, text in ((True, "one initial point for all λ"), (False, "another one for each λ")):
         hit = float((descent[shared] == 0).mean())
         rows.append(
-            Row(
+            ExperimentRow(
                 f"gradient descent, {text}",
                 "P",
                 None,
                 hit,
-                Verdict.MEASURED,
+                ExperimentVerdict.MEASURED,
                 f"γ = {STEP_SIZE:g}, {STEPS} steps, start uniform on [−1, 1]³",
                 f"share of {descent[shared].size} starts that select λ = 0",
                 runs=descent[shared].size,

@@ -24,11 +24,11 @@ from refblo.experiments.methods import (
 )
 from refblo.experiments.outer_loop import Descent, final_state, largest_difference, many_seeds
 from refblo.experiments.report import (
+    ExperimentReport,
+    ExperimentRow,
+    ExperimentVerdict,
     Progress,
-    Report,
-    Row,
     Scale,
-    Verdict,
     silent,
 )
 from refblo.experiments.store import Store, Values
@@ -81,7 +81,9 @@ class Figure2:
         init=False,
     )
 
-    def run(self, scale: Scale, output: Path, progress: Progress = silent, seed: int = 0) -> Report:
+    def run(
+        self, scale: Scale, output: Path, progress: Progress = silent, seed: int = 0
+    ) -> ExperimentReport:
         """Run it; see `Experiment.run`.
 
         Raises:
@@ -101,7 +103,7 @@ class Figure2:
                 )
         plot = f"{self.name}.png"
         _draw(store.folder / plot, curves)
-        report = Report(
+        report = ExperimentReport(
             self.name,
             self.what,
             scale,
@@ -114,7 +116,7 @@ class Figure2:
         return saved(store, report)
 
 
-def _rows(curves: Mapping[str, Mapping[int, Values]]) -> list[Row]:
+def _rows(curves: Mapping[str, Mapping[int, Values]]) -> list[ExperimentRow]:
     best = landmarks.optimum().point
     rows = []
     for name, curve in curves.items():
@@ -126,12 +128,12 @@ def _rows(curves: Mapping[str, Mapping[int, Values]]) -> list[Row]:
             ):
                 error = abs(ended - truth)
                 several = error.size > 1
-                row = Row(
+                row = ExperimentRow(
                     f"{name}, {inner} inner iterations",
                     f"|{quantity} − {quantity}*|",
                     None,
                     float(error.mean()),
-                    Verdict.MEASURED,
+                    ExperimentVerdict.MEASURED,
                     setting,
                     f"mean {quantity} = {ended.mean():.6f}",
                     spread=float(error.std()) if several else None,

@@ -31,7 +31,14 @@ from refblo.experiments.markdown import saved
 from refblo.experiments.methods import STEP_SIZE, TEMPERATURE
 from refblo.experiments.outer_loop import Descent
 from refblo.experiments.printed import TRUE_LAM
-from refblo.experiments.report import Progress, Report, Row, Scale, Verdict, silent
+from refblo.experiments.report import (
+    ExperimentReport,
+    ExperimentRow,
+    ExperimentVerdict,
+    Progress,
+    Scale,
+    silent,
+)
 from refblo.experiments.store import Store, Values
 from refblo.outer import outer_draws
 from refblo.plotting import COLOURS, PRINTED, drawing
@@ -44,7 +51,7 @@ DYNAMICS = Langevin(STEP_SIZE, TEMPERATURE, 1.0)
 
 @final
 @dataclass(frozen=True)
-class Place:
+class TracePlace:
     """Where along an outer run the recursion is looked at."""
 
     label: str
@@ -53,12 +60,12 @@ class Place:
     noisy: bool
 
 
-def places(scale: Scale) -> tuple[Place, ...]:
+def places(scale: Scale) -> tuple[TracePlace, ...]:
     """The start of a run and its end; without and (except in a smoke run) with the noise of (27)."""
     end = landmarks.grid_optimum()
     kinds = (False,) if scale is Scale.SMOKE else (False, True)
     return tuple(
-        Place(f"{text}{', noisy' if noisy else ''}", lam, theta, noisy)
+        TracePlace(f"{text}{', noisy' if noisy else ''}", lam, theta, noisy)
         for noisy in kinds
         for text, lam, theta in (
             ("at the start", START, START),
@@ -67,7 +74,7 @@ def places(scale: Scale) -> tuple[Place, ...]:
     )
 
 
-def trace(place: Place, seed: int) -> Values:
+def trace(place: TracePlace, seed: int) -> Values:
     """g_m and its true counterpart along one inner run, by the package's own step and forward mode.
 
     Returns:
@@ -148,7 +155,9 @@ class Figure3:
         init=False,
     )
 
-    def run(self, scale: Scale, output: Path, progress: Progress = silent, seed: int = 0) -> Report:
+    def run(
+        self, scale: Scale, output: Path, progress: Progress = silent, seed: int = 0
+    ) -> ExperimentReport:
         """Run it; see `Experiment.run`.
 
         Raises:
@@ -169,7 +178,7 @@ class Figure3:
         errors = {label: Errors.of(values) for label, values in traced.items()}
         plot = f"{self.name}.png"
         _draw(store.folder / plot, errors)
-        report = Report(
+        report = ExperimentReport(
             self.name,
             self.what,
             scale,
@@ -182,7 +191,7 @@ class Figure3:
         return saved(store, report)
 
 
-def _rows(errors: Mapping[str, Errors], setting: str) -> list[Row]:
+def _rows(errors: Mapping[str, Errors], setting: str) -> list[ExperimentRow]:
     rows = []
     for label, curves in errors.items():
         for quantity, value in (
@@ -194,12 +203,12 @@ def _rows(errors: Mapping[str, Errors], setting: str) -> list[Row]:
             ("hypergradient, burn-in dropped", curves.after_burn_in[-1]),
         ):
             rows.append(
-                Row(
+                ExperimentRow(
                     f"Synth-1D {label}",
                     quantity,
                     None,
                     float(value),
-                    Verdict.MEASURED,
+                    ExperimentVerdict.MEASURED,
                     setting,
                     "relative errors; one step: everything before it exact; all steps: the recursion's g",
                 )

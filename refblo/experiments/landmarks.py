@@ -19,7 +19,7 @@ PRINTED_GRID = 1000
 
 @final
 @dataclass(frozen=True)
-class Point:
+class Landmark:
     """A pair (λ, θ)."""
 
     lam: float
@@ -37,7 +37,7 @@ class Certified:
         theta_text: θ as a decimal.
     """
 
-    point: Point
+    point: Landmark
     lam_text: str
     theta_text: str
 
@@ -80,12 +80,12 @@ def first_order_limit() -> Certified:
         return _certified(1 / arb(2).sqrt())
 
 
-def grid_optimum(points: int = PRINTED_GRID) -> Point:
+def grid_optimum(points: int = PRINTED_GRID) -> Landmark:
     """The best of `points` equally spaced λ in [0, 1]."""
     lam = np.linspace(0, 1, points)
     theta = np.sqrt(1 - lam**2)
     best = int(np.argmin((lam - theta) ** 2 + (theta - 0.5) ** 2))
-    return Point(float(lam[best]), float(theta[best]))
+    return Landmark(float(lam[best]), float(theta[best]))
 
 
 def _loss(lam: arb) -> arb:
@@ -97,4 +97,4 @@ def _certified(lam: arb) -> Certified:
     theta = (1 - lam * lam).sqrt()
     # Without the radius, flint prints a digit only where the ball proves it (to one unit in the last).
     lam_text, theta_text = (str(ball.str(DIGITS, radius=False)) for ball in (lam, theta))
-    return Certified(Point(float(lam), float(theta)), lam_text, theta_text)
+    return Certified(Landmark(float(lam), float(theta)), lam_text, theta_text)

@@ -1,10 +1,10 @@
 """A report as a page: the table, every setting, the findings, the plots."""
 
-from refblo.experiments.report import Report, Row
+from refblo.experiments.report import ExperimentReport, ExperimentRow
 from refblo.experiments.store import Store
 
 
-def to_markdown(report: Report) -> str:
+def to_markdown(report: ExperimentReport) -> str:
     """The report as Markdown; its pictures are looked for beside the file."""
     lines = [
         f"{report.what[0].upper()}{report.what[1:]}. Scale {report.scale.value}, seed {report.seed}.",
@@ -31,14 +31,14 @@ def to_markdown(report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
-def saved(store: Store, report: Report) -> Report:
+def saved(store: Store, report: ExperimentReport) -> ExperimentReport:
     """The report, once it lies beside its plots as JSON and as a page."""
     store.save("report.json", report.to_json())
     store.save("report.md", to_markdown(report))
     return report
 
 
-def _line(row: Row) -> str:
+def _line(row: ExperimentRow) -> str:
     place = "" if row.percentile is None else f"{row.percentile:.1f} of {row.runs}"
     cells = (row.label, row.quantity, row.paper or "", row.ours_text, place, row.verdict.value)
     return f"| {' | '.join(_escaped(cell) for cell in cells)} |"

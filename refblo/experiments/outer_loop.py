@@ -17,7 +17,7 @@ import torch
 
 from refblo.chain import Langevin
 from refblo.estimators import Estimator
-from refblo.experiments.recursions import AsDrawn, ManySeeds, Method, Noise, Run, Seeds
+from refblo.experiments.recursions import AsDrawn, ManySeeds, Method, Noise, RecursionRun, Seeds
 from refblo.outer import OuterLoop, outer_draws
 from refblo.problem import BilevelProblem, UniformBatches
 from refblo.problems import build
@@ -115,7 +115,7 @@ def _written_out(
         # A run that diverges leaves the finite numbers and is counted as such at the end.
         with np.errstate(over="ignore", invalid="ignore"):
             begin = theta if descent.warm else np.full(seeds, descent.start)
-            h, theta = method(lam, begin, Run(dynamics, noise(outer_step)))
+            h, theta = method(lam, begin, RecursionRun(dynamics, noise(outer_step)))
             lam = lam - descent.outer_rate * h
         yield Runs(lam, theta)
 

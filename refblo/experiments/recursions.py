@@ -104,7 +104,7 @@ class AsDrawn:
 
 @final
 @dataclass(frozen=True)
-class Run:
+class RecursionRun:
     """The inner run: a step rule and its randomness."""
 
     dynamics: Langevin
@@ -126,7 +126,7 @@ class Run:
         return theta
 
 
-Method: TypeAlias = Callable[[Seeds, Seeds, Run], tuple[Seeds, Seeds]]
+Method: TypeAlias = Callable[[Seeds, Seeds, RecursionRun], tuple[Seeds, Seeds]]
 
 
 def outer_slope(lam: Entries, theta: Entries) -> Entries:
@@ -144,7 +144,7 @@ def outer_direct(lam: Entries, theta: Entries) -> Entries:
 def hpo_sgld(burn_in: int, samples: int, half: float = 0.5) -> Method:
     """(24), (22), (25) with dθ⁰/dλ = 0; `half` is the ½ before ε in (22)."""
 
-    def method(lam: Seeds, theta: Seeds, run: Run) -> tuple[Seeds, Seeds]:
+    def method(lam: Seeds, theta: Seeds, run: RecursionRun) -> tuple[Seeds, Seeds]:
         factor = half * run.dynamics.epsilon / run.dynamics.temperature
         g, h = np.zeros_like(theta), np.zeros_like(theta)
         for m in range(1, burn_in + samples + 1):
@@ -160,7 +160,7 @@ def hpo_sgld(burn_in: int, samples: int, half: float = 0.5) -> Method:
 def fmd(steps: int) -> Method:
     """(50): the tangent is carried along."""
 
-    def method(lam: Seeds, theta: Seeds, run: Run) -> tuple[Seeds, Seeds]:
+    def method(lam: Seeds, theta: Seeds, run: RecursionRun) -> tuple[Seeds, Seeds]:
         gamma, tangent = run.dynamics.step_size, np.zeros_like(theta)
         for step in range(steps):
             pair = run.noise.perturbation(step)
@@ -174,7 +174,7 @@ def fmd(steps: int) -> Method:
 def rmd(steps: int) -> Method:
     """The adjoint is carried back over the stored iterates."""
 
-    def method(lam: Seeds, theta: Seeds, run: Run) -> tuple[Seeds, Seeds]:
+    def method(lam: Seeds, theta: Seeds, run: RecursionRun) -> tuple[Seeds, Seeds]:
         gamma, visited = run.dynamics.step_size, []
         for step in range(steps):
             pair = run.noise.perturbation(step)
@@ -192,7 +192,7 @@ def rmd(steps: int) -> Method:
 def rmd_first_order(steps: int) -> Method:
     """The direct term at θ^T alone."""
 
-    def method(lam: Seeds, theta: Seeds, run: Run) -> tuple[Seeds, Seeds]:
+    def method(lam: Seeds, theta: Seeds, run: RecursionRun) -> tuple[Seeds, Seeds]:
         theta = run.last(lam, theta, steps)
         return outer_direct(lam, theta), theta
 
@@ -204,7 +204,7 @@ def ift_neumann(
 ) -> Method:
     """f_λ − q C with q the truncated series; H is drawn anew at θ^T."""
 
-    def method(lam: Seeds, theta: Seeds, run: Run) -> tuple[Seeds, Seeds]:
+    def method(lam: Seeds, theta: Seeds, run: RecursionRun) -> tuple[Seeds, Seeds]:
         theta = run.last(lam, theta, steps)
         hessian = 2 * (1 + 3 * run.noise.perturbation(steps)[0]) * theta
         term = q = outer_slope(lam, theta)
@@ -223,7 +223,7 @@ def ift_conjugate_gradient(steps: int, damping: float, hessian_noise: bool = Tru
     `hessian_noise` off evaluates H at e₁ = 0, to tell the noise in H from the noise in θ^T.
     """
 
-    def method(lam: Seeds, theta: Seeds, run: Run) -> tuple[Seeds, Seeds]:
+    def method(lam: Seeds, theta: Seeds, run: RecursionRun) -> tuple[Seeds, Seeds]:
         theta = run.last(lam, theta, steps)
         e1 = run.noise.perturbation(steps)[0] if hessian_noise else 0.0
         hessian = 2 * (1 + 3 * e1) * theta

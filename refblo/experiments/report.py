@@ -24,7 +24,7 @@ class Scale(Enum):
     PAPER = "paper"
 
 
-class Verdict(Enum):
+class ExperimentVerdict(Enum):
     """How a printed figure and ours stand."""
 
     REPRODUCED = "reproduced"
@@ -50,7 +50,7 @@ ENOUGH_RUNS = 200
 
 @final
 @dataclass(frozen=True)
-class Row:
+class ExperimentRow:
     """One printed figure and ours.
 
     Attributes:
@@ -70,7 +70,7 @@ class Row:
     quantity: str
     paper: str | None
     ours: float | None
-    verdict: Verdict
+    verdict: ExperimentVerdict
     setting: str
     note: str = ""
     spread: float | None = None
@@ -96,7 +96,7 @@ class Row:
 
 @final
 @dataclass(frozen=True)
-class Report:
+class ExperimentReport:
     """The outcome of one experiment.
 
     Attributes:
@@ -114,7 +114,7 @@ class Report:
     what: str
     scale: Scale
     seed: int
-    rows: tuple[Row, ...]
+    rows: tuple[ExperimentRow, ...]
     findings: tuple[str, ...] = ()
     plots: tuple[str, ...] = ()
     seconds: float = field(default=0.0, compare=False)
@@ -143,7 +143,9 @@ class Experiment(Protocol):
         """One sentence."""
         ...
 
-    def run(self, scale: Scale, output: Path, progress: Progress = ..., seed: int = ...) -> Report:
+    def run(
+        self, scale: Scale, output: Path, progress: Progress = ..., seed: int = ...
+    ) -> ExperimentReport:
         """Run it, or what of it is not stored in `output` yet; write plots and a JSON report there.
 
         Raises:
@@ -185,14 +187,14 @@ def agrees_to_printed_digits(printed: str, ours: float) -> bool:
 
 def deterministic_row(
     label: str, quantity: str, paper: str | None, ours: float, setting: str, note: str = ""
-) -> Row:
+) -> ExperimentRow:
     """A row of one run without randomness."""
     if paper is None:
-        verdict = Verdict.MEASURED
+        verdict = ExperimentVerdict.MEASURED
     else:
         agrees = agrees_to_printed_digits(paper, ours)
-        verdict = Verdict.REPRODUCED if agrees else Verdict.NOT_REPRODUCED
-    return Row(label, quantity, paper, ours, verdict, setting, note)
+        verdict = ExperimentVerdict.REPRODUCED if agrees else ExperimentVerdict.NOT_REPRODUCED
+    return ExperimentRow(label, quantity, paper, ours, verdict, setting, note)
 
 
 def seeded_row(
@@ -203,7 +205,7 @@ def seeded_row(
     setting: str,
     note: str = "",
     stated: bool = True,
-) -> Row:
+) -> ExperimentRow:
     """A row of many runs; the printed figure is placed among them.
 
     A printed figure stands for every number that rounds to it, so it is placed by the run counts below
@@ -211,8 +213,10 @@ def seeded_row(
     """
     ours, spread = float(values.mean()), float(values.std())
     if paper is None:
-        verdict = Verdict.MEASURED
-        return Row(label, quantity, None, ours, verdict, setting, note, spread, None, values.size)
+        verdict = ExperimentVerdict.MEASURED
+        return ExperimentRow(
+            label, quantity, None, ours, verdict, setting, note, spread, None, values.size
+        )
     half = 0.5 * 10.0 ** -decimals(paper)
     below = int((values < float(paper) - half).sum())
     upto = int((values <= float(paper) + half).sum())
@@ -220,8 +224,10 @@ def seeded_row(
     tail = min(upto + 1, values.size - below + 1) / (values.size + 1)
     fits = tail >= TAIL
     if stated:
-        verdict = Verdict.WITHIN_SPREAD if fits else Verdict.NOT_REPRODUCED
+        verdict = ExperimentVerdict.WITHIN_SPREAD if fits else ExperimentVerdict.NOT_REPRODUCED
     else:
-        verdict = Verdict.OTHER_SETTINGS if fits else Verdict.TRIED
+        verdict = ExperimentVerdict.OTHER_SETTINGS if fits else ExperimentVerdict.TRIED
     middle = 100 * (below + upto) / (2 * values.size)
-    return Row(label, quantity, paper, ours, verdict, setting, note, spread, middle, values.size)
+    return ExperimentRow(
+        label, quantity, paper, ours, verdict, setting, note, spread, middle, values.size
+    )

@@ -32,7 +32,7 @@ class By(Enum):
 
 @final
 @dataclass(frozen=True)
-class Effort:
+class SolvingEffort:
     """How a competitor is run.
 
     Attributes:
@@ -69,7 +69,7 @@ class Solved:
         return 1 - float(self.runs.finite.mean())
 
 
-def solve(store: Store, competitor: Competitor, descent: Descent, effort: Effort) -> Solved:
+def solve(store: Store, competitor: Competitor, descent: Descent, effort: SolvingEffort) -> Solved:
     """Solve, or take from the store."""
     checked = effort.checked_seeds > 0 and competitor.estimator is not None
 
@@ -131,7 +131,7 @@ def _by_estimator(
     return now
 
 
-def _note(competitor: Competitor, effort: Effort, difference: float | None) -> str:
+def _note(competitor: Competitor, effort: SolvingEffort, difference: float | None) -> str:
     if effort.by is By.ESTIMATOR:
         return "by the package's estimator"
     if difference is None:

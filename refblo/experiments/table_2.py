@@ -23,17 +23,17 @@ from refblo.experiments.outer_loop import Descent
 from refblo.experiments.printed import TABLE_2, TRUE_LAM, TRUE_THETA, Printed, error_column
 from refblo.experiments.report import (
     ENOUGH_RUNS,
+    ExperimentReport,
+    ExperimentRow,
+    ExperimentVerdict,
     Progress,
-    Report,
-    Row,
     Scale,
-    Verdict,
     agrees_to_printed_digits,
     deterministic_row,
     seeded_row,
     silent,
 )
-from refblo.experiments.solving import By, Effort, Solved, solve
+from refblo.experiments.solving import By, Solved, SolvingEffort, solve
 from refblo.experiments.store import Store
 from refblo.plotting import COLOURS, OURS, PRINTED, TRUE, drawing
 
@@ -93,16 +93,16 @@ def _seeds(scale: Scale) -> int:
     return {Scale.SMOKE: ENOUGH_RUNS, Scale.SMALL: 500, Scale.PAPER: 2000}[scale]
 
 
-def _exact_effort(scale: Scale, *, long: bool) -> Effort:
+def _exact_effort(scale: Scale, *, long: bool) -> SolvingEffort:
     """Estimators wherever the scale affords them; else the recursion, checked on a few steps."""
     if scale is Scale.PAPER or (scale is Scale.SMALL and not long):
-        return Effort(By.ESTIMATOR)
-    return Effort(By.WRITTEN_OUT, 1, 1, 1 if long else 2)
+        return SolvingEffort(By.ESTIMATOR)
+    return SolvingEffort(By.WRITTEN_OUT, 1, 1, 1 if long else 2)
 
 
-def _seeded_effort(scale: Scale) -> Effort:
+def _seeded_effort(scale: Scale) -> SolvingEffort:
     steps = {Scale.SMOKE: 2, Scale.SMALL: 10, Scale.PAPER: LOOP.outer_steps}[scale]
-    return Effort(By.WRITTEN_OUT, _seeds(scale), 2, steps)
+    return SolvingEffort(By.WRITTEN_OUT, _seeds(scale), 2, steps)
 
 
 @final
@@ -115,7 +115,9 @@ class Table2:
         default="Synth-1D solved by every method; where the HPO-SGLD row comes from", init=False
     )
 
-    def run(self, scale: Scale, output: Path, progress: Progress = silent, seed: int = 0) -> Report:
+    def run(
+        self, scale: Scale, output: Path, progress: Progress = silent, seed: int = 0
+    ) -> ExperimentReport:
         """Run it; see `Experiment.run`.
 
         Raises:
@@ -134,21 +136,25 @@ class Table2:
             printed = TABLE_2[competitor.label]
             rows += _exact_rows(competitor, LOOP, solved, printed, stated=True)
         for competitor in neumann_readings():
-            solved = solve(store, competitor, LOOP, Effort(By.WRITTEN_OUT, 1, 1, 2))
+            solved = solve(store, competitor, LOOP, SolvingEffort(By.WRITTEN_OUT, 1, 1, 2))
             printed = TABLE_2["IFT-Neumann"]
             rows += _exact_rows(competitor, LOOP, solved, printed, stated=False)
         sampled: dict[str, Solved] = {}
         tried = hpo_sgld_readings()[: FITTING if scale is Scale.SMOKE else None]
         readings = ((hpo_sgld("HPO-SGLD"), LOOP), *tried)
         for index, (competitor, loop) in enumerate(readings):
-            effort = _seeded_effort(scale) if index == 0 else Effort(By.WRITTEN_OUT, _seeds(scale))
+            effort = (
+                _seeded_effort(scale)
+                if index == 0
+                else SolvingEffort(By.WRITTEN_OUT, _seeds(scale))
+            )
             sampled[competitor.label] = solved = solve(store, competitor, loop, effort)
             rows += _seeded_rows(competitor, loop, solved, stated=index == 0)
         plot = f"{self.name}.png"
         _draw(store.folder / plot, exact, sampled)
         findings = (*_findings(rows, exact), error_column(TABLE_2))
         took = time.monotonic() - began
-        report = Report(
+        report = ExperimentReport(
             self.name,
             self.what,
             scale,
@@ -161,7 +167,7 @@ class Table2:
         return saved(store, report)
 
 
-def _true_rows() -> list[Row]:
+def _true_rows() -> list[ExperimentRow]:
     grid, exact = landmarks.grid_optimum(), landmarks.optimum()
     setting = f"argmin of L_V(λ, √(1 − λ²)) on {landmarks.PRINTED_GRID} equally spaced λ in [0, 1]"
     note = f"not the optimum, which is λ* = {exact.lam_text}, θ* = {exact.theta_text}"
@@ -172,17 +178,17 @@ def _true_rows() -> list[Row]:
     ]
 
 
-def _left_out(competitor: Competitor) -> list[Row]:
+def _left_out(competitor: Competitor) -> list[ExperimentRow]:
     printed, setting = TABLE_2[competitor.label], f"{competitor.setting}; {LOOP.describe()}"
     return [
-        Row(competitor.label, quantity, paper, None, Verdict.LEFT_OUT, setting)
+        ExperimentRow(competitor.label, quantity, paper, None, ExperimentVerdict.LEFT_OUT, setting)
         for quantity, paper in (("λ*", printed.lam), ("θ*", printed.theta))
     ]
 
 
 def _exact_rows(
     competitor: Competitor, loop: Descent, solved: Solved, printed: Printed, *, stated: bool
-) -> list[Row]:
+) -> list[ExperimentRow]:
     setting = f"{competitor.setting}; {loop.describe()}"
     rows = []
     for quantity, paper, value in (
@@ -193,15 +199,17 @@ def _exact_rows(
             row = deterministic_row(competitor.label, quantity, paper, value, setting, solved.note)
         else:
             fits = agrees_to_printed_digits(paper, value)
-            verdict = Verdict.OTHER_SETTINGS if fits else Verdict.TRIED
-            row = Row(competitor.label, quantity, paper, value, verdict, setting, solved.note)
+            verdict = ExperimentVerdict.OTHER_SETTINGS if fits else ExperimentVerdict.TRIED
+            row = ExperimentRow(
+                competitor.label, quantity, paper, value, verdict, setting, solved.note
+            )
         rows.append(row)
     return rows
 
 
 def _seeded_rows(
     competitor: Competitor, loop: Descent, solved: Solved, *, stated: bool
-) -> list[Row]:
+) -> list[ExperimentRow]:
     printed, setting = TABLE_2["HPO-SGLD"], f"{competitor.setting}; {loop.describe()}"
     finite = solved.runs.finite
     return [
@@ -221,7 +229,7 @@ def indirect_weight(step_size: float, burn_in: int, samples: int, half: float = 
     return 2 * half * step_size * (burn_in + (samples + 1) / 2)
 
 
-def fitting_labels(rows: Sequence[Row], verdict: Verdict) -> list[str]:
+def fitting_labels(rows: Sequence[ExperimentRow], verdict: ExperimentVerdict) -> list[str]:
     """The labels all of whose rows have the verdict."""
     labels = dict.fromkeys(row.label for row in rows)
     return [
@@ -231,17 +239,17 @@ def fitting_labels(rows: Sequence[Row], verdict: Verdict) -> list[str]:
     ]
 
 
-def _findings(rows: Sequence[Row], exact: dict[str, Solved]) -> tuple[str, ...]:
+def _findings(rows: Sequence[ExperimentRow], exact: dict[str, Solved]) -> tuple[str, ...]:
     best, grid, drift = landmarks.optimum(), landmarks.grid_optimum(), landmarks.drift_limit()
     stated = [
         row
         for row in rows
         if row.label in TABLE_2 and row.label != "HPO-SGLD" and row.ours is not None
     ]
-    reproduced = sum(row.verdict is Verdict.REPRODUCED for row in stated)
+    reproduced = sum(row.verdict is ExperimentVerdict.REPRODUCED for row in stated)
     hpo = [row for row in rows if row.label == "HPO-SGLD"]
     fits = fitting_labels(
-        [r for r in rows if r.label.startswith("HPO-SGLD,")], Verdict.OTHER_SETTINGS
+        [r for r in rows if r.label.startswith("HPO-SGLD,")], ExperimentVerdict.OTHER_SETTINGS
     )
     with_alpha = next(r for r in rows if r.label == "IFT-Neumann, 11 terms, with the factor α")
     without = float(exact["IFT-Neumann"].runs.lam[0])

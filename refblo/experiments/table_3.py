@@ -23,15 +23,15 @@ from refblo.experiments.outer_loop import Descent
 from refblo.experiments.printed import TABLE_3, error_column
 from refblo.experiments.report import (
     ENOUGH_RUNS,
+    ExperimentReport,
+    ExperimentRow,
+    ExperimentVerdict,
     Progress,
-    Report,
-    Row,
     Scale,
-    Verdict,
     seeded_row,
     silent,
 )
-from refblo.experiments.solving import By, Effort, Solved, solve
+from refblo.experiments.solving import By, Solved, SolvingEffort, solve
 from refblo.experiments.store import Store
 from refblo.plotting import OURS, PRINTED, TRUE, drawing
 
@@ -77,14 +77,14 @@ def other_settings() -> tuple[tuple[Competitor, str | None], ...]:
     )
 
 
-def _effort(scale: Scale, competitor: Competitor) -> Effort:
+def _effort(scale: Scale, competitor: Competitor) -> SolvingEffort:
     seeds = {Scale.SMOKE: ENOUGH_RUNS, Scale.SMALL: 500, Scale.PAPER: 2000}[scale]
     steps = {Scale.SMOKE: 1, Scale.SMALL: 3, Scale.PAPER: 10}[scale]
     if "1000" in competitor.label:
         steps = min(steps, 2)
     if "Neumann" in competitor.label:
         steps = min(steps, NEUMANN_CHECK)
-    return Effort(By.WRITTEN_OUT, seeds, 2, steps)
+    return SolvingEffort(By.WRITTEN_OUT, seeds, 2, steps)
 
 
 @final
@@ -98,7 +98,9 @@ class Table3:
         init=False,
     )
 
-    def run(self, scale: Scale, output: Path, progress: Progress = silent, seed: int = 0) -> Report:
+    def run(
+        self, scale: Scale, output: Path, progress: Progress = silent, seed: int = 0
+    ) -> ExperimentReport:
         """Run it; see `Experiment.run`.
 
         Raises:
@@ -106,7 +108,7 @@ class Table3:
         """
         began = time.monotonic()
         store = Store(output, self.name, scale, seed, progress)
-        rows: list[Row] = []
+        rows: list[ExperimentRow] = []
         solved: dict[str, Solved] = {}
         listed = [(c, c.label) for c in competitors()]
         for competitor, printed_label in (*listed, *other_settings()):
@@ -119,7 +121,7 @@ class Table3:
             rows += _rows(competitor, printed_label, found, stated=stated)
         plot = f"{self.name}.png"
         _draw(store.folder / plot, solved)
-        report = Report(
+        report = ExperimentReport(
             self.name,
             self.what,
             scale,
@@ -134,14 +136,18 @@ class Table3:
 
 def _rows(
     competitor: Competitor, printed_label: str | None, found: Solved | None, *, stated: bool
-) -> list[Row]:
+) -> list[ExperimentRow]:
     printed = None if printed_label is None else TABLE_3[printed_label]
     setting = f"{competitor.setting}; {LOOP.describe()}"
     rows = []
     for index, quantity in enumerate(("λ*", "θ*")):
         paper = None if printed is None else (printed.lam, printed.theta)[index]
         if found is None:
-            rows.append(Row(competitor.label, quantity, paper, None, Verdict.LEFT_OUT, setting))
+            rows.append(
+                ExperimentRow(
+                    competitor.label, quantity, paper, None, ExperimentVerdict.LEFT_OUT, setting
+                )
+            )
             continue
         values = (found.runs.lam, found.runs.theta)[index][found.runs.finite]
         note = found.note
@@ -188,14 +194,14 @@ def perturbation_temperature() -> float:
     return STEP_SIZE * (9 * theta**4 + 1) * (width**2 / 3) / 2
 
 
-def _findings(rows: Sequence[Row], solved: Mapping[str, Solved]) -> tuple[str, ...]:
+def _findings(rows: Sequence[ExperimentRow], solved: Mapping[str, Solved]) -> tuple[str, ...]:
     best = landmarks.optimum().point
     stated = [row for row in rows if row.label in TABLE_3 and row.ours is not None]
     within = dict.fromkeys(row.label for row in stated)
     outside = [
         label
         for label in within
-        if any(r.verdict is Verdict.NOT_REPRODUCED for r in stated if r.label == label)
+        if any(r.verdict is ExperimentVerdict.NOT_REPRODUCED for r in stated if r.label == label)
     ]
     neumann_runs = solved["IFT-Neumann"]
     noisy, clean = solved["IFT-CG"].runs, solved[CLEAN_HESSIAN].runs

@@ -36,7 +36,7 @@ ORACLES: tuple[Oracle, ...] = (
 
 @final
 @dataclass(frozen=True, eq=False)
-class Answer:
+class OracleAnswer:
     """What one oracle said: a truth, or why it has none.
 
     Attributes:
@@ -55,7 +55,7 @@ def answers(
     estimand: Estimand,
     draws: Draws = SEED_ZERO,
     oracles: Sequence[Oracle] = ORACLES,
-) -> list[Answer]:
+) -> list[OracleAnswer]:
     """Ask every oracle that applies, and keep the refusals too.
 
     Args:
@@ -73,9 +73,9 @@ def answers(
         if not oracle.applies(case, estimand):
             continue
         try:
-            found.append(Answer(oracle.name, oracle.truth(case, estimand, draws), None))
+            found.append(OracleAnswer(oracle.name, oracle.truth(case, estimand, draws), None))
         except OracleError as refusal:
-            found.append(Answer(oracle.name, None, refusal))
+            found.append(OracleAnswer(oracle.name, None, refusal))
     return found
 
 
@@ -125,7 +125,6 @@ def truths(
 
 __all__ = [
     "ORACLES",
-    "Answer",
     "Ball",
     "BallResult",
     "ClosedForm",
@@ -138,6 +137,7 @@ __all__ = [
     "ImplicitDense",
     "ImplicitDifference",
     "Oracle",
+    "OracleAnswer",
     "TaylorRemainders",
     "answers",
     "taylor_test",

@@ -25,8 +25,8 @@ import sympy
 from flint import acb, arb, arb_mat, arb_poly, ctx
 
 from refblo.balls.derivatives import (
+    BallTape,
     Derivatives,
-    Tape,
     differentiate,
     positive_definite,
     symmetric,
@@ -50,7 +50,7 @@ class Gaussian:
     """
 
     derivatives: Derivatives
-    curvatures: Tape
+    curvatures: BallTape
 
 
 @final
@@ -63,7 +63,7 @@ class Polynomial:
         lengths: how many coefficients each of these has.
     """
 
-    coefficients: Tape
+    coefficients: BallTape
     lengths: tuple[int, ...]
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from refblo.cost import Evaluations
 from refblo.errors import require
 from refblo.estimators.protocol import Estimator
-from refblo.estimators.warm import Carried, WarmEstimator
+from refblo.estimators.warm import WarmEstimator, WarmState
 from refblo.files import sweep
 from refblo.noise import Draws, Stream
 from refblo.outer import checkpoint
@@ -241,7 +241,7 @@ class _Live:
     lam: Tensor
     optimiser: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler | None
-    carried: Carried
+    carried: WarmState
     run: dict[str, str]
     step: int = 0
     status: Status = Status.COMPLETED
@@ -260,7 +260,7 @@ class _Live:
             carried = estimator.begin(loop.problem, start, draws)
         else:
             theta = loop.problem.initial(start.detach()).detach()
-            carried = Carried(theta, torch.zeros_like(theta))
+            carried = WarmState(theta, torch.zeros_like(theta))
         run = {
             **{f"version of {name}": text for name, text in checkpoint.versions().items()},
             "dtype": str(start.dtype),
@@ -277,7 +277,7 @@ class _Live:
         }
         return _Live(loop, lam, optimiser, scheduler, carried, run)
 
-    def hypergradient(self) -> tuple[Hypergradient, Carried]:
+    def hypergradient(self) -> tuple[Hypergradient, WarmState]:
         """At the current λ, from what the last step carried here."""
         loop, lam = self.loop, self.lam.detach()
         draws, estimator = outer_draws(loop.seed, self.step), loop.estimator
@@ -304,7 +304,7 @@ class _Live:
 
     def make_step(self) -> Hypergradient:
         """One outer step; after a divergence λ is left where it was."""
-        calls: list[tuple[Hypergradient, Carried]] = []
+        calls: list[tuple[Hypergradient, WarmState]] = []
 
         def closure() -> Tensor:
             result, carried = self.hypergradient()
@@ -377,7 +377,7 @@ class _Live:
         except (AttributeError, KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
             checkpoint.refuse_entries(path, error)
         memory = {name: tensor.to(device) for name, tensor in state["memory"].items()}
-        self.carried = Carried(state["theta"].to(device), state["q"].to(device), memory)
+        self.carried = WarmState(state["theta"].to(device), state["q"].to(device), memory)
         self.step = state["step"]
         self.cost = Evaluations(**state["cost"])
 

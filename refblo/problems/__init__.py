@@ -14,6 +14,6 @@ Tags that a case may carry, for contracts to select by:
 
 from refblo.problems.case import Case, ClosedForms
 from refblo.problems.catalogue import build, catalogue
-from refblo.problems.namespace import Losses, Statement
+from refblo.problems.namespace import StatedLosses, Statement
 
-__all__ = ["Case", "ClosedForms", "Losses", "Statement", "build", "catalogue"]
+__all__ = ["Case", "ClosedForms", "StatedLosses", "Statement", "build", "catalogue"]

@@ -36,8 +36,8 @@ from refblo.problems.namespace import (
     TORCH,
     A,
     ArrayNamespace,
-    Losses,
     SeparableParts,
+    StatedLosses,
     Statement,
     as_tensor,
 )
@@ -93,7 +93,7 @@ def parts(xp: ArrayNamespace[A], data: Mapping[str, A]) -> SeparableParts[A]:
     return SeparableParts(lambda theta, _: support(theta), divergence, outer)
 
 
-def losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> Losses[A]:
+def losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> StatedLosses[A]:
     """The losses without their structure."""
     return parts(xp, data).losses()
 

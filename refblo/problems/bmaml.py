@@ -20,7 +20,7 @@ from refblo.noise import Draws, Stream
 from refblo.problem import BilevelProblem
 from refblo.problems.case import Case
 from refblo.problems.maml import ADAPTATION, TAGS, repeated_initial, sinusoid_tasks
-from refblo.problems.namespace import A, ArrayNamespace, Losses, Statement, as_tensor
+from refblo.problems.namespace import A, ArrayNamespace, StatedLosses, Statement, as_tensor
 from refblo.problems.quadratic import step_size
 from refblo.problems.quadratic_forms import Quadratic, QuadraticForms
 from refblo.problems.symbolic import SymbolicProblem, exact_matrix, symbols
@@ -34,7 +34,7 @@ VARIANCE, DECAY = 1.0, 0.5
 SUPPORT, EVERYTHING = ("support",), ("support", "query")
 
 
-def losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> Losses[A]:
+def losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> StatedLosses[A]:
     """The energies; features have shape (tasks, points, d), targets (tasks, points)."""
     tasks, points, features = data["support_features"].shape
     total, reshape = xp.sum, xp.reshape
@@ -53,7 +53,7 @@ def losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> Losses[A]:
 
         return loss
 
-    return Losses(energy(SUPPORT), energy(EVERYTHING))
+    return StatedLosses(energy(SUPPORT), energy(EVERYTHING))
 
 
 def quadratic_numbers(data: Data) -> Quadratic:

@@ -15,7 +15,7 @@ import torch
 from refblo.chain import Langevin
 from refblo.problem import BilevelProblem, FixedInitial
 from refblo.problems.case import Case
-from refblo.problems.namespace import A, ArrayNamespace, Losses, Statement, as_tensor
+from refblo.problems.namespace import A, ArrayNamespace, StatedLosses, Statement, as_tensor
 from refblo.problems.quadratic import SCHEDULE, step_size
 from refblo.problems.quadratic_forms import Quadratic, QuadraticForms
 from refblo.problems.symbolic import SymbolicProblem, symbols
@@ -24,7 +24,7 @@ TRAINING = ((-0.75, -0.375), (0.75, -0.675))
 VALIDATION = ((-0.5, -0.3), (0.5, -0.5))
 
 
-def losses(_: ArrayNamespace[A], data: Mapping[str, A]) -> Losses[A]:
+def losses(_: ArrayNamespace[A], data: Mapping[str, A]) -> StatedLosses[A]:
     """Sums of squares; the data are the powers 1, x, x² (two rows), x³ and y of either set."""
 
     def squares(which: str) -> Callable[[A, A, A | None], A]:
@@ -36,7 +36,7 @@ def losses(_: ArrayNamespace[A], data: Mapping[str, A]) -> Losses[A]:
 
         return loss
 
-    return Losses(squares("train"), squares("validation"))
+    return StatedLosses(squares("train"), squares("validation"))
 
 
 def _arrays() -> dict[str, np.ndarray]:

@@ -24,7 +24,7 @@ from refblo.chain import Langevin, Schedule
 from refblo.noise import Draws, Stream
 from refblo.problem import BilevelProblem, FixedInitial
 from refblo.problems.case import Case, ClosedForms
-from refblo.problems.namespace import A, ArrayNamespace, Losses, Statement, as_tensor
+from refblo.problems.namespace import A, ArrayNamespace, StatedLosses, Statement, as_tensor
 from refblo.problems.symbolic import SymbolicProblem, exact_matrix, symbols
 
 Array = np.ndarray
@@ -42,7 +42,7 @@ def _losses(
     data: Mapping[str, A],
     represent: Callable[[A], A],
     fit: Callable[[A, A], A],
-) -> Losses[A]:
+) -> StatedLosses[A]:
     """The losses, given what is done to Λ'x and what a prediction and a target cost."""
     tasks, _, features = data["support"].shape
     total, reshape = xp.sum, xp.reshape
@@ -67,15 +67,15 @@ def _losses(
     def outer(lam: A, theta: A, _: A | None) -> A:
         return query(lam, theta)
 
-    return Losses(inner, outer)
+    return StatedLosses(inner, outer)
 
 
-def ridge_losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> Losses[A]:
+def ridge_losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> StatedLosses[A]:
     """Linear features and half the square."""
     return _losses(xp, data, lambda hidden: hidden, lambda z, y: 0.5 * (z - y) ** 2)
 
 
-def logistic_losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> Losses[A]:
+def logistic_losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> StatedLosses[A]:
     """Features through tanh, and log(1 + e^{−yz}) for targets y = ±1."""
     exp, log = xp.exp, xp.log
     # Features are below 1 and heads are decayed: no exponential overflows.

@@ -16,7 +16,7 @@ from refblo.chain import Langevin, Schedule
 from refblo.noise import Draws, Stream
 from refblo.problem import BilevelProblem, FixedInitial
 from refblo.problems.case import Case
-from refblo.problems.namespace import A, ArrayNamespace, Losses, Statement, as_tensor
+from refblo.problems.namespace import A, ArrayNamespace, StatedLosses, Statement, as_tensor
 from refblo.problems.symbolic import SymbolicProblem, exact_matrix, symbols
 
 Array = np.ndarray
@@ -26,7 +26,7 @@ DECAY, REWARD, NOISE = 0.1, 0.01, 0.2
 """α, ρ, and the standard deviation of the targets' noise."""
 
 
-def losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> Losses[A]:
+def losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> StatedLosses[A]:
     """Both losses; features have shape (points, powers), exponents kt shape (powers, nodes)."""
     exp, total = xp.exp, xp.sum
     exponents, decay, reward = data["exponents"], data["decay"], data["reward"]
@@ -49,7 +49,7 @@ def losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> Losses[A]:
     def outer(lam: A, theta: A, _: A | None) -> A:
         return validation(lam, theta) - reward * (lam @ lam)
 
-    return Losses(inner, outer)
+    return StatedLosses(inner, outer)
 
 
 def symbolic(data: Mapping[str, Array], start: Array) -> SymbolicProblem:

@@ -20,7 +20,7 @@ from refblo.chain import Langevin, Schedule
 from refblo.noise import Draws, Stream
 from refblo.problem import BilevelProblem, LamInitial, identity_initial
 from refblo.problems.case import Case
-from refblo.problems.namespace import A, ArrayNamespace, Losses, Statement, as_tensor
+from refblo.problems.namespace import A, ArrayNamespace, StatedLosses, Statement, as_tensor
 from refblo.problems.quadratic import instance, statement, step_size, symbolic
 from refblo.problems.quadratic_forms import Quadratic, QuadraticForms
 
@@ -67,7 +67,7 @@ def repeated_initial(tasks: int) -> LamInitial:
     return LamInitial(repeat, lambda _, v: v.reshape(tasks, -1).sum(dim=0), lambda _, u: repeat(u))
 
 
-def sinusoid_losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> Losses[A]:
+def sinusoid_losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> StatedLosses[A]:
     """The losses over all tasks; features have shape (tasks, points, p), targets (tasks, points)."""
     total, reshape = xp.sum, xp.reshape
 
@@ -82,7 +82,7 @@ def sinusoid_losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> Losses[A]:
         return loss
 
     tasks = data["support_features"].shape[0]
-    return Losses(half_mean_square("support", 1.0), half_mean_square("query", 1 / tasks))
+    return StatedLosses(half_mean_square("support", 1.0), half_mean_square("query", 1 / tasks))
 
 
 def sinusoid_tasks(draws: Draws, tasks: int, points: int, bumps: int) -> dict[str, np.ndarray]:

@@ -17,7 +17,7 @@ from refblo.problem import BilevelProblem, FixedInitial, Separable
 from refblo.problems.case import Case
 from refblo.problems.data import digits
 from refblo.problems.likelihoods import cross_entropy
-from refblo.problems.namespace import TORCH, A, ArrayNamespace, Losses, Statement, as_tensor
+from refblo.problems.namespace import TORCH, A, ArrayNamespace, StatedLosses, Statement, as_tensor
 from refblo.problems.regularisers import weighted_l1, weighted_l1_products
 from refblo.ravel import module_layout, ravel_module
 
@@ -28,7 +28,7 @@ SCHEDULE = Schedule(burn_in=10, samples=10)
 """Short enough for exact forward mode with 172 columns to take a second."""
 
 
-def losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> Losses[A]:
+def losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> StatedLosses[A]:
     """The losses with the network spelt out, θ in the order of a module's parameters."""
     likelihood, penalty, tanh, swapaxes = cross_entropy(xp), weighted_l1(xp), xp.tanh, xp.swapaxes
     ends = np.cumsum([HIDDEN * FEATURES, HIDDEN, CLASSES * HIDDEN, CLASSES]).tolist()
@@ -45,7 +45,7 @@ def losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> Losses[A]:
         return loss
 
     train, validation = fit("train"), fit("validation")
-    return Losses(
+    return StatedLosses(
         lambda lam, theta, _: train(theta) + penalty(lam, theta),
         lambda _, theta, __: validation(theta),
     )

@@ -82,7 +82,7 @@ TORCH = cast("ArrayNamespace[Tensor]", torch)
 
 @final
 @dataclass(frozen=True, eq=False)
-class Losses(Generic[A]):
+class StatedLosses(Generic[A]):
     """The inner and the outer loss of a problem in one array library.
 
     Attributes:
@@ -109,10 +109,10 @@ class SeparableParts(Generic[A]):
     regulariser: Callable[[A, A], A]
     outer: Callable[[A, A, A | None], A]
 
-    def losses(self) -> Losses[A]:
+    def losses(self) -> StatedLosses[A]:
         """The same without the structure."""
         data, regulariser = self.data, self.regulariser
-        return Losses(
+        return StatedLosses(
             lambda lam, theta, batch: data(theta, batch) + regulariser(lam, theta), self.outer
         )
 
@@ -132,17 +132,19 @@ class ComposedParts(Generic[A]):
     loss: Callable[[A, A, A | None], A]
     outer: Callable[[A, A, A | None], A]
 
-    def losses(self) -> Losses[A]:
+    def losses(self) -> StatedLosses[A]:
         """The same without the structure."""
         outputs, loss = self.outputs, self.loss
-        return Losses(lambda lam, theta, batch: loss(lam, outputs(theta, batch), batch), self.outer)
+        return StatedLosses(
+            lambda lam, theta, batch: loss(lam, outputs(theta, batch), batch), self.outer
+        )
 
 
 @runtime_checkable
 class LossFactory(Protocol):
     """Builds a problem's losses from a namespace and the data as arrays of that library."""
 
-    def __call__(self, xp: ArrayNamespace[A], data: Mapping[str, A], /) -> Losses[A]:
+    def __call__(self, xp: ArrayNamespace[A], data: Mapping[str, A], /) -> StatedLosses[A]:
         """The losses."""
         ...
 
@@ -168,7 +170,7 @@ class Statement:
     factory: LossFactory
     data: Mapping[str, np.ndarray]
 
-    def losses(self, xp: ArrayNamespace[A], convert: Callable[[np.ndarray], A]) -> Losses[A]:
+    def losses(self, xp: ArrayNamespace[A], convert: Callable[[np.ndarray], A]) -> StatedLosses[A]:
         """The losses in one array library.
 
         Args:
@@ -177,7 +179,7 @@ class Statement:
         """
         return self.factory(xp, {name: convert(x) for name, x in self.data.items()})
 
-    def in_torch(self, dtype: torch.dtype, device: torch.device | str) -> Losses[Tensor]:
+    def in_torch(self, dtype: torch.dtype, device: torch.device | str) -> StatedLosses[Tensor]:
         """The losses in torch."""
         return self.losses(TORCH, lambda x: as_tensor(x, dtype, device))
 

@@ -19,7 +19,7 @@ from refblo.problem import BilevelProblem, FixedInitial
 from refblo.problems.case import Case, ClosedForms
 from refblo.problems.data import iris
 from refblo.problems.likelihoods import cross_entropy
-from refblo.problems.namespace import A, ArrayNamespace, Losses, Statement, as_tensor
+from refblo.problems.namespace import A, ArrayNamespace, StatedLosses, Statement, as_tensor
 
 Array = np.ndarray
 Gradient = Float64[Array, " p"]
@@ -27,7 +27,7 @@ Gradient = Float64[Array, " p"]
 WIDTH = 4
 
 
-def losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> Losses[A]:
+def losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> StatedLosses[A]:
     """The scatter of the support points about their prototypes; the query points' cross-entropy."""
     x, y, query, targets = (
         data[key] for key in ("support", "support_targets", "query", "query_targets")
@@ -44,7 +44,7 @@ def losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> Losses[A]:
         away = embedded - reshape(theta, (1, classes, WIDTH))
         return likelihood(-total(away * away, axis=2), targets)
 
-    return Losses(inner, outer)
+    return StatedLosses(inner, outer)
 
 
 @final

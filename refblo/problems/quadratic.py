@@ -17,7 +17,7 @@ from refblo.errors import require
 from refblo.noise import Draws, Stream
 from refblo.problem import BilevelProblem, FixedInitial, Initial, LamInitial
 from refblo.problems.case import Case
-from refblo.problems.namespace import A, ArrayNamespace, Losses, Statement, as_tensor
+from refblo.problems.namespace import A, ArrayNamespace, StatedLosses, Statement, as_tensor
 from refblo.problems.quadratic_forms import Diagonal, Quadratic, QuadraticForms
 from refblo.problems.symbolic import SymbolicProblem, exact_matrix, symbols
 
@@ -25,7 +25,7 @@ SCHEDULE = Schedule(burn_in=50, samples=50)
 """B = M = 50, as in E.3."""
 
 
-def losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> Losses[A]:
+def losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> StatedLosses[A]:
     """The losses of a member of the family; its data are the fields of `Quadratic` by name."""
     hessian, coupling, shift = data["hessian"], data["coupling"], data["shift"]
     outer_hessian, outer_mixed = data["outer_hessian"], data["outer_mixed"]
@@ -41,13 +41,13 @@ def losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> Losses[A]:
         return in_theta + in_lam + outer_slope @ theta
 
     if "weights" not in data:
-        return Losses(inner, outer)
+        return StatedLosses(inner, outer)
     weights, exp = data["weights"], xp.exp
 
     def curved(lam: A, theta: A, batch: A | None) -> A:
         return inner(lam, theta, batch) + 0.5 * (exp(weights @ lam) @ (theta * theta))
 
-    return Losses(curved, outer)
+    return StatedLosses(curved, outer)
 
 
 def instance(

@@ -20,8 +20,8 @@ from refblo.problems.namespace import (
     TORCH,
     A,
     ArrayNamespace,
-    Losses,
     SeparableParts,
+    StatedLosses,
     Statement,
     as_tensor,
 )
@@ -52,7 +52,7 @@ def parts(_: ArrayNamespace[A], data: Mapping[str, A]) -> SeparableParts[A]:
     return SeparableParts(fit, weighted_l2(data["groups"]), outer)
 
 
-def losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> Losses[A]:
+def losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> StatedLosses[A]:
     """The losses without their structure."""
     return parts(xp, data).losses()
 

@@ -21,8 +21,8 @@ from refblo.problems.namespace import (
     TORCH,
     A,
     ArrayNamespace,
-    Losses,
     SeparableParts,
+    StatedLosses,
     Statement,
     as_tensor,
 )
@@ -62,7 +62,7 @@ def parts(xp: ArrayNamespace[A], data: Mapping[str, A]) -> SeparableParts[A]:
     return SeparableParts(inner, weighted_l2(data["groups"]), outer)
 
 
-def losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> Losses[A]:
+def losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> StatedLosses[A]:
     """The losses without their structure."""
     return parts(xp, data).losses()
 

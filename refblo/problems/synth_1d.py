@@ -18,7 +18,7 @@ from jaxtyping import Float64
 from refblo.chain import Langevin, Schedule
 from refblo.problem import BilevelProblem, FixedInitial, UniformBatches
 from refblo.problems.case import Case, ClosedForms
-from refblo.problems.namespace import A, ArrayNamespace, Losses, Statement
+from refblo.problems.namespace import A, ArrayNamespace, StatedLosses, Statement
 from refblo.problems.symbolic import SymbolicProblem, symbols
 
 START = 0.1
@@ -40,17 +40,17 @@ def _outer(xp: ArrayNamespace[A]) -> Callable[[A, A, A | None], A]:
     return outer
 
 
-def losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> Losses[A]:  # noqa: ARG001  (has none)
+def losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> StatedLosses[A]:  # noqa: ARG001  (has none)
     """The noise-free losses."""
     total = xp.sum
 
     def inner(lam: A, theta: A, _: A | None) -> A:
         return total(theta**3 / 3 - (1 - lam * lam) * theta)
 
-    return Losses(inner, _outer(xp))
+    return StatedLosses(inner, _outer(xp))
 
 
-def noisy_losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> Losses[A]:  # noqa: ARG001
+def noisy_losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> StatedLosses[A]:  # noqa: ARG001
     """The losses with (27); the inner batch is (ε₁, ε₂)."""
     total = xp.sum
 
@@ -59,7 +59,7 @@ def noisy_losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> Losses[A]:  # 
             return total(theta**3 / 3 - (1 - lam * lam) * theta)
         return total((1 / 3 + batch[0]) * theta**3 - (1 - lam * lam + batch[1]) * theta)
 
-    return Losses(inner, _outer(xp))
+    return StatedLosses(inner, _outer(xp))
 
 
 def symbolic(*, noisy: bool) -> SymbolicProblem:

@@ -25,7 +25,7 @@ from refblo.problems.namespace import (
     A,
     ArrayNamespace,
     ComposedParts,
-    Losses,
+    StatedLosses,
     Statement,
     as_tensor,
 )
@@ -63,7 +63,7 @@ def parts(xp: ArrayNamespace[A], data: Mapping[str, A]) -> ComposedParts[A]:
     return ComposedParts(outputs, loss, outer)
 
 
-def losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> Losses[A]:
+def losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> StatedLosses[A]:
     """The losses without their structure."""
     return parts(xp, data).losses()
 

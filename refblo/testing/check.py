@@ -1,7 +1,7 @@
 """Is an estimator a pure function of (problem, λ, draws), in the dtype of its arguments?
 
-Each property below is one function of a `Subject`, which yields a sentence for everything that is not as it
-should be. `check_estimator` runs all of them on small problems with p ≠ n.
+Each property below is one function of a `TestedEstimator`, which yields a sentence for everything that is
+not as it should be. `check_estimator` runs all of them on small problems with p ≠ n.
 """
 
 import random
@@ -38,7 +38,7 @@ class EstimatorCheckError(RefbloError, AssertionError):
 
 @final
 @dataclass(frozen=True, eq=False)
-class Subject:
+class TestedEstimator:
     """An estimator on one problem.
 
     Attributes:
@@ -58,7 +58,7 @@ class Subject:
         return self.make(case).estimate(case.problem, case.lam if lam is None else lam, DRAWS)
 
 
-Property = Callable[[Subject], Iterator[str]]
+Property = Callable[[TestedEstimator], Iterator[str]]
 
 
 def same_bits(one: Tensor | None, other: Tensor | None) -> bool:
@@ -79,7 +79,7 @@ def _differ(one: Hypergradient, other: Hypergradient) -> Iterator[str]:
             yield name
 
 
-def has_a_result(subject: Subject) -> Iterator[str]:
+def has_a_result(subject: TestedEstimator) -> Iterator[str]:
     """The result is a finite vector of the shape of λ, with θ of the shape of θ⁰, without a graph."""
     case = subject.case()
     result = subject.run(case)
@@ -100,7 +100,7 @@ def has_a_result(subject: Subject) -> Iterator[str]:
         yield "the result must not share memory with lam or the initial point; clone it"
 
 
-def is_deterministic(subject: Subject) -> Iterator[str]:
+def is_deterministic(subject: TestedEstimator) -> Iterator[str]:
     """The same arguments give the same bits, by one instance and by two."""
     case = subject.case()
     method = subject.make(case)
@@ -112,7 +112,7 @@ def is_deterministic(subject: Subject) -> Iterator[str]:
         yield f"two instances with the same fields differ in {what} for the same arguments"
 
 
-def keeps_no_state(subject: Subject) -> Iterator[str]:
+def keeps_no_state(subject: TestedEstimator) -> Iterator[str]:
     """A call at another λ with other draws changes neither the object nor a later result."""
     case, elsewhere = subject.case(), subject.case().lam + 0.125
     method = subject.make(case)
@@ -139,7 +139,7 @@ def _fields(method: Estimator) -> dict[str, str]:
     return {name: repr(value) for name, value in held.items()}
 
 
-def changes_no_argument(subject: Subject) -> Iterator[str]:
+def changes_no_argument(subject: TestedEstimator) -> Iterator[str]:
     """λ, θ⁰ and the losses are after a call what they were; nothing is written to `.grad`."""
     case = subject.case()
     lam = case.lam.clone().requires_grad_()
@@ -168,7 +168,7 @@ def _losses(case: Case, lam: Tensor, theta: Tensor) -> tuple[float, ...]:
     )
 
 
-def leaves_global_state_alone(subject: Subject) -> Iterator[str]:
+def leaves_global_state_alone(subject: TestedEstimator) -> Iterator[str]:
     """The global generators, the grad mode and the default dtype are neither changed nor used."""
     case = subject.case()
     kept = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002  # the global state is what is looked at
@@ -205,7 +205,7 @@ def _global_state() -> dict[str, object]:
     }
 
 
-def keeps_the_dtype(subject: Subject) -> Iterator[str]:
+def keeps_the_dtype(subject: TestedEstimator) -> Iterator[str]:
     """The result has the dtype of λ, and in float64 more digits than float32 has."""
     for dtype in (torch.float32, torch.float64):
         case = subject.case(dtype)
@@ -223,7 +223,7 @@ def _is_rounded(tensor: Tensor) -> bool:
     return not simple and torch.equal(tensor.float().double(), tensor)
 
 
-def takes_any_layout(subject: Subject) -> Iterator[str]:
+def takes_any_layout(subject: TestedEstimator) -> Iterator[str]:
     """A λ or θ⁰ that is not contiguous in memory, or collects gradients, gives the same bits."""
     case = subject.case()
     first = subject.run(case)
@@ -245,7 +245,7 @@ def takes_any_layout(subject: Subject) -> Iterator[str]:
             yield f"{what} differs for an initial point that is not contiguous"
 
 
-def keeps_the_grad_mode_apart(subject: Subject) -> Iterator[str]:
+def keeps_the_grad_mode_apart(subject: TestedEstimator) -> Iterator[str]:
     """Without grad mode it gives the same bits, or refuses with an error that names the grad mode."""
     case = subject.case()
     method = subject.make(case)
@@ -278,7 +278,7 @@ def keeps_the_grad_mode_apart(subject: Subject) -> Iterator[str]:
         yield f"a lam made in torch.inference_mode() must work or be refused, got {error!r}"
 
 
-def carries_its_state_outside(subject: Subject) -> Iterator[str]:
+def carries_its_state_outside(subject: TestedEstimator) -> Iterator[str]:
     """`advance` of a warm-started method leaves the state that it is given as it was."""
     case = subject.case()
     method = subject.make(case)
@@ -323,7 +323,7 @@ def applicable(
 
 def _refuses(make: Callable[[Case], Estimator], build: CaseBuilder) -> bool:
     try:
-        Subject(make, build).run(build(torch.float64))
+        TestedEstimator(make, build).run(build(torch.float64))
     except REFUSED:
         return True
     return False
@@ -369,7 +369,7 @@ def check_estimator(
         f"{claim.__name__} ({build(torch.float64).name}): {what}"
         for build in used
         for claim in properties
-        for what in _failures(claim, Subject(make, build))
+        for what in _failures(claim, TestedEstimator(make, build))
     ]
     if failed:
         name = make(used[0](torch.float64)).name
@@ -383,7 +383,7 @@ def _maker(method: Estimator | Callable[[Case], Estimator]) -> Callable[[Case], 
     return method
 
 
-def _failures(claim: Property, subject: Subject) -> list[str]:
+def _failures(claim: Property, subject: TestedEstimator) -> list[str]:
     """What fails; an exception fails too."""
     try:
         return list(claim(subject))

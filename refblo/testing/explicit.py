@@ -118,7 +118,7 @@ def _sigmoid(x: Vector) -> Vector:
 
 @final
 @dataclass(frozen=True, eq=False)
-class Run:
+class ExplicitRun:
     """What fixes one run besides λ: ε, τ, κ, B, M, the draws z⁰…z^{T−1} and the batches.
 
     `inner_rows[t]` is the batch that the inner loss sees at θ^t, where transition t starts (number T is
@@ -137,14 +137,14 @@ class Run:
 
 @final
 @dataclass(frozen=True, eq=False)
-class Answer:
+class ExplicitAnswer:
     """A value and the magnitude of the terms whose sum it is."""
 
     value: Vector
     scale: float
 
 
-def trajectory(numbers: Numbers, lam: Vector, run: Run) -> list[Vector]:
+def trajectory(numbers: Numbers, lam: Vector, run: ExplicitRun) -> list[Vector]:
     """θ⁰ … θ^T by eq. (10) with E = L_T/τ."""
     theta = numbers.initial(lam)
     iterates = [theta]
@@ -156,7 +156,9 @@ def trajectory(numbers: Numbers, lam: Vector, run: Run) -> list[Vector]:
     return iterates
 
 
-def pathwise(numbers: Numbers, lam: Vector, run: Run, keep: int | None = None) -> Answer:
+def pathwise(
+    numbers: Numbers, lam: Vector, run: ExplicitRun, keep: int | None = None
+) -> ExplicitAnswer:
     """d/dλ (1/M) Σ_{m>B} f(λ, θ^m) by dense Jacobians; with `keep`, of the last `keep` transitions."""
     thetas = trajectory(numbers, lam, run)
     steps = len(thetas) - 1
@@ -175,10 +177,10 @@ def pathwise(numbers: Numbers, lam: Vector, run: Run, keep: int | None = None) -
             direct = numbers.outer_lam(lam, thetas[t])
             value += (direct + slope @ tangent) / run.samples
             scale += _norm(direct) + _norm(slope) * _norm(tangent)
-    return Answer(value, scale / run.samples)
+    return ExplicitAnswer(value, scale / run.samples)
 
 
-def hpo_sgld(numbers: Numbers, lam: Vector, run: Run) -> Answer:
+def hpo_sgld(numbers: Numbers, lam: Vector, run: ExplicitRun) -> ExplicitAnswer:
     """Algorithm 1 of Kim and Hospedales, line by line, with its matrices A and B formed.
 
     A = ∂² log p/∂θ² = −H/τ, B = ∂² log p/∂λ∂θ = −C/τ; (24), (22) and (25) in this order.
@@ -200,10 +202,10 @@ def hpo_sgld(numbers: Numbers, lam: Vector, run: Run) -> Answer:
             direct = numbers.outer_lam(lam, new)
             h = h + (direct + g) / run.samples
             scale += _norm(direct) / run.samples
-    return Answer(h, scale)
+    return ExplicitAnswer(h, scale)
 
 
-def first_order(numbers: Numbers, lam: Vector, run: Run) -> Answer:
+def first_order(numbers: Numbers, lam: Vector, run: ExplicitRun) -> ExplicitAnswer:
     """(1/M) Σ_{m>B} [f_λ(θ^m) + f_θ(θ^m)·dθ⁰/dλ]."""
     thetas = trajectory(numbers, lam, run)
     start = numbers.initial_jacobian(lam)
@@ -213,7 +215,7 @@ def first_order(numbers: Numbers, lam: Vector, run: Run) -> Answer:
         moved = numbers.outer_theta(lam, thetas[t], run.outer_rows[t]) @ start
         value += (direct + moved) / run.samples
         scale += (_norm(direct) + _norm(moved)) / run.samples
-    return Answer(value, scale)
+    return ExplicitAnswer(value, scale)
 
 
 def _norm(array: npt.NDArray[np.float64]) -> float:
@@ -246,7 +248,7 @@ class Linearised:
         return _norm(self.direct) + _norm(self.slope) * inverse * _norm(self.mixed)
 
 
-def linearised(numbers: Numbers, lam: Vector, run: Run) -> Linearised:
+def linearised(numbers: Numbers, lam: Vector, run: ExplicitRun) -> Linearised:
     """The derivatives at the last iterate."""
     theta, last = trajectory(numbers, lam, run)[-1], run.burn_in + run.samples
     return Linearised(

@@ -21,8 +21,8 @@ from refblo.problems.namespace import (
     A,
     ArrayNamespace,
     ComposedParts,
-    Losses,
     SeparableParts,
+    StatedLosses,
     Statement,
     as_tensor,
 )
@@ -102,12 +102,12 @@ def composed_parts(xp: ArrayNamespace[A], data: Mapping[str, A]) -> ComposedPart
     return ComposedParts(outputs, loss, _outer(xp, data))
 
 
-def separable_losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> Losses[A]:
+def separable_losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> StatedLosses[A]:
     """`separable_parts` without the structure."""
     return separable_parts(xp, data).losses()
 
 
-def composed_losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> Losses[A]:
+def composed_losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> StatedLosses[A]:
     """`composed_parts` without the structure."""
     return composed_parts(xp, data).losses()
 

@@ -22,7 +22,7 @@ from refblo.problem import (
     RegulariserProducts,
     Separable,
 )
-from refblo.testing.explicit import Numbers, Rows, Run, Vector
+from refblo.testing.explicit import ExplicitRun, Numbers, Rows, Vector
 from refblo.types import Loss
 
 
@@ -53,11 +53,11 @@ class Instance:
         return np.array(self.lam.tolist())
 
     @property
-    def run(self) -> Run:
+    def run(self) -> ExplicitRun:
         """The same run for `refblo.testing.explicit`, with the same draws."""
         steps, like = self.schedule.steps, torch.empty(len(self.numbers.start), dtype=torch.float64)
         problem, draws = self.problem, self.draws
-        return Run(
+        return ExplicitRun(
             epsilon=self.dynamics.epsilon,
             temperature=self.dynamics.temperature,
             noise_scale=self.dynamics.noise_scale,

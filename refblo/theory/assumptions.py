@@ -48,7 +48,7 @@ SMALL_ERROR = 0.01
 
 @final
 @dataclass(frozen=True)
-class Finding:
+class AssumptionFinding:
     """One assumption, measured.
 
     Attributes:
@@ -86,21 +86,21 @@ class AssumptionReport:
         dense: whether norms are exact (formed matrices) or estimated from below (power iterations).
     """
 
-    initial: Finding
-    resolution: Finding
-    stationary: Finding
-    samples: Finding
-    stable: Finding
-    conditioning: Finding
-    lipschitz: Finding
-    smooth: Finding
-    convex: Finding
+    initial: AssumptionFinding
+    resolution: AssumptionFinding
+    stationary: AssumptionFinding
+    samples: AssumptionFinding
+    stable: AssumptionFinding
+    conditioning: AssumptionFinding
+    lipschitz: AssumptionFinding
+    smooth: AssumptionFinding
+    convex: AssumptionFinding
     error_bound: float | None
     error_found: float
     estimate: float
     dense: bool
 
-    def __iter__(self) -> Iterator[Finding]:
+    def __iter__(self) -> Iterator[AssumptionFinding]:
         """The findings in reading order."""
         yield from (
             self.initial,
@@ -258,7 +258,7 @@ def _stationarity(
     schedule: Schedule,
     draws: Draws,
     chains: int,
-) -> tuple[Finding, Finding]:
+) -> tuple[AssumptionFinding, AssumptionFinding]:
     random = dynamics.noise > 0 or not isinstance(problem.inner_batches, FullBatch)
     if not random:
         chain = Chain(problem, dynamics, draws)
@@ -268,12 +268,12 @@ def _stationarity(
             problem.inner, lam, last, None, torch.zeros_like(lam), zero
         )
         text = "‖∂_θ L_T‖ at the last iterate; the chain has no noise, so it samples nothing"
-        none = Finding("effective samples", None, 1.0, "the chain has no noise")
-        return Finding("(A3) stationary", None, float(gradient.norm()), text), none
+        none = AssumptionFinding("effective samples", None, 1.0, "the chain has no noise")
+        return AssumptionFinding("(A3) stationary", None, float(gradient.norm()), text), none
     if schedule.samples < 4:
         text = "fewer than 4 samples a chain: nothing can be said"
-        unknown = Finding("(A3) stationary", None, float("nan"), text)
-        return unknown, Finding("effective samples", None, float("nan"), text)
+        unknown = AssumptionFinding("(A3) stationary", None, float("nan"), text)
+        return unknown, AssumptionFinding("effective samples", None, float("nan"), text)
     rows = []
     for number in range(chains):
         chain = Chain(problem, dynamics, Draws(draws.seed + number))
@@ -286,8 +286,10 @@ def _stationarity(
     text = f"split-R̂ of f over {chains} chains from one θ⁰; at most {RHAT_LIMIT}"
     wanted = f"of f, over {chains} chains of {schedule.samples}; at least {SAMPLES_WANTED:g}"
     return (
-        Finding("(A3) stationary", rhat <= RHAT_LIMIT and count >= SAMPLES_WANTED, rhat, text),
-        Finding("effective samples", count >= SAMPLES_WANTED, count, wanted),
+        AssumptionFinding(
+            "(A3) stationary", rhat <= RHAT_LIMIT and count >= SAMPLES_WANTED, rhat, text
+        ),
+        AssumptionFinding("effective samples", count >= SAMPLES_WANTED, count, wanted),
     )
 
 
@@ -299,7 +301,7 @@ def _outer_shape(
     draws: Draws,
     radius: float,
     pairs: int,
-) -> tuple[Finding, Finding]:
+) -> tuple[AssumptionFinding, AssumptionFinding]:
     """Smoothness and convexity of the pathwise objective, from exact gradients at pairs of points."""
     exact = RMD(dynamics, schedule)
     ratios, slopes = [], []
@@ -319,9 +321,13 @@ def _outer_shape(
     low = min(slopes, default=float("nan"))
     step = f"{1 / top:.4g}" if top > 0 else "unbounded"
     return (
-        Finding("smooth outer objective", None, top, f"largest L met; η ≤ 1/L allows {step}"),
+        AssumptionFinding(
+            "smooth outer objective", None, top, f"largest L met; η ≤ 1/L allows {step}"
+        ),
         # Below zero by more than rounding is not convex; above zero proves nothing.
-        Finding("convex outer objective", low >= -1e-9 * top, low, "smallest curvature met"),
+        AssumptionFinding(
+            "convex outer objective", low >= -1e-9 * top, low, "smallest curvature met"
+        ),
     )
 
 
@@ -395,10 +401,10 @@ def check_assumptions(
     low = float(smallest[-1])
     condition = float(hessians[-1]) / low if low > 0 else float("inf")
     return AssumptionReport(
-        initial=Finding(
+        initial=AssumptionFinding(
             "(A1) θ⁰ independent of λ", fixed, float(fixed), "1 if it is a fixed point"
         ),
-        resolution=Finding(
+        resolution=AssumptionFinding(
             "(A2) small steps",
             None if bound is None else relative <= SMALL_ERROR,
             relative,
@@ -406,14 +412,16 @@ def check_assumptions(
         ),
         stationary=stationary,
         samples=samples,
-        stable=Finding("stable steps", top < 2, top, "largest γ·‖H‖ along the chain; below 2"),
-        conditioning=Finding(
+        stable=AssumptionFinding(
+            "stable steps", top < 2, top, "largest γ·‖H‖ along the chain; below 2"
+        ),
+        conditioning=AssumptionFinding(
             "conditioning",
             None if not dense else condition < float("inf"),
             condition if dense else float("nan"),
             "λ_max/λ_min of H at the last iterate" if dense else "not formed at this size",
         ),
-        lipschitz=Finding(
+        lipschitz=AssumptionFinding(
             "Lipschitz f",
             None,
             max(path.direct),

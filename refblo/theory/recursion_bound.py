@@ -55,7 +55,7 @@ class Constants:
 
 @final
 @dataclass(frozen=True)
-class Parts:
+class BoundParts:
     """The two parts of the bound.
 
     Attributes:
@@ -72,7 +72,7 @@ class Parts:
         return self.inner + self.solve
 
 
-def error_bound(constants: Constants, gradient: float, residual: float, q: float) -> Parts:
+def error_bound(constants: Constants, gradient: float, residual: float, q: float) -> BoundParts:
     """The bound above.
 
     Args:
@@ -84,4 +84,4 @@ def error_bound(constants: Constants, gradient: float, residual: float, q: float
     mu, delta = constants.strong_convexity, gradient / constants.strong_convexity
     off_q = (constants.hessian * q + constants.slope) * delta / mu
     inner = (constants.direct + q * constants.mixed) * delta + constants.coupling * off_q
-    return Parts(inner, constants.coupling * residual / mu)
+    return BoundParts(inner, constants.coupling * residual / mu)

@@ -16,7 +16,7 @@ from refblo.balls.minimiser import enclose_minimiser
 from refblo.errors import OracleError
 from refblo.oracles.ball_gibbs import gibbs, gibbs_form
 from refblo.vectors.problems import Posed, symbolic
-from refblo.vectors.run import Model, Row, Run, Sweep, run, sweep
+from refblo.vectors.run import AdjointSweep, LinearisedRun, Model, Row, run, sweep
 
 Named = Iterator[tuple[str, Row]]
 
@@ -30,7 +30,7 @@ _SAME = arb(10) ** -15
 
 @final
 @dataclass(frozen=True, eq=False)
-class Answer:
+class VectorAnswer:
     """One answer to a question.
 
     Attributes:
@@ -59,7 +59,7 @@ class Question:
     estimand: str
     estimator: str
     terms: int | None
-    answers: tuple[Answer, ...]
+    answers: tuple[VectorAnswer, ...]
 
 
 def questions(posed: Posed) -> tuple[Question, ...]:
@@ -121,7 +121,7 @@ def _question(
                 break
         else:
             kept.append(("invalid", (name,), vector))
-    return Question(estimand, estimator, terms, tuple(Answer(*entry) for entry in kept))
+    return Question(estimand, estimator, terms, tuple(VectorAnswer(*entry) for entry in kept))
 
 
 def _largest(row: Row) -> arb:
@@ -136,7 +136,7 @@ def _apart(one: Row, other: Row, by: arb) -> bool:
     return any(abs(a - b) > by for a, b in zip(one.entries(), other.entries(), strict=True))
 
 
-def _wrong_runs(found: Run, swept: Sweep) -> Named:
+def _wrong_runs(found: LinearisedRun, swept: AdjointSweep) -> Named:
     """Mistakes in the derivative of a run."""
     model, direct, indirect = found.model, found.direct, swept.total
     truth, gamma = direct + indirect, found.model.gamma
@@ -176,11 +176,11 @@ def _wrong_runs(found: Run, swept: Sweep) -> Named:
     yield "off by one step", _right(fewer)
 
 
-def _right(found: Run) -> Row:
+def _right(found: LinearisedRun) -> Row:
     return found.direct + sweep(found).total
 
 
-def _once_more(found: Run) -> Row:
+def _once_more(found: LinearisedRun) -> Row:
     """Σ_t (α_{t+1} J_t)·G_t: each term pulled through its own transition as well."""
 
     def pull(t: int, v: Row) -> tuple[Row, Row]:
@@ -190,7 +190,7 @@ def _once_more(found: Run) -> Row:
     return sweep(found, pull).total
 
 
-def _wrong_means(found: Run, swept: Sweep) -> Named:
+def _wrong_means(found: LinearisedRun, swept: AdjointSweep) -> Named:
     """Mistakes that only a mean over several samples can have."""
     truth, count = found.direct + swept.total, len(found.samples)
     yield "sum instead of mean", truth * count
@@ -199,7 +199,7 @@ def _wrong_means(found: Run, swept: Sweep) -> Named:
         yield "HPO-SGLD recursion", _recursion(found)
 
 
-def _truncated(found: Run, swept: Sweep, terms: int) -> Question:
+def _truncated(found: LinearisedRun, swept: AdjointSweep, terms: int) -> Question:
     """Back-propagation through the last K transitions."""
     values = {k: sum(swept.terms[-k:], found.direct) for k in (terms - 1, terms, terms + 1)}
     wrong = [
@@ -212,7 +212,7 @@ def _truncated(found: Run, swept: Sweep, terms: int) -> Question:
     return _question("unrolled", "truncated RMD", terms, values[terms], acceptable, wrong)
 
 
-def _recursion(found: Run, factor: int = 1) -> Row:
+def _recursion(found: LinearisedRun, factor: int = 1) -> Row:
     """Kim and Hospedales, (22) and (25), for a θ⁰ that does not depend on λ."""
     g, total = arb_mat(1, found.model.p), found.direct
     for m in range(1, len(found.states)):
@@ -221,7 +221,7 @@ def _recursion(found: Run, factor: int = 1) -> Row:
     return total
 
 
-def _hpo_sgld(found: Run) -> Question:
+def _hpo_sgld(found: LinearisedRun) -> Question:
     """The recursion itself as the estimator that is asked for."""
     value, count = _recursion(found), len(found.samples)
     wrong = [

@@ -13,7 +13,7 @@ from flint import ctx
 
 from refblo.balls.derivatives import decimal
 from refblo.files import sweep, write_atomically
-from refblo.vectors.answers import Answer, Question, questions
+from refblo.vectors.answers import Question, VectorAnswer, questions
 from refblo.vectors.flags import FLAGS
 from refblo.vectors.problems import Posed, formulas, problems
 
@@ -162,7 +162,7 @@ def _vector(body: Mapping[str, Json], question: Question) -> dict[str, Json]:
     return {"id": identifier(body, vector), **vector}
 
 
-def _answer(answer: Answer) -> dict[str, Json]:
+def _answer(answer: VectorAnswer) -> dict[str, Json]:
     pairs = [decimal(entry, DIGITS) for entry in answer.vector.entries()]
     return {
         "result": answer.result,

@@ -20,7 +20,7 @@ Matrix = list[list[sympy.Expr]]
 
 @final
 @dataclass(frozen=True)
-class Settings:
+class VectorSettings:
     """How the inner run goes: gradient descent, with noise where it is given.
 
     Attributes:
@@ -66,7 +66,7 @@ class Posed:
     arrays: Mapping[str, Array]
     lam: Float64[Array, " p"]
     theta0: Float64[Array, " n"]
-    settings: Settings = field(default_factory=Settings)
+    settings: VectorSettings = field(default_factory=VectorSettings)
     noise: Float64[Array, "T n"] | None = None
     inner_batches: Array | None = None
     outer_batches: Array | None = None
@@ -249,7 +249,7 @@ def _a_quadratic(
 
 def _a_logistic(name: str, seed: int, *, batches: bool) -> Posed:
     draw = np.random.Generator(np.random.Philox(key=seed))
-    n, examples, settings = 3, 6, Settings(step_size=0.5)
+    n, examples, settings = 3, 6, VectorSettings(step_size=0.5)
     data = {
         "features": _grid(draw, 16, 8, examples, n),
         "labels": np.where(_grid(draw, 8, 8, examples) > 0, 1.0, -1.0),

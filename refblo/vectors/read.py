@@ -24,7 +24,7 @@ _LARGEST = 2**24  # bytes of a file, far above any of ours: what is larger is no
 
 @final
 @dataclass(frozen=True)
-class Known:
+class KnownAnswer:
     """A known answer.
 
     Attributes:
@@ -57,7 +57,7 @@ class Vector:
     problem: str
     estimand: str
     estimator: str
-    answers: tuple[Known, ...]
+    answers: tuple[KnownAnswer, ...]
 
 
 def shipped() -> dict[str, Vector]:
@@ -181,7 +181,7 @@ def _no_number(text: str) -> Json:
 
 def _vector(body: Mapping[str, Json], vector: Mapping[str, Json]) -> Vector:
     answers = tuple(
-        Known(
+        KnownAnswer(
             answer["result"],
             tuple(answer["flags"]),
             tuple(Fraction(number) for number in answer["value"]),

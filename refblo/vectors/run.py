@@ -96,7 +96,7 @@ class Model:
 
 @final
 @dataclass(frozen=True, eq=False)
-class Run:
+class LinearisedRun:
     """The linearisation along a run.
 
     Attributes:
@@ -145,7 +145,7 @@ class Run:
 
 @final
 @dataclass(frozen=True, eq=False)
-class Sweep:
+class AdjointSweep:
     """An adjoint sweep: what each transition and the start contribute.
 
     Attributes:
@@ -173,7 +173,7 @@ def run(
     steps: int | None = None,
     noisy: bool = True,
     batched: bool = True,
-) -> Run:
+) -> LinearisedRun:
     """Run the inner problem and linearise it.
 
     Args:
@@ -202,10 +202,10 @@ def run(
         model.outer(at, None if posed.outer_batches is None else posed.outer_batches[m].tolist())
         for m, at in enumerate(states)
     ]
-    return Run(model, tuple(states), tuple(linear), moved, tuple(weights), tuple(seen))
+    return LinearisedRun(model, tuple(states), tuple(linear), moved, tuple(weights), tuple(seen))
 
 
-def sweep(found: Run, pull: Pull | None = None) -> Sweep:
+def sweep(found: LinearisedRun, pull: Pull | None = None) -> AdjointSweep:
     """The adjoint sweep, or with `pull` in place of the transitions' own one with a mistake in it."""
     pull = found.pull if pull is None else pull
     alpha = arb_mat(1, found.model.n)
@@ -214,4 +214,4 @@ def sweep(found: Run, pull: Pull | None = None) -> Sweep:
         alpha = alpha + found.slopes[t] * found.weights[t]
         alpha, term = pull(t - 1, alpha)
         terms.append(term)
-    return Sweep(tuple(reversed(terms)), alpha * found.moved)
+    return AdjointSweep(tuple(reversed(terms)), alpha * found.moved)

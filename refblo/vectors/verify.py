@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import final
 
 from refblo.errors import ArgumentError, require
-from refblo.vectors.read import Known, Vector
+from refblo.vectors.read import KnownAnswer, Vector
 
 FLOOR = 1e-9
 """The relative deviation that passes as rounding: what `refblo check` takes in double precision."""
@@ -15,7 +15,7 @@ FLOOR = 1e-9
 
 @final
 @dataclass(frozen=True)
-class Verdict:
+class VectorVerdict:
     """What one result is.
 
     Attributes:
@@ -38,7 +38,7 @@ class Verdict:
 
 def verify(
     results: Mapping[str, Sequence[str]], vectors: Mapping[str, Vector], floor: float = FLOOR
-) -> tuple[Verdict, ...]:
+) -> tuple[VectorVerdict, ...]:
     """Judge results.
 
     Args:
@@ -64,7 +64,7 @@ def verify(
     )
 
 
-def _judge(vector: Vector, given: Sequence[str], floor: Fraction) -> Verdict:
+def _judge(vector: Vector, given: Sequence[str], floor: Fraction) -> VectorVerdict:
     valid = vector.answers[0]
     if len(given) != len(valid.value):
         raise ArgumentError(
@@ -74,24 +74,24 @@ def _judge(vector: Vector, given: Sequence[str], floor: Fraction) -> Verdict:
     try:
         numbers = tuple(Fraction(number) for number in given)
     except ValueError:  # a NaN or an infinity: the schema lets nothing else through
-        return Verdict(vector, "unknown", (), 0.0)
+        return VectorVerdict(vector, "unknown", (), 0.0)
     digits = _digits(numbers, valid)
     slack = floor * max(abs(entry) for entry in valid.value)
     for result in ("valid", "acceptable", "invalid"):
         for answer in vector.answers:
             if answer.result == result and _matches(numbers, answer, slack):
-                return Verdict(vector, result, answer.flags, digits)
-    return Verdict(vector, "unknown", (), digits)
+                return VectorVerdict(vector, result, answer.flags, digits)
+    return VectorVerdict(vector, "unknown", (), digits)
 
 
-def _matches(numbers: Sequence[Fraction], answer: Known, slack: Fraction) -> bool:
+def _matches(numbers: Sequence[Fraction], answer: KnownAnswer, slack: Fraction) -> bool:
     return all(
         abs(number - entry) <= radius + slack
         for number, entry, radius in zip(numbers, answer.value, answer.radius, strict=True)
     )
 
 
-def _digits(numbers: Sequence[Fraction], valid: Known) -> float:
+def _digits(numbers: Sequence[Fraction], valid: KnownAnswer) -> float:
     off = max(abs(a - b) for a, b in zip(numbers, valid.value, strict=True))
     scale = max(abs(entry) for entry in valid.value)
     finest = max(valid.radius)

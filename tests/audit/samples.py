@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 import numpy as np
 import torch
 
-from refblo.audit.run import Audit, Outcome, Row, Settings
+from refblo.audit.run import Audit, AuditOutcome, AuditRow, AuditSettings
 from refblo.contracts.comparison import Comparison
-from refblo.contracts.contract import Curve, Finding
+from refblo.contracts.contract import ContractFinding, Curve
 from refblo.contracts.relations import Judgement
 from refblo.cost import Evaluations
 from refblo.theory.budget import ErrorBudget
@@ -23,66 +23,66 @@ def comparison(distance: float = 1e-13, oracle: str = "ball arithmetic") -> Comp
     return Comparison(distance, 1e-12, 2.5, 1.0, oracle, ErrorKind.CERTIFIED)
 
 
-def exact_row(case: str = "quadratic", distance: float = 1e-13) -> Row:
+def exact_row(case: str = "quadratic", distance: float = 1e-13) -> AuditRow:
     first = comparison(distance)
     second = Comparison(2e-11, 1e-9, 2.5, math.nan, "central differences", ErrorKind.ESTIMATED)
     judgement = Judgement(
         first.within, f"distance {distance:.1e}", "at most 1.0e-12", distance / 1e-12
     )
-    return Row(
+    return AuditRow(
         contract="FMD: exact, last iterate",
         estimator="FMD",
         relation="Exact",
         claim="equals the hypergradient of the last iterate [within] <the bounds>",
         case=case,
-        outcome=Outcome.HOLDS if first.within else Outcome.FAILS,
+        outcome=AuditOutcome.HOLDS if first.within else AuditOutcome.FAILS,
         seconds=0.25,
-        finding=Finding(judgement, (first, second), cost=Evaluations(7, 1, 70, 7)),
+        finding=ContractFinding(judgement, (first, second), cost=Evaluations(7, 1, 70, 7)),
     )
 
 
-def order_row(case: str = "quadratic") -> Row:
+def order_row(case: str = "quadratic") -> AuditRow:
     at = tuple(0.1 * 0.5**k for k in range(6))
     errors = tuple(3 * it * (1 + it) for it in at)
     curve = Curve("ε", f"{case}, no noise", at, errors, tuple(3 * it for it in at))
     judgement = Judgement(True, "slope 2.0003 ± 1e-3", "slope 2, constant 3", 0.3)
-    return Row(
+    return AuditRow(
         contract="HPO-SGLD: order in ε without noise",
         estimator="HPO-SGLD",
         relation="Order",
         claim="the error is c·ε²",
         case=case,
-        outcome=Outcome.HOLDS,
+        outcome=AuditOutcome.HOLDS,
         seconds=1.5,
-        finding=Finding(judgement, curves=(curve,)),
+        finding=ContractFinding(judgement, curves=(curve,)),
     )
 
 
-def series_row(case: str = "quadratic", parameter: str = "K") -> Row:
+def series_row(case: str = "quadratic", parameter: str = "K") -> AuditRow:
     at = tuple(float(k) for k in (1, 2, 4, 8, 16, 32))
     errors = tuple(0.8**it for it in at[:-1])
     curve = Curve(parameter, case, at, (*errors, 0.0), tuple(2 * 0.8**it for it in at))
     judgement = Judgement(False, "rate 0.8000", "error at most 2 · 0.8^K", math.inf)
-    return Row(
+    return AuditRow(
         contract=f"IFT-Neumann: geometric in {parameter}",
         estimator="IFT-Neumann",
         relation="Geometric",
         claim="with K terms its distance from the truth is at most c·q^K",
         case=case,
-        outcome=Outcome.FAILS,
+        outcome=AuditOutcome.FAILS,
         seconds=0.004,
-        finding=Finding(judgement, curves=(curve,)),
+        finding=ContractFinding(judgement, curves=(curve,)),
     )
 
 
-def error_row(case: str = "synth_1d") -> Row:
-    return Row(
+def error_row(case: str = "synth_1d") -> AuditRow:
+    return AuditRow(
         contract="FMD: exact, last iterate",
         estimator="FMD",
         relation="Exact",
         claim="equals the hypergradient of the last iterate",
         case=case,
-        outcome=Outcome.ERROR,
+        outcome=AuditOutcome.ERROR,
         seconds=75.0,
         message="LossError: inner must <depend> on theta, got a [constant] loss; check it",
     )
@@ -99,9 +99,11 @@ def budget(case: str = "quadratic") -> ErrorBudget:
     )
 
 
-def audit(*rows: Row, planned: int | None = None, budgets: tuple[ErrorBudget, ...] = ()) -> Audit:
+def audit(
+    *rows: AuditRow, planned: int | None = None, budgets: tuple[ErrorBudget, ...] = ()
+) -> Audit:
     return Audit(
-        Settings(only=("FMD*", "it's"), seed=7, dtype=torch.float32),
+        AuditSettings(only=("FMD*", "it's"), seed=7, dtype=torch.float32),
         {"python": "3.11.0", "device": "cpu"},
         planned=len(rows) if planned is None else planned,
         rows=rows,

@@ -12,33 +12,33 @@ import pytest
 from refblo.audit.json_report import schema
 from refblo.cli import main
 from refblo.contracts.context import Context
-from refblo.contracts.contract import Contract, Finding
+from refblo.contracts.contract import Contract, ContractFinding
 from refblo.contracts.registry import contracts
 from refblo.contracts.relations import Judgement
 from refblo.problems import catalogue
 from refblo.problems.case import Case
 
-Check = Callable[[Case, Context], Finding]
+Check = Callable[[Case, Context], ContractFinding]
 
 
-def holding(case: Case, context: Context) -> Finding:
-    return Finding(Judgement(True, "as predicted", "this", 0.5))
+def holding(case: Case, context: Context) -> ContractFinding:
+    return ContractFinding(Judgement(True, "as predicted", "this", 0.5))
 
 
-def failing(case: Case, context: Context) -> Finding:
-    return Finding(Judgement(False, "not as predicted", "that", 2.0))
+def failing(case: Case, context: Context) -> ContractFinding:
+    return ContractFinding(Judgement(False, "not as predicted", "that", 2.0))
 
 
-def interrupting(case: Case, context: Context) -> Finding:
+def interrupting(case: Case, context: Context) -> ContractFinding:
     raise KeyboardInterrupt
 
 
-def terminating(case: Case, context: Context) -> Finding:
+def terminating(case: Case, context: Context) -> ContractFinding:
     os.kill(os.getpid(), signal.SIGTERM)
     return holding(case, context)
 
 
-def crashing(case: Case, context: Context) -> Finding:
+def crashing(case: Case, context: Context) -> ContractFinding:
     raise ZeroDivisionError("in the check")
 
 
@@ -127,7 +127,7 @@ def test_the_file_is_whole_after_every_row(planned: Callable[..., None], tmp_pat
     file = tmp_path / "a.json"
     seen: list[int] = []
 
-    def looking(case: Case, context: Context) -> Finding:
+    def looking(case: Case, context: Context) -> ContractFinding:
         assert document(file)["complete"] is False
         seen.append(len(outcomes(file)))
         return holding(case, context)

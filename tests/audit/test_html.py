@@ -9,7 +9,7 @@ import pytest
 
 from refblo.audit import plots
 from refblo.audit.html import render
-from refblo.audit.run import Audit, Outcome
+from refblo.audit.run import Audit, AuditOutcome
 from refblo.contracts.contract import Curve
 from tests.audit import samples
 
@@ -170,7 +170,7 @@ def test_lines_are_told_apart_without_colour() -> None:
 
 def test_an_audit_with_nothing_positive_to_draw_is_drawn() -> None:
     row = samples.series_row()
-    assert row.outcome is Outcome.FAILS
+    assert row.outcome is AuditOutcome.FAILS
     assert row.finding is not None
     curve = Curve("K", "zero", (1.0, 2.0), (0.0, float("inf")), None)
     assert plots._sweep("K", [curve], "key").startswith("<svg")

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refblo.audit.json_report import schema, to_json
-from refblo.audit.run import Audit, Outcome, Row
-from refblo.contracts.contract import Curve, Finding
+from refblo.audit.run import Audit, AuditOutcome, AuditRow
+from refblo.contracts.contract import ContractFinding, Curve
 from refblo.contracts.relations import Judgement
 from refblo.errors import ArgumentError
 from refblo.files import write_atomically
@@ -72,8 +72,8 @@ def test_the_schema_refuses_rows_that_contradict_themselves(change: dict[str, ob
 def test_any_number_and_any_words_survive(margin: float, values: list[float], words: str) -> None:
     judgement = Judgement(True, words, words, margin)
     curve = Curve("ε", words, tuple(values), tuple(values))
-    finding = Finding(judgement, curves=(curve,))
-    row = Row("c", "e", "Exact", words, "case", Outcome.HOLDS, 1.0, finding)
+    finding = ContractFinding(judgement, curves=(curve,))
+    row = AuditRow("c", "e", "Exact", words, "case", AuditOutcome.HOLDS, 1.0, finding)
     document = written(samples.audit(row))
     VALIDATOR.validate(document)
     assert isinstance(document["rows"], list)

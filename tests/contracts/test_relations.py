@@ -10,8 +10,8 @@ from refblo.contracts.relations import (
     Geometric,
     Judgement,
     Order,
+    ParameterSweep,
     Replicates,
-    Sweep,
     Unbiased,
 )
 from refblo.errors import ArgumentError
@@ -24,7 +24,7 @@ CONSTANT = np.array([2.0, -1.0])
 def order(slope: float, factor: float) -> Judgement:
     """Judge errors factor·c·s^slope·(1 + s) against c·s²."""
     errors = factor * (AT**slope * (1 + AT))[:, None] * CONSTANT
-    sweep = Sweep("s", AT, errors, np.full(len(AT), 1e-16))
+    sweep = ParameterSweep("s", AT, errors, np.full(len(AT), 1e-16))
     return Order(2.0, CONSTANT, 1.0).judge(sweep)
 
 
@@ -42,13 +42,15 @@ def test_order_rejects(slope: float, factor: float) -> None:
 
 def test_order_rejects_pure_noise() -> None:
     rows = 1e-3 * np.random.default_rng(0).standard_normal((8, 2))
-    assert not Order(2.0, CONSTANT, 1.0).judge(Sweep("s", AT, rows, np.full(8, 1e-3))).holds
+    assert (
+        not Order(2.0, CONSTANT, 1.0).judge(ParameterSweep("s", AT, rows, np.full(8, 1e-3))).holds
+    )
 
 
 def biased(limit: float) -> Judgement:
     values = (3.0 + AT)[:, None]
     relation = Biased(np.array([limit]), 1e-12, np.array([2.0]), 1.0)
-    return relation.judge(Sweep("s", AT, values, np.full(8, 1e-15)))
+    return relation.judge(ParameterSweep("s", AT, values, np.full(8, 1e-15)))
 
 
 def test_biased_needs_the_predicted_limit() -> None:
@@ -58,14 +60,14 @@ def test_biased_needs_the_predicted_limit() -> None:
 
 def test_biased_does_not_confirm_the_truth() -> None:
     relation = Biased(np.array([2.0]), 1e-12, np.array([2.0]), 1.0)
-    sweep = Sweep("s", AT, (2.0 + AT)[:, None], np.full(8, 1e-15))
+    sweep = ParameterSweep("s", AT, (2.0 + AT)[:, None], np.full(8, 1e-15))
     assert not relation.judge(sweep).holds
 
 
 @pytest.mark.parametrize(("rate", "holds"), [(0.5, True), (0.499, True), (0.51, False)])
 def test_geometric(rate: float, holds: bool) -> None:
     at = np.arange(1.0, 20.0)
-    sweep = Sweep("K", at, (rate**at)[:, None], np.full(19, 1e-15))
+    sweep = ParameterSweep("K", at, (rate**at)[:, None], np.full(19, 1e-15))
     assert Geometric(0.5, 1.0).judge(sweep).holds is holds
 
 
@@ -90,6 +92,6 @@ def test_exact() -> None:
 
 
 def test_a_sweep_must_be_geometric() -> None:
-    sweep = Sweep("s", np.linspace(1, 0.1, 8), np.ones((8, 2)), np.full(8, 1e-16))
+    sweep = ParameterSweep("s", np.linspace(1, 0.1, 8), np.ones((8, 2)), np.full(8, 1e-16))
     with pytest.raises(ArgumentError, match="geometric"):
         Order(2.0, CONSTANT, 1.0).judge(sweep)

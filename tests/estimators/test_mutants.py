@@ -23,7 +23,14 @@ from refblo.estimators import (
     RMDFirstOrder,
 )
 from refblo.noise import Draws
-from refblo.testing.explicit import Answer, Numbers, first_order, hpo_sgld, linearised, pathwise
+from refblo.testing.explicit import (
+    ExplicitAnswer,
+    Numbers,
+    first_order,
+    hpo_sgld,
+    linearised,
+    pathwise,
+)
 from refblo.testing.tensor_problem import Instance, Structure, tensor_problem
 from tests.estimators.mutants import (
     FMD_MUTANTS,
@@ -51,7 +58,7 @@ def instances() -> list[Instance]:
     return found
 
 
-def close(found: Tensor, answer: Answer) -> None:
+def close(found: Tensor, answer: ExplicitAnswer) -> None:
     off = float(np.linalg.norm(np.array(found.tolist()) - answer.value)) / answer.scale
     assert off <= AGREEMENT
 

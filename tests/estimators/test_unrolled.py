@@ -14,7 +14,7 @@ from refblo.chain import Langevin, Schedule
 from refblo.derivatives import mixed_product
 from refblo.estimators import FMD, HPOSGLD, RMD, Estimator, FMDDirectional, RMDFirstOrder
 from refblo.problem import BilevelProblem, FixedInitial
-from refblo.testing.explicit import Answer, first_order, pathwise
+from refblo.testing.explicit import ExplicitAnswer, first_order, pathwise
 from refblo.testing.strategies import instances, points
 from refblo.testing.tensor_problem import Instance, tensor
 from refblo.types import Estimand
@@ -29,7 +29,7 @@ STANDING = 200
 """Examples of the properties that the package stands on."""
 
 
-def distance(value: Tensor, answer: Answer) -> float:
+def distance(value: Tensor, answer: ExplicitAnswer) -> float:
     """The distance in units of the terms that the answer sums."""
     return float(np.linalg.norm(np.array(value.tolist()) - answer.value)) / answer.scale
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from refblo.chain import Chain, Langevin, Schedule
 from refblo.contracts.context import Context
-from refblo.contracts.particles import Layout, Particles, layout, through_particles
+from refblo.contracts.particles import ParticleLayout, Particles, layout, through_particles
 from refblo.contracts.registry import contracts
 from refblo.contracts.rounding import rounding_error, unit_roundoff
 from refblo.derivatives import initial_jvp
@@ -31,7 +31,7 @@ from refblo.types import Batch, Estimand, Hypergradient, Lam, Loss, Status
 SEEDS = st.integers(0, 2**32)
 
 
-def right(rule: Langevin, steps: int, plan: Layout) -> Estimator:
+def right(rule: Langevin, steps: int, plan: ParticleLayout) -> Estimator:
     """The estimator as it is."""
     return BMAML(rule, steps, plan.particles, plan.bandwidth, plan.tasks, plan.leader_steps)
 
@@ -204,7 +204,7 @@ class Plain:
 
     rule: Langevin
     steps: int
-    plan: Layout
+    plan: ParticleLayout
     repulsion: float = 1.0
     averaged: bool = True
     through_kernel: bool = True

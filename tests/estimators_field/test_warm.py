@@ -24,7 +24,7 @@ from refblo.estimators.soba import SOBA
 from refblo.estimators.stocbio import StocBiO
 from refblo.estimators.t1_t2 import T1T2
 from refblo.estimators.vrbo import VRBO
-from refblo.estimators.warm import Carried, WarmEstimator
+from refblo.estimators.warm import WarmEstimator, WarmState
 from refblo.noise import Draws
 from refblo.problem import BilevelProblem, FixedInitial, Minibatches
 from refblo.problems import build
@@ -204,7 +204,7 @@ def test_a_warm_start_goes_on_and_a_cold_one_does_not() -> None:
 def test_a_state_of_another_method_is_refused() -> None:
     case = build("quadratic")
     theta = case.problem.initial(case.lam)
-    foreign = Carried(theta, torch.zeros_like(theta), {"something": theta})
+    foreign = WarmState(theta, torch.zeros_like(theta), {"something": theta})
     with pytest.raises(ArgumentError, match="comes from another method"):
         FSLA(0.1, 0.1).advance(case.problem, case.lam, foreign)
 

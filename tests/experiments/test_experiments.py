@@ -24,9 +24,9 @@ from refblo.experiments.outer_loop import (
     with_estimator,
 )
 from refblo.experiments.printed import TABLE_2, TABLE_3, error_column
-from refblo.experiments.recursions import Run, outer_direct, outer_slope
+from refblo.experiments.recursions import RecursionRun, outer_direct, outer_slope
 from refblo.experiments.registry import find, registry
-from refblo.experiments.report import Experiment, Scale, Verdict, agrees_to_printed_digits
+from refblo.experiments.report import Experiment, ExperimentVerdict, Scale, agrees_to_printed_digits
 from refblo.experiments.table_2 import (
     FITTING,
     LOOP,
@@ -76,11 +76,11 @@ def test_table_2_at_1000_inner_iterations(competitor: Competitor) -> None:
 def test_table_2_hpo_sgld_fits_at_other_settings_only(tmp_path: Path) -> None:
     report = find("table-2").run(Scale.SMOKE, tmp_path)
     verdicts = {(row.label, row.quantity): row.verdict for row in report.rows}
-    assert verdicts["HPO-SGLD", "λ*"] is Verdict.NOT_REPRODUCED
-    assert verdicts["HPO-SGLD", "θ*"] is Verdict.NOT_REPRODUCED
+    assert verdicts["HPO-SGLD", "λ*"] is ExperimentVerdict.NOT_REPRODUCED
+    assert verdicts["HPO-SGLD", "θ*"] is ExperimentVerdict.NOT_REPRODUCED
     for competitor, _ in hpo_sgld_readings()[:FITTING]:
-        assert verdicts[competitor.label, "λ*"] is Verdict.OTHER_SETTINGS
-        assert verdicts[competitor.label, "θ*"] is Verdict.OTHER_SETTINGS
+        assert verdicts[competitor.label, "λ*"] is ExperimentVerdict.OTHER_SETTINGS
+        assert verdicts[competitor.label, "θ*"] is ExperimentVerdict.OTHER_SETTINGS
 
 
 @pytest.mark.full
@@ -88,9 +88,9 @@ def test_table_3_shows_what_it_claims(tmp_path: Path) -> None:
     report = find("table-3").run(Scale.SMOKE, tmp_path)
     verdicts = {(row.label, row.quantity): row.verdict for row in report.rows}
     for tau in ("1e-05", "1e-10"):
-        assert verdicts[f"HPO-SGLD, τ = {tau}", "λ*"] is Verdict.NOT_REPRODUCED
+        assert verdicts[f"HPO-SGLD, τ = {tau}", "λ*"] is ExperimentVerdict.NOT_REPRODUCED
     for label in ("IFT-Neumann", "IFT-CG", "RMD", "RMD-FO", "FMD"):
-        assert verdicts[label, "λ*"] is Verdict.WITHIN_SPREAD
+        assert verdicts[label, "λ*"] is ExperimentVerdict.WITHIN_SPREAD
     assert any("more accurate does not hold" in finding for finding in report.findings)
 
 
@@ -110,7 +110,7 @@ def test_hpo_sgld_weighs_the_indirect_term_as_stated() -> None:
     lam = np.array([0.6])
     theta = np.sqrt(1 - lam**2)
     method = hpo_sgld("any", burn_in=7, samples=5, noise_scale=0.0)
-    value, _ = method.written_out(lam, theta, Run(method.dynamics, NoNoise()))
+    value, _ = method.written_out(lam, theta, RecursionRun(method.dynamics, NoNoise()))
     indirect = value - outer_direct(lam, theta)
     expected = -indirect_weight(0.005, 7, 5) * outer_slope(lam, theta) * 2 * lam
     # θ stands still up to rounding, and some 100 operations round numbers below 10.

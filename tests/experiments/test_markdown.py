@@ -1,15 +1,23 @@
 """A report's page holds what the report holds, and nothing in it is taken for markup."""
 
 from refblo.experiments.markdown import to_markdown
-from refblo.experiments.report import Report, Row, Scale, Verdict
+from refblo.experiments.report import ExperimentReport, ExperimentRow, ExperimentVerdict, Scale
 
 
 def test_the_page_has_every_row_setting_finding_and_plot() -> None:
     rows = (
-        Row("HPO-SGLD", "|λ − λ*|", "0.0001", 0.0012, Verdict.NOT_REPRODUCED, "γ = 0.005", "noted"),
-        Row("RMD", "λ*", None, None, Verdict.LEFT_OUT, "γ = 0.01"),
+        ExperimentRow(
+            "HPO-SGLD",
+            "|λ − λ*|",
+            "0.0001",
+            0.0012,
+            ExperimentVerdict.NOT_REPRODUCED,
+            "γ = 0.005",
+            "noted",
+        ),
+        ExperimentRow("RMD", "λ*", None, None, ExperimentVerdict.LEFT_OUT, "γ = 0.01"),
     )
-    report = Report(
+    report = ExperimentReport(
         "table-2", "what it is", Scale.SMALL, 0, rows, ("f_θ is found",), ("table-2/t.png",)
     )
     page = to_markdown(report)

@@ -21,7 +21,7 @@ from refblo.experiments.outer_loop import (
     many_seeds,
     with_estimator,
 )
-from refblo.experiments.recursions import Run, Seeds
+from refblo.experiments.recursions import RecursionRun, Seeds
 
 STEPS, OUTER = 6, 3
 
@@ -106,7 +106,7 @@ def test_seeds_differ_and_repeat() -> None:
 
 
 def test_a_run_that_diverges_is_marked() -> None:
-    def explosive(lam: Seeds, theta: Seeds, run: Run) -> tuple[Seeds, Seeds]:
+    def explosive(lam: Seeds, theta: Seeds, run: RecursionRun) -> tuple[Seeds, Seeds]:
         return np.where(np.arange(lam.size) == 1, np.inf, 0.0), theta
 
     competitor = hpo_sgld("any")

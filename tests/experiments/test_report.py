@@ -11,9 +11,9 @@ from refblo.errors import ArgumentError
 from refblo.experiments.report import (
     ENOUGH_RUNS,
     TAIL,
-    Report,
+    ExperimentReport,
+    ExperimentVerdict,
     Scale,
-    Verdict,
     agrees_to_printed_digits,
     decimals,
     deterministic_row,
@@ -47,30 +47,34 @@ def test_a_deterministic_row_says_whether_the_digits_agree() -> None:
     good = deterministic_row("a", "λ*", "0.7360", 0.73604, "s")
     poor = deterministic_row("a", "λ*", "0.7360", 0.73606, "s")
     bare = deterministic_row("a", "λ*", None, 0.73606, "s")
-    assert (good.verdict, good.agrees) == (Verdict.REPRODUCED, True)
-    assert (poor.verdict, poor.agrees) == (Verdict.NOT_REPRODUCED, False)
-    assert (bare.verdict, bare.agrees) == (Verdict.MEASURED, None)
+    assert (good.verdict, good.agrees) == (ExperimentVerdict.REPRODUCED, True)
+    assert (poor.verdict, poor.agrees) == (ExperimentVerdict.NOT_REPRODUCED, False)
+    assert (bare.verdict, bare.agrees) == (ExperimentVerdict.MEASURED, None)
 
 
 def test_a_figure_far_outside_the_runs_is_not_reproduced() -> None:
     values = np.linspace(0.70, 0.72, ENOUGH_RUNS)
-    assert seeded_row("a", "λ*", "0.7488", values, "s").verdict is Verdict.NOT_REPRODUCED
-    assert seeded_row("a", "λ*", "0.6988", values, "s").verdict is Verdict.NOT_REPRODUCED
-    assert seeded_row("a", "λ*", "0.7488", values, "s", stated=False).verdict is Verdict.TRIED
+    assert seeded_row("a", "λ*", "0.7488", values, "s").verdict is ExperimentVerdict.NOT_REPRODUCED
+    assert seeded_row("a", "λ*", "0.6988", values, "s").verdict is ExperimentVerdict.NOT_REPRODUCED
+    assert (
+        seeded_row("a", "λ*", "0.7488", values, "s", stated=False).verdict
+        is ExperimentVerdict.TRIED
+    )
 
 
 def test_too_few_runs_accuse_no_figure() -> None:
     values = np.linspace(0.70, 0.72, ENOUGH_RUNS - 2)
-    assert seeded_row("a", "λ*", "0.7488", values, "s").verdict is Verdict.WITHIN_SPREAD
+    assert seeded_row("a", "λ*", "0.7488", values, "s").verdict is ExperimentVerdict.WITHIN_SPREAD
 
 
 def test_a_figure_among_the_runs_is_within_their_spread() -> None:
     values = np.linspace(0.70, 0.72, ENOUGH_RUNS + 1)
     row = seeded_row("a", "λ*", "0.7100", values, "s")
-    assert row.verdict is Verdict.WITHIN_SPREAD
+    assert row.verdict is ExperimentVerdict.WITHIN_SPREAD
     assert row.percentile == pytest.approx(50)
     assert (
-        seeded_row("a", "λ*", "0.7100", values, "s", stated=False).verdict is Verdict.OTHER_SETTINGS
+        seeded_row("a", "λ*", "0.7100", values, "s", stated=False).verdict
+        is ExperimentVerdict.OTHER_SETTINGS
     )
 
 
@@ -81,7 +85,8 @@ def test_one_more_run_is_accused_as_often_as_stated() -> None:
     rng = np.random.Generator(np.random.Philox(1))
     others, fresh = rng.standard_normal(999), rng.standard_normal(4000)
     accused = sum(
-        seeded_row("a", "λ*", f"{value:.9f}", others, "s").verdict is Verdict.NOT_REPRODUCED
+        seeded_row("a", "λ*", f"{value:.9f}", others, "s").verdict
+        is ExperimentVerdict.NOT_REPRODUCED
         for value in fresh
     )
     assert abs(accused / fresh.size - 2 * TAIL) < 0.018
@@ -89,9 +94,11 @@ def test_one_more_run_is_accused_as_often_as_stated() -> None:
 
 def test_a_report_is_valid_json_with_every_setting() -> None:
     row = seeded_row("a", "λ*", "0.7100", np.linspace(0.70, 0.72, 300), "γ = 0.005")
-    text = Report("table-2", "w", Scale.SMOKE, 3, (row,), ("found",), ("p.png",), 1.0).to_json()
+    text = ExperimentReport(
+        "table-2", "w", Scale.SMOKE, 3, (row,), ("found",), ("p.png",), 1.0
+    ).to_json()
     content = json.loads(text)
     assert content["scale"] == "smoke"
     assert content["rows"][0]["setting"] == "γ = 0.005"
-    assert content["rows"][0]["verdict"] == Verdict.WITHIN_SPREAD.value
+    assert content["rows"][0]["verdict"] == ExperimentVerdict.WITHIN_SPREAD.value
     assert content["rows"][0]["agrees to the printed digits"] is True

@@ -10,7 +10,7 @@ from refblo.experiments import solving
 from refblo.experiments.methods import unrolled
 from refblo.experiments.outer_loop import Descent, final_state, with_estimator
 from refblo.experiments.report import Scale
-from refblo.experiments.solving import By, Effort, solve
+from refblo.experiments.solving import By, SolvingEffort, solve
 from refblo.experiments.store import Store
 
 LOOP = Descent(outer_steps=7)
@@ -29,10 +29,15 @@ def test_an_interrupted_run_goes_on_with_the_same_numbers(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        solve(Store(tmp_path, "t", Scale.SMOKE, 0, interrupt), METHOD, LOOP, Effort(By.ESTIMATOR))
+        solve(
+            Store(tmp_path, "t", Scale.SMOKE, 0, interrupt),
+            METHOD,
+            LOOP,
+            SolvingEffort(By.ESTIMATOR),
+        )
     lines.clear()
     store = Store(tmp_path, "t", Scale.SMOKE, 0, lines.append)
-    solved = solve(store, METHOD, LOOP, Effort(By.ESTIMATOR))
+    solved = solve(store, METHOD, LOOP, SolvingEffort(By.ESTIMATOR))
     assert [line.rsplit(": ", 1)[1].split()[0] for line in lines] == [
         "running",
         "taken",
@@ -48,4 +53,4 @@ def test_an_interrupted_run_goes_on_with_the_same_numbers(
 def test_a_method_without_an_estimator_is_refused(tmp_path: Path) -> None:
     store = Store(tmp_path, "t", Scale.SMOKE, 0, lambda _: None)
     with pytest.raises(ValueError, match="RMD-FO has no estimator; run it written out"):
-        solve(store, replace(METHOD, estimator=None), LOOP, Effort(By.ESTIMATOR))
+        solve(store, replace(METHOD, estimator=None), LOOP, SolvingEffort(By.ESTIMATOR))

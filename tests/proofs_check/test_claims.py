@@ -5,12 +5,12 @@ Both are tested claim by claim in one process, since a claim's mutants share its
 
 import pytest
 
-from proofs_check.claim import Claim, Context, Source, Verdict
+from proofs_check.claim import Claim, ClaimContext, ClaimSource, ClaimVerdict
 from proofs_check.claims import all_claims
 from proofs_check.ledger import first_rejection, settle
 from proofs_check.statement import mutants
 
-CONTEXT = Context()
+CONTEXT = ClaimContext()
 ENOUGH_MUTANTS = 60
 """How many planted errors the ledger must reject, at least."""
 
@@ -54,17 +54,17 @@ def test_every_number_of_a_statement_is_seen_in_it(claim: Claim) -> None:
 
 def test_what_is_not_here_never_counts_as_a_pass() -> None:
     for claim in all_claims():
-        not_here = claim.verdict in (Verdict.NEEDS_DATA, Verdict.CANNOT_RUN)
+        not_here = claim.verdict in (ClaimVerdict.NEEDS_DATA, ClaimVerdict.CANNOT_RUN)
         assert not_here == bool(claim.missing), claim.key
 
 
 def test_a_refutation_or_a_misprint_states_what_holds_instead() -> None:
     for claim in all_claims():
-        wrong = claim.verdict in (Verdict.REFUTED, Verdict.TYPOGRAPHICAL)
+        wrong = claim.verdict in (ClaimVerdict.REFUTED, ClaimVerdict.TYPOGRAPHICAL)
         assert wrong == (claim.corrected is not None), claim.key
-        assert claim.slip == (claim.verdict is Verdict.TYPOGRAPHICAL), claim.key
+        assert claim.slip == (claim.verdict is ClaimVerdict.TYPOGRAPHICAL), claim.key
 
 
 def test_both_papers_are_there() -> None:
     sources = {claim.source for claim in all_claims()}
-    assert sources == set(Source)
+    assert sources == set(ClaimSource)

@@ -6,7 +6,7 @@ import pytest
 
 from proofs_check.errors import StatementError
 from proofs_check.statement import (
-    Statement,
+    ClaimStatement,
     coefficient,
     exponent,
     index,
@@ -15,7 +15,7 @@ from proofs_check.statement import (
     sign,
 )
 
-STATEMENT = Statement(
+STATEMENT = ClaimStatement(
     "θ^(m+{i}) + {s}·{c}·ε^{e}",
     (index("i", -1), sign("s", -1), coefficient("c", "1/2"), exponent("e", "3/2")),
 )
@@ -49,7 +49,7 @@ def test_a_mutant_differs_from_the_original_in_one_number() -> None:
 
 
 def test_a_zero_coefficient_is_changed_too() -> None:
-    zero = Statement("{c}", (coefficient("c", 0),))
+    zero = ClaimStatement("{c}", (coefficient("c", 0),))
     assert {mutant.statement["c"] for mutant in mutants(zero)} == {Fraction(1), Fraction(-1)}
 
 

@@ -10,7 +10,7 @@ import torch
 
 from refblo.chain import Langevin, Schedule
 from refblo.errors import ArgumentError
-from refblo.estimators import HPOSGLD, SOBA, Carried
+from refblo.estimators import HPOSGLD, SOBA, WarmState
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem, FixedInitial
 from refblo.problems.case import Case
@@ -211,8 +211,8 @@ def test_a_planted_violation_is_rejected_by_the_property_it_breaks(bug: type[Pla
 
 class ForgetsToCopy(SOBA):  # type: ignore[misc]  # final, for those who do not test
     def advance(
-        self, problem: BilevelProblem, lam: Lam, carried: Carried, draws: Draws = SEED_ZERO
-    ) -> tuple[Hypergradient, Carried]:
+        self, problem: BilevelProblem, lam: Lam, carried: WarmState, draws: Draws = SEED_ZERO
+    ) -> tuple[Hypergradient, WarmState]:
         result, after = super().advance(problem, lam, carried, draws)
         carried.theta.copy_(after.theta)
         return result, after

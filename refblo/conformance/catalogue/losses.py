@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from refblo.problems.namespace import A, ArrayNamespace, Losses
+from refblo.problems.namespace import A, ArrayNamespace, StatedLosses
 
 
-def quadratic(xp: ArrayNamespace[A], data: Mapping[str, A]) -> Losses[A]:
+def quadratic(xp: ArrayNamespace[A], data: Mapping[str, A]) -> StatedLosses[A]:
     """Inner ½ θ'Hθ − θ'(Kλ + c) [+ ½ Σ exp(Wλ)∘θ²]; outer ½ θ'Qθ + q'θ [+ θ'Rλ + ½ λ'Sλ + s'λ + constant].
 
     What is in brackets is there where the data has it.
@@ -29,10 +29,10 @@ def quadratic(xp: ArrayNamespace[A], data: Mapping[str, A]) -> Losses[A]:
             value = value + xp.sum(data["constant"])
         return value
 
-    return Losses(inner, outer)
+    return StatedLosses(inner, outer)
 
 
-def network(xp: ArrayNamespace[A], data: Mapping[str, A]) -> Losses[A]:
+def network(xp: ArrayNamespace[A], data: Mapping[str, A]) -> StatedLosses[A]:
     """A network w₂'tanh(W₁x + b₁) with a decay e^λ for each of its three tensors; least squares.
 
     The outer loss is that of the validation set [+ direct·λ'λ]. θ is (W₁, b₁, w₂), one after another.
@@ -67,10 +67,10 @@ def network(xp: ArrayNamespace[A], data: Mapping[str, A]) -> Losses[A]:
             value = value + total(data["direct"] * lam * lam)
         return value
 
-    return Losses(inner, outer)
+    return StatedLosses(inner, outer)
 
 
-def weighted_logistic(xp: ArrayNamespace[A], data: Mapping[str, A]) -> Losses[A]:
+def weighted_logistic(xp: ArrayNamespace[A], data: Mapping[str, A]) -> StatedLosses[A]:
     """Logistic regression with a weight σ(λ_i) for every training example, and a ridge; outer: held-out.
 
     There are more hyperparameters than parameters. A batch holds the indices of examples.
@@ -97,4 +97,4 @@ def weighted_logistic(xp: ArrayNamespace[A], data: Mapping[str, A]) -> Losses[A]
             value = value + total(data["direct"] * lam * lam)
         return value
 
-    return Losses(inner, outer)
+    return StatedLosses(inner, outer)
