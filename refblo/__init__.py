@@ -144,7 +144,6 @@ _MOVED = {
     "refblo.cost_command": "refblo.commands.cost",
     "refblo.estimators._run": "refblo.estimators.protocol",
     "refblo.estimators._warm": "refblo.estimators.warm",
-    "refblo.estimators.error_bound": "refblo.theory.recursion_bound",
     "refblo.experiments.command": "refblo.commands.reproduce",
     "refblo.experiments.plotting": "refblo.plotting",
     "refblo.extrapolation": "refblo.contracts.extrapolation",

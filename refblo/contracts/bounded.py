@@ -12,10 +12,10 @@ from refblo.contracts.contract import Contract, ContractFinding
 from refblo.contracts.minimiser import Minimum, has_minimiser, minimum
 from refblo.contracts.relations import Judgement
 from refblo.derivatives import gradient_and_tangents
+from refblo.estimators.error_bound import Constants
 from refblo.estimators.protocol import Estimator
 from refblo.problems.case import Case
 from refblo.theory.predictions import local_derivatives
-from refblo.theory.recursion_bound import Constants
 from refblo.types import Estimand, Hypergradient, Status
 
 Array = np.ndarray

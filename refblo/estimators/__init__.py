@@ -10,6 +10,7 @@ from refblo.estimators.closed_form_head import ClosedFormHead, Direction
 from refblo.estimators.compiled import Compiled
 from refblo.estimators.covariance import CovarianceIdentity
 from refblo.estimators.discounted import DiscountedHPOSGLD
+from refblo.estimators.error_bound import Constants
 from refblo.estimators.evolution import EvolutionStrategies, Variant
 from refblo.estimators.fmd import FMD, FMDDirectional
 from refblo.estimators.fo_maml import FOMAML
@@ -33,7 +34,6 @@ from refblo.estimators.t1_t2 import T1T2
 from refblo.estimators.uoro import UORO
 from refblo.estimators.vrbo import VRBO
 from refblo.estimators.warm import WarmEstimator, WarmState
-from refblo.theory.recursion_bound import Constants
 
 __all__ = [
     "BMAML",

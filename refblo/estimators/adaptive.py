@@ -1,7 +1,7 @@
 """An implicit hypergradient that comes with a bound on its error, and one that meets a requested one.
 
 Estimates f_λ − f_θ·H⁻¹·C, by gradient descent on L_T and conjugate gradients on H q = f_θ, both of them
-continued until the a posteriori bound of `refblo.theory.recursion_bound` (Ehrhardt and Roberts 2023) is
+continued until the a posteriori bound of `refblo.estimators.error_bound` (Ehrhardt and Roberts 2023) is
 at most the error asked for. The inner run is continued while what it leaves takes more than half of
 that, with ‖q‖ ≤ ‖f_θ‖/μ known before any system is solved; then the residual gets what is left.
 
@@ -26,11 +26,11 @@ from refblo.derivatives import (
     outer_gradients,
 )
 from refblo.errors import require
+from refblo.estimators.error_bound import Constants, error_bound
 from refblo.estimators.ift import IFTConjugateGradient
 from refblo.estimators.protocol import Estimator, conclude, is_finite
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem, FullBatch
-from refblo.theory.recursion_bound import Constants, error_bound
 from refblo.types import Estimand, Hypergradient, Lam, Status, Theta
 from refblo.validation import check_arguments
 

@@ -13,9 +13,6 @@ import refblo
 
 PACKAGE = Path(refblo.__file__).parent / "estimators"
 
-ELSEWHERE = {"refblo.theory.recursion_bound": ("Constants",)}
-"""Names that `refblo.estimators` has had since they were defined there."""
-
 INDENT = "    "
 WIDTH = 100
 
@@ -50,7 +47,7 @@ def _order(name: str) -> tuple[int, str]:
 
 def text(package: Path = PACKAGE) -> str:
     """What `__init__.py` must be."""
-    homes: dict[str, tuple[str, ...]] = dict(ELSEWHERE)
+    homes: dict[str, tuple[str, ...]] = {}
     for path in sorted(package.glob("*.py")):
         names = () if path.stem.startswith("_") or path.stem == "registry" else exported(path)
         if names:

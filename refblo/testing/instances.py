@@ -14,10 +14,10 @@ from refblo.contracts.bounded import quadratic_constants
 from refblo.contracts.minimiser import minimum
 from refblo.errors import ArgumentError
 from refblo.estimators import RMD
+from refblo.estimators.error_bound import Constants
 from refblo.estimators.protocol import Estimator
 from refblo.estimators.registry import EstimatorClass
 from refblo.problems.case import Case
-from refblo.theory.recursion_bound import Constants
 
 
 @lru_cache(maxsize=8)

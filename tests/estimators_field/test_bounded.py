@@ -12,8 +12,8 @@ from refblo.contracts.minimiser import minimum
 from refblo.contracts.selection import array
 from refblo.errors import ArgumentError
 from refblo.estimators.adaptive import AdaptiveImplicit, BoundedImplicit
+from refblo.estimators.error_bound import Constants, error_bound
 from refblo.problems import build
-from refblo.theory.recursion_bound import Constants, error_bound
 from refblo.types import Status
 from tests.estimators_field.instances import Member, Mended, quadratics
 

@@ -18,6 +18,9 @@ from typing import final
 
 from refblo.errors import require
 
+__all__ = ["Constants"]
+"""What `refblo.estimators` exports: a user states the constants, the bound itself is in the results."""
+
 
 @final
 @dataclass(frozen=True)
