@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 _STEP = re.compile(
     r"^(?P<kind>Create|In) `(?P<path>[^`]+)`(?:, after `(?P<after>[^`]+)`, add)?:\n\n"
-    r"```python\n(?P<text>.*?)^```$",
+    r"```(?:python|text)\n(?P<text>.*?)^```$",  # text: a part of a file, which no formatter may touch
     re.MULTILINE | re.DOTALL,
 )
 _CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
