@@ -10,7 +10,7 @@ from refblo.chain import Langevin
 from refblo.contracts.context import Context
 from refblo.contracts.contract import Contract, ContractFinding
 from refblo.contracts.minimiser import Minimum, has_minimiser, minimum
-from refblo.contracts.relations import Judgement
+from refblo.contracts.relations import RelationJudgement
 from refblo.derivatives import gradient_and_tangents
 from refblo.estimators.error_bound import Constants
 from refblo.estimators.protocol import Estimator
@@ -89,7 +89,7 @@ def holds(name: str, factory: Bounded) -> Contract:
                 allowed = error + slack + at_rest.rounding(steps + iterations)
                 margins.append(distance / allowed)
                 factors.append(error / max(distance, slack))
-        judgement = Judgement(
+        judgement = RelationJudgement(
             holds=max(margins) <= 1,
             measured=f"distance at most {max(margins):.2g} of the bound in {len(margins)} settings",
             predicted="at most 1; the bound is "
@@ -133,7 +133,7 @@ def meets(name: str, factory: Adaptive) -> Contract:
             allowed = reached + slack + at_rest.rounding(steps)
             margins += [distance / allowed if np.isfinite(allowed) else np.inf, reached / error]
             costs.append(result.cost.total)
-        judgement = Judgement(
+        judgement = RelationJudgement(
             holds=max(margins) <= 1,
             measured=f"at most {max(margins):.2g} of what is allowed, for {costs} evaluations",
             predicted="distance ≤ bound ≤ the error asked for",

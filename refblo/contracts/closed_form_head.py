@@ -8,7 +8,7 @@ from refblo.contracts.contract import Contract, ContractFinding
 from refblo.contracts.exact import margin
 from refblo.contracts.implicit import has_minimiser
 from refblo.contracts.minimiser import minimum
-from refblo.contracts.relations import Exact, Judgement
+from refblo.contracts.relations import Exact, RelationJudgement
 from refblo.contracts.selection import array
 from refblo.estimators import Estimator
 from refblo.problems.case import Case
@@ -31,7 +31,9 @@ def exact_in_one_step(name: str, factory: Callable[[], Estimator]) -> Contract:
         worst = max(comparisons, key=margin)
         judgement = Exact().judge(worst)
         if result.status is not Status.COMPLETED:
-            judgement = Judgement(False, result.status.value, judgement.predicted, margin(worst))
+            judgement = RelationJudgement(
+                False, result.status.value, judgement.predicted, margin(worst)
+            )
         return ContractFinding(judgement, comparisons, cost=result.cost)
 
     return Contract(
@@ -55,7 +57,7 @@ def refuses_the_rest(name: str, factory: Callable[[], Estimator]) -> Contract:
         missing = result.estimate is None
         off = 0.0 if missing else float(abs(array(result.value) - at_rest.implicit).max())
         return ContractFinding(
-            Judgement(
+            RelationJudgement(
                 holds=said,
                 measured=f"says “{result.status.value.split(':')[0]}”, {away:.1e} from θ*, off by {off:.1e}",
                 predicted="not “completed”",

@@ -10,7 +10,7 @@ from jaxtyping import Float64
 from refblo.chain import Langevin, Schedule
 from refblo.contracts.comparison import Comparison
 from refblo.contracts.context import Context, Known
-from refblo.contracts.relations import Judgement
+from refblo.contracts.relations import RelationJudgement
 from refblo.cost import Evaluations
 from refblo.estimators import Estimator
 from refblo.problems.case import Case
@@ -63,7 +63,7 @@ class ContractFinding:
         cost: derivative evaluations of one estimate.
     """
 
-    judgement: Judgement
+    judgement: RelationJudgement
     comparisons: tuple[Comparison, ...] = ()
     curves: tuple[Curve, ...] = ()
     cost: Evaluations = field(default_factory=Evaluations)

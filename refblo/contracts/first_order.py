@@ -6,7 +6,7 @@ import torch
 from refblo.chain import Chain
 from refblo.contracts.context import Context
 from refblo.contracts.contract import Contract, ContractFinding, Factory
-from refblo.contracts.relations import Judgement
+from refblo.contracts.relations import RelationJudgement
 from refblo.contracts.rounding import ROUNDINGS_A_STEP, unit_roundoff
 from refblo.contracts.selection import SMALL, array
 from refblo.derivatives import outer_directional
@@ -42,7 +42,7 @@ def direct_term(name: str, factory: Factory) -> Contract:
         bias, size = float(np.linalg.norm(limit - truth)), float(np.linalg.norm(truth))
         u = unit_roundoff(case.lam.dtype)
         allowed = ROUNDINGS_A_STEP * case.schedule.steps * u * (size + float(np.linalg.norm(limit)))
-        judgement = Judgement(
+        judgement = RelationJudgement(
             holds=off <= allowed and bias > allowed,
             measured=f"off the direct term by {off:.1e} (allowed {allowed:.1e})",
             predicted=f"a bias of {bias:.4g}, {100 * bias / size:.3g} % of the truth",

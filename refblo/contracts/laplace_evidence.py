@@ -15,7 +15,7 @@ from refblo.contracts.closed_form_head import quadratic_inner_loss
 from refblo.contracts.context import Context
 from refblo.contracts.contract import Contract, ContractFinding
 from refblo.contracts.minimiser import has_minimiser, minimum
-from refblo.contracts.relations import Judgement
+from refblo.contracts.relations import RelationJudgement
 from refblo.contracts.rounding import ROUNDINGS_A_STEP, unit_roundoff
 from refblo.contracts.selection import array
 from refblo.derivatives import outer_gradients
@@ -51,7 +51,7 @@ def gaussian_evidence(name: str, factory: Evidence) -> Contract:
         )
         u = unit_roundoff(case.lam.dtype)
         allowed = ROUNDINGS_A_STEP * n * u * condition * (1 + size)
-        judgement = Judgement(
+        judgement = RelationJudgement(
             holds=off <= allowed,
             measured=f"distance {off:.1e}",
             predicted=f"at most {allowed:.1e} (κ(H) = {condition:.3g})",

@@ -8,7 +8,7 @@ from jaxtyping import Float64
 
 from refblo.chain import Langevin
 from refblo.contracts.implicit import NEWTON_STEPS, has_minimiser
-from refblo.contracts.relations import Judgement
+from refblo.contracts.relations import RelationJudgement
 from refblo.contracts.rounding import ROUNDINGS_A_STEP, unit_roundoff
 from refblo.contracts.selection import array
 from refblo.derivatives import outer_gradients
@@ -88,11 +88,11 @@ def known_limit(
     limit: Float64[Array, " p"],
     truth: Float64[Array, " p"],
     allowed: float,
-) -> Judgement:
+) -> RelationJudgement:
     """Judge a value that has reached a predicted limit which is not the truth, up to `allowed`."""
     off = float(np.linalg.norm(value - limit))
     bias, size = float(np.linalg.norm(limit - truth)), float(np.linalg.norm(truth))
-    return Judgement(
+    return RelationJudgement(
         # A bias within the rounding would confirm an unbiased method too.
         holds=off <= allowed < bias,
         measured=f"off the predicted limit by {off:.1e} (allowed {allowed:.1e})",

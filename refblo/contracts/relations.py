@@ -22,7 +22,7 @@ Array = np.ndarray
 
 @final
 @dataclass(frozen=True)
-class Judgement:
+class RelationJudgement:
     """What came of checking a relation.
 
     Attributes:
@@ -77,10 +77,10 @@ class Replicates:
 class Exact:
     """The estimate is the truth: their distance is within the sum of the error bounds."""
 
-    def judge(self, measured: Comparison) -> Judgement:
+    def judge(self, measured: Comparison) -> RelationJudgement:
         """Judge one comparison."""
         bound = measured.bound
-        return Judgement(
+        return RelationJudgement(
             holds=measured.within,
             measured=f"distance {measured.distance:.1e} ({max(measured.digits, 0):.1f} digits)",
             predicted=f"at most {bound:.1e} ({measured.kind.value}, {measured.oracle})",
@@ -103,7 +103,7 @@ class Order:
     constant: Float64[Array, " d"]
     correction: float
 
-    def judge(self, measured: ParameterSweep) -> Judgement:
+    def judge(self, measured: ParameterSweep) -> RelationJudgement:
         """Judge the error vectors of a geometric sweep by their extrapolated leading coefficient.
 
         The slope is measured too, as the extrapolated limit of the local slopes of the norms.
@@ -117,7 +117,9 @@ class Order:
         norms = np.linalg.norm(measured.values, axis=1)
         if not norms.all():
             # No error at all has no slope; the predicted constant is then refuted, unless it is zero.
-            return Judgement(False, "no error at some step", f"constant {size:.5g}", math.inf)
+            return RelationJudgement(
+                False, "no error at some step", f"constant {size:.5g}", math.inf
+            )
         slopes = np.log(norms[:-1] / norms[1:]) / np.log(ratio)
         slope_noise = 2 * (measured.noise / norms)[1:] / np.log(ratio)
         slope = extrapolate(slopes[:, None], ratio, self.correction, slope_noise)
@@ -125,7 +127,7 @@ class Order:
         # A constant measured to worse than its own size would confirm anything.
         informative = limit.error < size and slope.error < 1 / 4
         margin = max(off / limit.error, slope_off / slope.error)
-        return Judgement(
+        return RelationJudgement(
             holds=informative and margin <= 1,
             measured=(
                 f"slope {float(slope.value[0]):.4f} ± {slope.error:.1e}, constant "
@@ -153,7 +155,7 @@ class Biased:
     truth: Float64[Array, " d"]
     correction: float
 
-    def judge(self, measured: ParameterSweep) -> Judgement:
+    def judge(self, measured: ParameterSweep) -> RelationJudgement:
         """Judge the estimates of a geometric sweep by their extrapolated limit."""
         found = extrapolate(measured.values, _ratio(measured.at), self.correction, measured.noise)
         off = float(np.linalg.norm(found.value - self.limit))
@@ -161,7 +163,7 @@ class Biased:
         bias = float(np.linalg.norm(self.limit - self.truth))
         size = float(np.linalg.norm(self.truth))
         informative = allowed < bias
-        return Judgement(
+        return RelationJudgement(
             holds=informative and off <= allowed,
             measured=f"limit off the predicted one by {off:.1e} (allowed {allowed:.1e})",
             predicted=f"a bias of {bias:.4g}, {100 * bias / size:.3g} % of the truth",
@@ -185,7 +187,7 @@ class Geometric:
     def __post_init__(self) -> None:
         require(0 <= self.rate < 1, "rate", "lie in [0, 1)", self.rate, "the series must converge")
 
-    def judge(self, measured: ParameterSweep) -> Judgement:
+    def judge(self, measured: ParameterSweep) -> RelationJudgement:
         """Judge the error vectors of a sweep over K; the measured rate is reported beside the bound."""
         errors = np.linalg.norm(measured.values, axis=1)
         bounds = self.constant * self.rate**measured.at + measured.noise
@@ -196,7 +198,7 @@ class Geometric:
         if clear.sum() >= 2:
             fit = stats.linregress(measured.at[clear], np.log(errors[clear]))
             rate = f"rate {np.exp(fit.slope):.4f}"
-        return Judgement(
+        return RelationJudgement(
             holds=margin <= 1,
             measured=f"{rate} over {measured.parameter} = {measured.at[0]:g} … {measured.at[-1]:g}",
             predicted=f"error at most {self.constant:.3g} · {self.rate:.4f}^{measured.parameter}",
@@ -215,7 +217,7 @@ class Unbiased:
 
     error_rate: float = 1e-6
 
-    def judge(self, measured: Replicates) -> Judgement:
+    def judge(self, measured: Replicates) -> RelationJudgement:
         """Judge each coordinate's mean by Student's t, with Bonferroni's correction."""
         count, dimension = measured.values.shape
         mean = measured.values.mean(axis=0)
@@ -223,7 +225,7 @@ class Unbiased:
         k = float(stats.t.isf(self.error_rate / (2 * dimension), count - 1))
         allowed = k * standard + measured.truth_error
         margin = float(np.max(np.abs(mean - measured.truth) / allowed))
-        return Judgement(
+        return RelationJudgement(
             holds=margin <= 1,
             measured=(
                 f"mean of {count} seeds off by {np.linalg.norm(mean - measured.truth):.1e} "

@@ -11,7 +11,7 @@ import numpy as np
 from refblo.chain import Chain, Langevin
 from refblo.contracts.context import Context
 from refblo.contracts.contract import Contract, ContractFinding
-from refblo.contracts.relations import Judgement
+from refblo.contracts.relations import RelationJudgement
 from refblo.contracts.rounding import ROUNDINGS_A_STEP, unit_roundoff
 from refblo.contracts.selection import array, full_batch
 from refblo.derivatives import outer_gradients
@@ -49,7 +49,7 @@ def solves_its_system(name: str) -> Contract:
         allowed = left + ROUNDINGS_A_STEP * len(theta) * u * condition * size
         off = float(np.linalg.norm(array(result.value) - dense))
         solved = result.status is Status.COMPLETED
-        judgement = Judgement(
+        judgement = RelationJudgement(
             holds=solved and off <= allowed,
             measured=f"off the dense solve by {off:.1e}, {result.cost.hessian_products} products",
             predicted=f"at most {allowed:.1e}, κ(H) = {condition:.3g}",

@@ -28,7 +28,7 @@ _DOUBLINGS = 60
 
 @final
 @dataclass(frozen=True, eq=False)
-class Density:
+class GibbsDensity:
     """exp(−(L_T(λ, θ) − least)/t) in coordinates y, θ = centre + axes·(scales y).
 
     Attributes:
@@ -76,7 +76,7 @@ def losses(
     return values
 
 
-def locate(problem: BilevelProblem, lam: Lam, temperature: float) -> Density:
+def locate(problem: BilevelProblem, lam: Lam, temperature: float) -> GibbsDensity:
     """Find where the density lives.
 
     Raises:
@@ -118,7 +118,9 @@ def locate(problem: BilevelProblem, lam: Lam, temperature: float) -> Density:
         if (level - least) / temperature < _RELEVANT
     ]
     reach = _reach(shape, axes * scales)
-    return Density(problem, temperature, centre, axes, scales, least, np.array(relevant), reach)
+    return GibbsDensity(
+        problem, temperature, centre, axes, scales, least, np.array(relevant), reach
+    )
 
 
 def _risen(

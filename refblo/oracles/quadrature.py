@@ -21,7 +21,7 @@ from torch import Tensor
 
 from refblo.errors import OracleError
 from refblo.noise import SEED_ZERO, Draws
-from refblo.oracles._density import Density, locate
+from refblo.oracles._density import GibbsDensity, locate
 from refblo.oracles.differences import Differences, directional_derivatives
 from refblo.oracles.protocol import check_applies, gibbs_temperature, is_deterministic
 from refblo.problems.case import Case
@@ -144,7 +144,7 @@ def _applies(case: Case, estimand: Estimand) -> bool:
 
 
 def _integrands(
-    density: Density,
+    density: GibbsDensity,
     lam: Lam,
     y: Float64[Array, "k n"],
     offset: float,
@@ -197,7 +197,7 @@ def _combine(
     return value.reshape(p), float(np.linalg.norm(error))
 
 
-def _difference(density: Density, lam: Lam, points: int, draws: Draws) -> Differences:
+def _difference(density: GibbsDensity, lam: Lam, points: int, draws: Draws) -> Differences:
     """Differences of E_p[f] on a grid with so many intervals along each axis."""
     theta = density.theta(density.grid(points))
 

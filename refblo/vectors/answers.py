@@ -46,7 +46,7 @@ class VectorAnswer:
 
 @final
 @dataclass(frozen=True, eq=False)
-class Question:
+class VectorQuestion:
     """What is asked.
 
     Attributes:
@@ -62,7 +62,7 @@ class Question:
     answers: tuple[VectorAnswer, ...]
 
 
-def questions(posed: Posed) -> tuple[Question, ...]:
+def questions(posed: Posed) -> tuple[VectorQuestion, ...]:
     """All questions about a problem, answered at the current precision.
 
     Raises:
@@ -107,7 +107,7 @@ def _question(
     truth: Row,
     acceptable: dict[str, Row],
     wrong: list[tuple[str, Row]],
-) -> Question:
+) -> VectorQuestion:
     """Put a question together: wrong answers that are none are dropped, equal ones are one."""
     kept: list[tuple[str, tuple[str, ...], Row]] = [("valid", (), truth)]
     kept += [("acceptable", (name,), vector) for name, vector in acceptable.items()]
@@ -121,7 +121,7 @@ def _question(
                 break
         else:
             kept.append(("invalid", (name,), vector))
-    return Question(estimand, estimator, terms, tuple(VectorAnswer(*entry) for entry in kept))
+    return VectorQuestion(estimand, estimator, terms, tuple(VectorAnswer(*entry) for entry in kept))
 
 
 def _largest(row: Row) -> arb:
@@ -199,7 +199,7 @@ def _wrong_means(found: LinearisedRun, swept: AdjointSweep) -> Named:
         yield "HPO-SGLD recursion", _recursion(found)
 
 
-def _truncated(found: LinearisedRun, swept: AdjointSweep, terms: int) -> Question:
+def _truncated(found: LinearisedRun, swept: AdjointSweep, terms: int) -> VectorQuestion:
     """Back-propagation through the last K transitions."""
     values = {k: sum(swept.terms[-k:], found.direct) for k in (terms - 1, terms, terms + 1)}
     wrong = [
@@ -221,7 +221,7 @@ def _recursion(found: LinearisedRun, factor: int = 1) -> Row:
     return total
 
 
-def _hpo_sgld(found: LinearisedRun) -> Question:
+def _hpo_sgld(found: LinearisedRun) -> VectorQuestion:
     """The recursion itself as the estimator that is asked for."""
     value, count = _recursion(found), len(found.samples)
     wrong = [
@@ -297,7 +297,7 @@ def _wrong_solves(model: Model, root: _Root) -> Named:
     yield "inner solver not converged", there.direct - there.solved() * there.mixed
 
 
-def _neumann(root: _Root, scale: arb, terms: int) -> Question:
+def _neumann(root: _Root, scale: arb, terms: int) -> VectorQuestion:
     """A truncated series; "K iterations" are K terms to some and K + 1 to others."""
 
     def with_terms(count: int, factor: arb | int = 1) -> Row:

@@ -13,7 +13,7 @@ from flint import ctx
 
 from refblo.balls.derivatives import decimal
 from refblo.files import sweep, write_atomically
-from refblo.vectors.answers import Question, VectorAnswer, questions
+from refblo.vectors.answers import VectorAnswer, VectorQuestion, questions
 from refblo.vectors.flags import FLAGS
 from refblo.vectors.problems import Posed, formulas, problems
 
@@ -152,7 +152,7 @@ def _statement(posed: Posed) -> dict[str, Json]:
     }
 
 
-def _vector(body: Mapping[str, Json], question: Question) -> dict[str, Json]:
+def _vector(body: Mapping[str, Json], question: VectorQuestion) -> dict[str, Json]:
     vector = {
         "estimand": question.estimand,
         "estimator": question.estimator,

@@ -9,7 +9,7 @@ import torch
 from refblo.audit.run import Audit, AuditOutcome, AuditRow, AuditSettings
 from refblo.contracts.comparison import Comparison
 from refblo.contracts.contract import ContractFinding, Curve
-from refblo.contracts.relations import Judgement
+from refblo.contracts.relations import RelationJudgement
 from refblo.cost import Evaluations
 from refblo.theory.budget import ErrorBudget
 from refblo.types import ErrorKind
@@ -26,7 +26,7 @@ def comparison(distance: float = 1e-13, oracle: str = "ball arithmetic") -> Comp
 def exact_row(case: str = "quadratic", distance: float = 1e-13) -> AuditRow:
     first = comparison(distance)
     second = Comparison(2e-11, 1e-9, 2.5, math.nan, "central differences", ErrorKind.ESTIMATED)
-    judgement = Judgement(
+    judgement = RelationJudgement(
         first.within, f"distance {distance:.1e}", "at most 1.0e-12", distance / 1e-12
     )
     return AuditRow(
@@ -45,7 +45,7 @@ def order_row(case: str = "quadratic") -> AuditRow:
     at = tuple(0.1 * 0.5**k for k in range(6))
     errors = tuple(3 * it * (1 + it) for it in at)
     curve = Curve("ε", f"{case}, no noise", at, errors, tuple(3 * it for it in at))
-    judgement = Judgement(True, "slope 2.0003 ± 1e-3", "slope 2, constant 3", 0.3)
+    judgement = RelationJudgement(True, "slope 2.0003 ± 1e-3", "slope 2, constant 3", 0.3)
     return AuditRow(
         contract="HPO-SGLD: order in ε without noise",
         estimator="HPO-SGLD",
@@ -62,7 +62,7 @@ def series_row(case: str = "quadratic", parameter: str = "K") -> AuditRow:
     at = tuple(float(k) for k in (1, 2, 4, 8, 16, 32))
     errors = tuple(0.8**it for it in at[:-1])
     curve = Curve(parameter, case, at, (*errors, 0.0), tuple(2 * 0.8**it for it in at))
-    judgement = Judgement(False, "rate 0.8000", "error at most 2 · 0.8^K", math.inf)
+    judgement = RelationJudgement(False, "rate 0.8000", "error at most 2 · 0.8^K", math.inf)
     return AuditRow(
         contract=f"IFT-Neumann: geometric in {parameter}",
         estimator="IFT-Neumann",

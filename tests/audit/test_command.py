@@ -14,7 +14,7 @@ from refblo.cli import main
 from refblo.contracts.context import Context
 from refblo.contracts.contract import Contract, ContractFinding
 from refblo.contracts.registry import contracts
-from refblo.contracts.relations import Judgement
+from refblo.contracts.relations import RelationJudgement
 from refblo.problems import catalogue
 from refblo.problems.case import Case
 
@@ -22,11 +22,11 @@ Check = Callable[[Case, Context], ContractFinding]
 
 
 def holding(case: Case, context: Context) -> ContractFinding:
-    return ContractFinding(Judgement(True, "as predicted", "this", 0.5))
+    return ContractFinding(RelationJudgement(True, "as predicted", "this", 0.5))
 
 
 def failing(case: Case, context: Context) -> ContractFinding:
-    return ContractFinding(Judgement(False, "not as predicted", "that", 2.0))
+    return ContractFinding(RelationJudgement(False, "not as predicted", "that", 2.0))
 
 
 def interrupting(case: Case, context: Context) -> ContractFinding:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from refblo.audit.json_report import schema, to_json
 from refblo.audit.run import Audit, AuditOutcome, AuditRow
 from refblo.contracts.contract import ContractFinding, Curve
-from refblo.contracts.relations import Judgement
+from refblo.contracts.relations import RelationJudgement
 from refblo.errors import ArgumentError
 from refblo.files import write_atomically
 from tests.audit import samples
@@ -70,7 +70,7 @@ def test_the_schema_refuses_rows_that_contradict_themselves(change: dict[str, ob
     words=st.text(alphabet=st.characters(codec="utf-8")),
 )
 def test_any_number_and_any_words_survive(margin: float, values: list[float], words: str) -> None:
-    judgement = Judgement(True, words, words, margin)
+    judgement = RelationJudgement(True, words, words, margin)
     curve = Curve("ε", words, tuple(values), tuple(values))
     finding = ContractFinding(judgement, curves=(curve,))
     row = AuditRow("c", "e", "Exact", words, "case", AuditOutcome.HOLDS, 1.0, finding)

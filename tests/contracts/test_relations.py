@@ -8,9 +8,9 @@ from refblo.contracts.relations import (
     Biased,
     Exact,
     Geometric,
-    Judgement,
     Order,
     ParameterSweep,
+    RelationJudgement,
     Replicates,
     Unbiased,
 )
@@ -21,7 +21,7 @@ AT = 0.1 * 0.5 ** np.arange(8)
 CONSTANT = np.array([2.0, -1.0])
 
 
-def order(slope: float, factor: float) -> Judgement:
+def order(slope: float, factor: float) -> RelationJudgement:
     """Judge errors factor·c·s^slope·(1 + s) against c·s²."""
     errors = factor * (AT**slope * (1 + AT))[:, None] * CONSTANT
     sweep = ParameterSweep("s", AT, errors, np.full(len(AT), 1e-16))
@@ -47,7 +47,7 @@ def test_order_rejects_pure_noise() -> None:
     )
 
 
-def biased(limit: float) -> Judgement:
+def biased(limit: float) -> RelationJudgement:
     values = (3.0 + AT)[:, None]
     relation = Biased(np.array([limit]), 1e-12, np.array([2.0]), 1.0)
     return relation.judge(ParameterSweep("s", AT, values, np.full(8, 1e-15)))
