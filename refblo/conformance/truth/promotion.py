@@ -102,17 +102,22 @@ class Arithmetic(TorchFunctionMode):
         super().__init__()
         self._promoted = promoted
         self._noise = noise
-        self.active = False
+        self._depth = 0
+
+    @property
+    def active(self) -> bool:
+        """Whether operations are seen by it."""
+        return self._depth > 0
 
     def __enter__(self) -> "Arithmetic":
         """Replace torch's arithmetic."""
         super().__enter__()  # type: ignore[no-untyped-call]  # torch's own
-        self.active = True
+        self._depth += 1
         return self
 
     def __exit__(self, *reason: Any) -> None:
         """Put it back."""
-        self.active = False
+        self._depth -= 1
         super().__exit__(*reason)  # type: ignore[no-untyped-call]  # torch's own
 
     def __torch_function__(
@@ -132,7 +137,8 @@ class Arithmetic(TorchFunctionMode):
         if body is not None:
             # Python code, whose own operations are seen one by one; the mode is off in here.
             with self:
-                return self._wider(body(*args, **keywords))
+                result = body(*args, **keywords)
+            return self._wider(result)
         if name in _BATCH_STATISTICS:
             args, keywords = _own_statistics(args), _own_statistics(keywords)
         if name in {"add_", "__iadd__"} and _is_counter(args):
@@ -156,9 +162,13 @@ class Arithmetic(TorchFunctionMode):
         return _mapped(self._wider, value)
 
     def _rounded_data(self, value: Any) -> Any:
-        """The value with what has no graph rounded: data, which no operation before has rounded."""
+        """The value with what has no graph rounded: data, which no operation before has rounded.
+
+        Whole numbers are left alone: they are exact in any dtype, and labels are compared with them.
+        """
         if isinstance(value, Tensor):
-            return value if value.requires_grad else self._rounded(value)
+            exact = value.requires_grad or not value.is_floating_point() or _whole(value)
+            return value if exact else self._rounded(value)
         return _mapped(self._rounded_data, value)
 
     def _rounded(self, value: Any) -> Any:
@@ -195,6 +205,13 @@ def _own_statistics(arguments: Any) -> Any:
     )
 
 
+def _whole(value: Tensor) -> bool:
+    """Whether all entries are whole numbers."""
+    if torch._C._are_functorch_transforms_active():
+        return False  # its numbers cannot be asked for
+    return bool((value == value.round()).all())
+
+
 def _is_counter(arguments: tuple[Any, ...]) -> bool:
     """Whether a count is what would be written to."""
     first = arguments[0] if arguments else None
@@ -216,6 +233,8 @@ def _body(function: Callable[..., Any]) -> Callable[..., Any] | None:
     """
     if not isinstance(function, types.FunctionType):
         return None
+    if function.__module__ == Tensor.__module__:
+        return None  # a method, which calls the one of its base class, and torch hands that to the method
     if not any(check in function.__code__.co_names for check in _CHECKS):
         return None
     names = {**function.__globals__, **dict.fromkeys(_CHECKS, _no)}
