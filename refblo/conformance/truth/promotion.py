@@ -233,7 +233,7 @@ def _body(function: Callable[..., Any]) -> Callable[..., Any] | None:
     """
     if not isinstance(function, types.FunctionType):
         return None
-    if function.__module__ == Tensor.__module__:
+    if function.__module__ == "torch._tensor":
         return None  # a method, which calls the one of its base class, and torch hands that to the method
     if not any(check in function.__code__.co_names for check in _CHECKS):
         return None

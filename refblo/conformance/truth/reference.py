@@ -231,11 +231,10 @@ def _promoted(asked: Question) -> Reference:
     )
     if precision is None:
         return _reference(asked)
-    total = found.value
-    spread = precision.spread(total)
-    rounding = SAFETY * spread + asked.ulp * np.abs(total)
-    if not precision.faithful(total, SAFETY * spread):
+    if not precision.faithful:
         raise _UnfaithfulError
+    total = found.value
+    rounding = SAFETY * precision.spread(total) + asked.ulp * np.abs(total)
     judged = precision.beside(total, rounding)
     return replace(found, rounding=rounding, precision=judged)
 
