@@ -8,7 +8,7 @@ import sys
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from importlib.util import spec_from_loader
+from importlib.util import find_spec, spec_from_loader
 from types import ModuleType
 from typing import TYPE_CHECKING, final
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from refblo.chain import Chain, Langevin, Schedule
     from refblo.conformance import (
         HypergradientMismatch,
+        Rule,
         hypergradcheck,
         hypergradient_is_right,
         hypergradient_report,
@@ -73,6 +74,7 @@ __all__ = [
     "NeumannScaling",
     "RMDFirstOrder",
     "RegulariserProducts",
+    "Rule",
     "Schedule",
     "Separable",
     "Status",
@@ -111,6 +113,7 @@ _HOMES = {
     "RMD": "estimators",
     "RMDFirstOrder": "estimators",
     "RegulariserProducts": "problem",
+    "Rule": "conformance",
     "Schedule": "chain",
     "Separable": "problem",
     "Status": "types",
@@ -200,12 +203,14 @@ sys.meta_path.insert(0, _MovedModules())
 if not TYPE_CHECKING:  # or a type checker would take any name for one of the package
 
     def __getattr__(name: str) -> object:
-        """Import a public name.
+        """Import a public name, or a public module of the package.
 
         Raises:
             AttributeError: if there is no such name.
         """
         if name not in _HOMES:
+            if not name.startswith("_") and find_spec(f"refblo.{name}") is not None:
+                return import_module(f"refblo.{name}")
             raise AttributeError(f"module 'refblo' has no attribute {name!r}")
         value: object = getattr(import_module(f"refblo.{_HOMES[name]}"), name)
         globals()[name] = value

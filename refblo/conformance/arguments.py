@@ -230,7 +230,15 @@ def _check_rule(rule: Rule, run: Run, estimand: Estimand) -> None:
             rule,
             "leave momentum and betas out: with them the chain samples another density",
         )
-    elif rule.noise_scale > 0:
+    if estimand is Estimand.IMPLICIT and rule.buffers > 0:
+        require(
+            not (rule.decoupled_decay),
+            "rule.decoupled_decay",
+            "be False beside momentum or Adam for the implicit estimand",
+            rule,
+            "where the run ends then depends on the optimiser, and is no minimiser of a loss",
+        )
+    if estimand is not Estimand.GIBBS and rule.noise_scale > 0:
         require(
             "noise" in run and estimand is not Estimand.IMPLICIT,
             "rule.noise_scale",

@@ -126,7 +126,8 @@ def _idle(text: str) -> Cell:
 
 _LEADS = _used("the run leads to the solution")
 _SAME_SOLUTION = _used(
-    "weight decay belongs to the inner problem, momentum and Adam leave its solution alone"
+    "weight decay belongs to the inner problem, momentum and Adam leave its solution alone; "
+    "decoupled decay beside them is refused"
 )
 _ONE_PROBLEM = _used("all entries must be the same batch: that of the inner problem")
 _ONE_DENSITY = _used("all entries must be the same batch: that of the density")
@@ -209,6 +210,7 @@ _NAMES = {
 _OF_THE_RULE = {
     "momentum": "momentum=",
     "nesterov": "nesterov=True",
+    "decoupled_decay": "decoupled_decay=True",
     "weight_decay": "weight_decay=",
     "betas": "betas=",
     "adam_epsilon": "adam_epsilon=",

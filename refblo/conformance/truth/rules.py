@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refblo.errors import require
+from refblo.errors import require, require_real
 
 
 @final
@@ -40,6 +40,7 @@ class Rule:
         decoupled_decay: whether weight decay multiplies θ instead of being added to the gradient.
 
     Raises:
+        ArgumentTypeError: if one of them is no number.
         ArgumentError: if one of them is out of range, momentum is asked for beside Adam, Nesterov's without
             momentum, or decoupled decay without decay.
     """
@@ -56,13 +57,14 @@ class Rule:
 
     def __post_init__(self) -> None:
         for name in ("step_size", "temperature", "adam_epsilon"):
-            value = getattr(self, name)
-            good = math.isfinite(value) and value > 0
-            require(good, name, "be positive and finite", value, "choose a positive number")
-        for name in ("weight_decay", "noise_scale"):
-            value = getattr(self, name)
-            good = math.isfinite(value) and value >= 0
-            require(good, name, "be non-negative and finite", value, "use 0 for none")
+            require_real(name, getattr(self, name), "choose a positive number")
+        for name in ("weight_decay", "noise_scale", "momentum"):
+            require_real(name, getattr(self, name), "use 0 for none", positive=False)
+        betas: object = self.betas  # a caller may give anything
+        pair = betas is None or (isinstance(betas, tuple | list) and len(betas) == 2)
+        require(pair, "betas", "be two numbers", betas, "give (0.9, 0.999), or None for no Adam")
+        for beta in self.betas or ():
+            require_real("betas", beta, "give numbers in [0, 1)", positive=False)
         factors = (self.momentum, *(self.betas or ()))
         good = all(0 <= factor < 1 for factor in factors)
         require(good, "momentum and betas", "lie in [0, 1)", factors, "choose such factors")
