@@ -48,7 +48,7 @@ def outer(lam: Tensor, theta: Tensor, batch: Tensor | None) -> Tensor:
 
 
 def step(lam: Tensor, theta: Tensor, t: int) -> Tensor:
-    gradient = torch.func.grad(lambda at: inner(lam, at, None))(theta)
+    gradient: Tensor = torch.func.grad(lambda at: inner(lam, at, None))(theta)
     return theta - 0.3 / (1 + 0 * t) * gradient
 
 
@@ -193,8 +193,8 @@ def test_the_density_of_a_chain_with_momentum_is_refused(rule: Rule) -> None:
 
 
 def test_decoupled_decay_beside_momentum_has_no_minimiser() -> None:
-    rule = Rule(0.1, momentum=0.5, weight_decay=0.1, decoupled=True)
-    with pytest.raises(ArgumentError, match=r"rule\.decoupled must be False"):
+    rule = Rule(0.1, momentum=0.5, weight_decay=0.1, decoupled_decay=True)
+    with pytest.raises(ArgumentError, match=r"rule\.decoupled_decay must be False"):
         hypergradient_report(inner, outer, LAM, THETA, zero, rule=rule, estimand="implicit")
 
 
@@ -217,8 +217,8 @@ def test_noise_that_is_not_given_cannot_be_part_of_the_run() -> None:
     ],
 )
 def test_an_unknown_option_names_the_nearest(name: str, nearest: str) -> None:
+    options: dict[str, Any] = {name: 0.1}
     with pytest.raises(TypeError, match=f"^{name} must be an option of hypergradcheck.*{nearest}"):
-        options: dict[str, Any] = {name: 0.1}
         hypergradient_report(inner, outer, LAM, THETA, zero, **options)
 
 
@@ -341,7 +341,8 @@ class TestAStepOfOnesOwn:
 
         def indexed(lam: Tensor, theta: Tensor, t: int) -> Tensor:
             seen.add(t)
-            return theta - lam[t] * torch.func.grad(lambda at: inner(LAM, at, None))(theta)
+            gradient: Tensor = torch.func.grad(lambda at: inner(LAM, at, None))(theta)
+            return theta - lam[t] * gradient
 
         report = hypergradient_report(
             None, outer, torch.full((T,), 0.1).double(), THETA, zero, steps=T, step=indexed
@@ -370,8 +371,8 @@ class TestAStepOfOnesOwn:
 @pytest.mark.parametrize("name", ["tolerance", "floor"])
 @pytest.mark.parametrize("value", [1.0, 2.0, -1e-3, float("inf"), float("nan")])
 def test_a_share_lies_below_one(name: str, value: float) -> None:
+    options: dict[str, Any] = {"step_size": 0.1, name: value}
     with pytest.raises(ArgumentError, match=f"^{name} must be non-negative, finite and below 1"):
-        options: dict[str, Any] = {"step_size": 0.1, name: value}
         hypergradient_report(inner, outer, LAM, THETA, zero, **options)
 
 
