@@ -173,4 +173,5 @@ class Truths:
         )
 
     def _subject(self, program: Program, found: Reference) -> Subject:
-        return Subject(program, self.estimand, found, self.terms)
+        shapes = tuple(tuple(shape) for shape in self.problem.state_form.shapes.values())
+        return Subject(program, self.estimand, found, self.terms, shapes)

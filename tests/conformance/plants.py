@@ -16,8 +16,8 @@ from torch import Tensor
 
 from refblo.chain import Schedule
 from refblo.conformance.diagnosis import Diagnosis, Mistake, Place, Setting, Subject, diagnose
-from refblo.conformance.truth.program import Frozen, Losses, build
-from refblo.conformance.truth.reference import reference
+from refblo.conformance.truth.program import Frozen, Losses, Program, build
+from refblo.conformance.truth.reference import Reference, reference
 from refblo.conformance.truth.rules import Rule
 from refblo.noise import Draws
 from refblo.types import Estimand
@@ -57,9 +57,7 @@ class Problem:
         return self._subject[0]
 
     def _made(self) -> Subject:
-        frozen = Frozen(self.noise, self.batches, self.outer_batches)
-        losses = Losses(self.inner, self.outer, self.initial, self.rule, frozen)
-        program = build(losses, self.lam, self.schedule)
+        program = self.subject_program()
         truth = reference(
             program,
             self.estimand,
@@ -70,6 +68,16 @@ class Problem:
             runs=2,
             confirm=0,
         )
+        return self.subject_of(program, truth)
+
+    def subject_program(self) -> Program:
+        """The run as a program."""
+        frozen = Frozen(self.noise, self.batches, self.outer_batches)
+        losses = Losses(self.inner, self.outer, self.initial, self.rule, frozen)
+        return build(losses, self.lam, self.schedule)
+
+    def subject_of(self, program: Program, truth: Reference) -> Subject:
+        """The program with its truth."""
         return Subject(program, self.estimand, truth, self.terms, self.shapes)
 
 

@@ -71,7 +71,7 @@ def judge_all(entry: Entry, estimand: Estimand) -> Iterator[Judged]:
         ulp=ULP,
         confirm=0,
     )
-    subject = Subject(program, estimand, truth, None, entry.shapes)
+    subject = Subject(program, estimand, truth, None, entry.shapes, whole=True)
     wrong = implicit(entry) if estimand is Estimand.IMPLICIT else unrolled(entry, estimand)
     answer = right(entry, estimand)
     for planted in wrong:

@@ -92,7 +92,7 @@ def subject(posed: Posed, estimand: Estimand) -> Subject:
         ulp=2.0**-52,
         confirm=0,
     )
-    return Subject(at, estimand, truth, posed.settings.terms)
+    return Subject(at, estimand, truth, posed.settings.terms, whole=True)
 
 
 def floats(numbers: tuple[object, ...]) -> np.ndarray:

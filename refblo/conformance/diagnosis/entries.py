@@ -34,7 +34,9 @@ def one_part(setting: Setting) -> Iterator[Candidate]:
         if 0 < size <= truth.size - 2:
             how = _how(setting.observed[part], truth[part], subject.direct[part])
             vector = _patched(setting, truth, part)
-            yield Candidate(Mistake.ONE_BLOCK, vector, f"block {name} of lam {how}", size)
+            # Where vectors are compared in directions, every entry outside is still one that agrees.
+            fitted = min(size, setting.seen.size - 2)
+            yield Candidate(Mistake.ONE_BLOCK, vector, f"block {name} of lam {how}", fitted)
     if truth.size >= 3:
         text = f"entry {worst} of lam is {setting.observed[worst]:.10g} and should be {truth[worst]:.10g}"
         yield Candidate(

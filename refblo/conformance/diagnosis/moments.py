@@ -55,10 +55,12 @@ def _with(program: Program, losses: Losses, direction: Direction) -> Program:
     def transition(at: Tensor, state: Tensor, step: int) -> Tensor:
         theta, batch = state[:size], frozen.inner(step)
         gradient: Tensor = torch.func.grad(lambda z: losses.inner(at, z, batch))(theta)
-        g = gradient + rule.weight_decay * theta
+        coupled = 0.0 if rule.decoupled_decay else rule.weight_decay
+        g = gradient + coupled * theta
         m = first * state[size : 2 * size] + (1 - first) * g
         v = second * state[2 * size :] + (1 - second) * g * g
-        moved = theta - rule.step_size * direction(m, v, rule, step)
+        kept = 1 - rule.step_size * (rule.weight_decay - coupled)
+        moved = kept * theta - rule.step_size * direction(m, v, rule, step)
         if frozen.noise is not None:
             moved = moved + frozen.noise[step]
         return torch.cat([moved, m, v])

@@ -41,7 +41,9 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
     rule = losses.rule
     if subject.implicit:
         if rule.weight_decay > 0:
-            bare = rebuilt(subject.program, rule=replace(rule, weight_decay=0.0))
+            bare = rebuilt(
+                subject.program, rule=replace(rule, weight_decay=0.0, decoupled_decay=False)
+            )
             if bare is not None:
                 yield from _implicit_without_decay(subject, bare, rule.weight_decay)
         return
@@ -49,16 +51,25 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
         yield _decayed_before(subject, losses)
         yield from _decay(subject, losses)
     if rule.momentum > 0:
-        plain = rebuilt(subject.program, rule=replace(rule, momentum=0.0))
-        if plain is not None:
-            other = Trace.of(plain)
-            yield Candidate(Mistake.MOMENTUM_IGNORED, other.direct() + sweep(other).total)
-        other = Trace.of(stepping(subject.program, losses, partial(_nesterov, rule)))
-        yield Candidate(
-            Mistake.NESTEROV,
-            other.direct() + sweep(other).total,
-            "Nesterov's momentum, θ ← θ − γ(g + μv), in the plain one's place",
-        )
+        for mistake, changed, text in (
+            (Mistake.MOMENTUM_IGNORED, replace(rule, momentum=0.0, nesterov=False), ""),
+            (
+                Mistake.NESTEROV,
+                replace(rule, nesterov=not rule.nesterov),
+                "the plain momentum in place of Nesterov's"
+                if rule.nesterov
+                else "Nesterov's momentum, θ ← θ − γ(g + μv), in place of the plain one",
+            ),
+        ):
+            yield from _by_rule(subject, mistake, changed, text)
+
+
+def _by_rule(subject: Subject, mistake: Mistake, rule: Rule, text: str) -> Iterator[Candidate]:
+    """The run under another rule."""
+    program = rebuilt(subject.program, rule=rule)
+    if program is not None:
+        other = Trace.of(program)
+        yield Candidate(mistake, other.direct() + sweep(other).total, text)
 
 
 Advance = Callable[[Tensor, Tensor, int, Tensor | None], Tensor]
@@ -78,28 +89,17 @@ def stepping(program: Program, losses: Losses, advance: Advance) -> Program:
     return replace(program, transition=transition, losses=None)
 
 
-def _nesterov(rule: Rule, state: Tensor, gradient: Tensor, _: int, noise: Tensor | None) -> Tensor:
-    n = gradient.numel()
-    g = gradient + rule.weight_decay * state[:n]
-    v = rule.momentum * state[n:] + g
-    moved = state[:n] - rule.step_size * (g + rule.momentum * v)
-    return torch.cat([moved if noise is None else moved + noise, v])
-
-
-def _decoupled(
-    rule: Rule, state: Tensor, gradient: Tensor, step: int, noise: Tensor | None
-) -> Tensor:
-    n = gradient.numel()
-    moved = replace(rule, weight_decay=0.0).advance(state, gradient, step, noise)
-    decayed = rule.step_size * rule.weight_decay * state[:n]
-    return torch.cat([moved[:n] - decayed, moved[n:]])
-
-
 def _decay_held(
     rule: Rule, state: Tensor, gradient: Tensor, step: int, noise: Tensor | None
 ) -> Tensor:
-    decayed = rule.weight_decay * state[: gradient.numel()].detach()
-    return replace(rule, weight_decay=0.0).advance(state, gradient + decayed, step, noise)
+    """The right step whose decay is not differentiated."""
+    n = gradient.numel()
+    bare = replace(rule, weight_decay=0.0, decoupled_decay=False)
+    held = rule.weight_decay * state[:n].detach()
+    if not rule.decoupled_decay:
+        return bare.advance(state, gradient + held, step, noise)
+    moved = bare.advance(state, gradient, step, noise)
+    return torch.cat([moved[:n] - rule.step_size * held, moved[n:]])
 
 
 def _decay(subject: Subject, losses: Losses) -> Iterator[Candidate]:
@@ -111,21 +111,18 @@ def _decay(subject: Subject, losses: Losses) -> Iterator[Candidate]:
         subject.direct + sweep(trace, held.pull).total,
         "the run decays the weights, what is differentiated does not",
     )
-    bare = rebuilt(program, rule=replace(rule, weight_decay=0.0))
-    if bare is not None:
-        other = Trace.of(bare)
-        yield Candidate(
-            Mistake.DECAY_FORGOTTEN,
-            other.direct() + sweep(other).total,
-            "the optimiser's weight decay is missing from the run",
-        )
+    yield from _by_rule(
+        subject,
+        Mistake.DECAY_FORGOTTEN,
+        replace(rule, weight_decay=0.0, decoupled_decay=False),
+        "the optimiser's weight decay is missing from the run",
+    )
     if rule.buffers > 0:
-        other = Trace.of(stepping(program, losses, partial(_decoupled, rule)))
-        yield Candidate(
-            Mistake.DECOUPLED_DECAY,
-            other.direct() + sweep(other).total,
-            "θ ← (1 − γw) θ beside the step, where the decay belongs to the gradient",
-        )
+        text = "θ ← (1 − γw) θ beside the step, where the decay belongs to the gradient"
+        if rule.decoupled_decay:
+            text = "w θ is added to the gradient, where the decay is θ ← (1 − γw) θ beside the step"
+        other = replace(rule, decoupled_decay=not rule.decoupled_decay)
+        yield from _by_rule(subject, Mistake.DECOUPLED_DECAY, other, text)
 
 
 def _decayed_before(subject: Subject, losses: Losses) -> Candidate:

@@ -40,6 +40,8 @@ def differences(setting: Setting) -> Iterator[Candidate]:
     if subject.estimand is Estimand.GIBBS:
         return
     whole = float(np.linalg.norm(setting.along(subject.indirect)))
+    if np.linalg.norm(setting.seen - setting.along(subject.direct)) <= _SEEN * setting.noise:
+        return  # the term is missing, and is said to be so
     slope = subject.trace.outer(subject.trace.steps)[1]
     size = float(np.linalg.norm(slope))
     for radius in _RADII:
@@ -52,7 +54,7 @@ def differences(setting: Setting) -> Iterator[Candidate]:
                 (2 * eps, Mistake.DIFFERENCE_NOT_DIVIDED, "2ε"),
             ):
                 if factor * whole <= _SEEN * setting.noise:
-                    continue  # the term is as good as missing, and is said to be so
+                    continue
                 yield Candidate(
                     mistake,
                     subject.direct + factor * subject.indirect,

@@ -115,11 +115,7 @@ class Subject:
 
         Where the implicit hypergradient is not what is asked for, it is worth only a small solve.
         """
-        losses = self.program.losses
-        batched = losses is not None and losses.frozen.inner_batches is not None
-        if not self.implicit and (
-            self.trace.states[0].numel() > _SMALL_ROOT or (batched and not self.whole)
-        ):
+        if not self.implicit and self.program.start(self.program.lam).numel() > _SMALL_ROOT:
             return None
         try:
             return linearise(self.program)

@@ -185,7 +185,7 @@ def _first_wrong(
             except OracleError:
                 return None
         program = entry.program(estimand).at(torch.as_tensor(call.lam))
-        return Subject(program, estimand, found, declared.terms, entry.shapes)
+        return Subject(program, estimand, found, declared.terms, entry.shapes, whole=True)
 
     def judge(call: Call, subject: Subject) -> Margin:
         return margin(call.answer, subject.reference, FLOORS[declared.dtype], declared.tolerance)
@@ -292,7 +292,7 @@ def _of_mean(
         found = truth(entry, estimand, "float64", plan)
     except OracleError:
         return None
-    subject = Subject(entry.program(estimand), estimand, found, None, entry.shapes)
+    subject = Subject(entry.program(estimand), estimand, found, None, entry.shapes, whole=True)
     spread = sample.std(axis=0, ddof=1) / math.sqrt(len(sample))
     accuracy = float(np.linalg.norm(spread))
     return diagnose(Setting(subject, sample.mean(axis=0), accuracy=accuracy))

@@ -1,0 +1,326 @@
+"""Wrong hypergradients that people have met, and the name that each must be given.
+
+Made small from public reports. About eight seconds of processor time.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from refblo.conformance import Report, Rule, Verdict, hypergradient_report
+from refblo.conformance.diagnosis import Mistake
+
+Loss = Callable[..., Tensor]
+
+
+def _draw(seed: int) -> Callable[..., Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return lambda *shape: torch.randn(*shape, generator=generator).double()
+
+
+def _names(report: Report) -> tuple[str, ...]:
+    assert report.verdict is Verdict.WRONG
+    assert report.diagnosis is not None
+    assert report.diagnosis.cut_off == ()
+    return report.diagnosis.names
+
+
+def _name(report: Report) -> str:
+    return _names(report)[0]
+
+
+def test_a_difference_quotient_multiplied_by_its_step() -> None:
+    """(p − n) / 2 · ε where (p − n) / (2ε) belongs."""
+    normal = _draw(1)
+    x, y, xv, yv = normal(12, 3), normal(12), normal(9, 3), normal(9)
+    w0, lam, eta = normal(3), normal(2), 0.3
+
+    def net(a: Tensor, w: Tensor, data: Tensor) -> Tensor:
+        linear = data @ w
+        values: Tensor = torch.tanh(linear) * a[0].exp() + a[1] * linear**2
+        return values
+
+    def inner(a: Tensor, w: Tensor) -> Tensor:
+        return (net(a, w, x) - y).square().mean()
+
+    def outer(a: Tensor, w: Tensor) -> Tensor:
+        return (net(a, w, xv) - yv).square().mean()
+
+    def slip(a: Tensor) -> Tensor:
+        a, w = a.clone().requires_grad_(), w0.clone().requires_grad_()
+        moved = w - eta * torch.autograd.grad(inner(a, w), w)[0]
+        w1 = moved.detach().requires_grad_()
+        by_a, by_w = torch.autograd.grad(outer(a, w1), (a, w1))
+        eps = 1e-4 / by_w.norm()
+        up, down = (
+            torch.autograd.grad(inner(a, (w + sign * eps * by_w).detach()), a)[0]
+            for sign in (1, -1)
+        )
+        return by_a - eta * ((up - down) / 2.0 * eps)
+
+    report = hypergradient_report(
+        inner, outer, lam, w0, slip, steps=1, step_size=eta, tolerance=1e-6
+    )
+    assert _names(report) == (Mistake.DIFFERENCE_TIMES_EPS_SQUARED.printed,)
+    assert report.diagnosis is not None
+    assert "3.23e-08" in report.diagnosis.text
+
+
+TAU, A, W, LAM = 0.5, 2.0, 3.0, 0.75
+
+
+def _gibbs(value: float, **options: Any) -> Report:
+    """L = a/2 (θ − λ)², f = λθ²: the hypergradient is 3 (aλ / (a + w))² + τ / (a + w)."""
+    lam = torch.tensor([LAM]).double()
+    return hypergradient_report(
+        lambda at, theta: A / 2 * (theta - at).square().sum(),
+        lambda at, theta: (at * theta * theta).sum(),
+        lam,
+        torch.zeros(1).double(),
+        torch.tensor([value]).double(),
+        estimand="gibbs",
+        **options,
+    )
+
+
+def _density(decay: float, temperature: float) -> float:
+    return 3 * (A / (A + decay)) ** 2 * LAM**2 + temperature / (A + decay)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "value", "rule"),
+    [
+        (Mistake.TEMPERATURE_INVERTED, _density(0, 1 / TAU), Rule(0.1, temperature=TAU)),
+        (Mistake.TEMPERATURE_IGNORED, _density(0, 1.0), Rule(0.1, temperature=TAU)),
+        (Mistake.NOISE_SCALED, _density(0, TAU / 0.1), Rule(0.1, temperature=TAU)),
+        (
+            Mistake.DECAY_FORGOTTEN,
+            _density(0, TAU),
+            Rule(0.1, weight_decay=W, temperature=TAU),
+        ),
+    ],
+    ids=lambda value: value.name if isinstance(value, Mistake) else "",
+)
+def test_another_density(mistake: Mistake, value: float, rule: Rule) -> None:
+    assert _name(_gibbs(value, rule=rule)) == mistake.printed
+    right = _density(rule.weight_decay, TAU)
+    assert _gibbs(right, rule=rule).right
+
+
+def test_conjugate_gradients_without_an_iteration_lose_the_indirect_term() -> None:
+    lam, start = torch.tensor(0.5).double(), torch.tensor(0.0).double()
+
+    def inner(at: Tensor, theta: Tensor) -> Tensor:
+        return theta**4 / 4 + (1 + at**2) * theta**2 / 2 - theta * at
+
+    report = hypergradient_report(
+        inner,
+        lambda at, theta: (theta - 2).square() + 0 * at,
+        lam,
+        start,
+        torch.zeros_like,
+        steps=400,
+        step_size=0.1,
+        estimand="implicit",
+    )
+    assert _name(report) == Mistake.MISSING_INDIRECT.printed
+    assert report.diagnosis is not None
+    assert Mistake.SCALED not in report.diagnosis.mistakes, "a factor fits every number"
+
+
+def test_noise_and_drift_of_another_size() -> None:
+    normal = _draw(18)
+    x, y, theta0 = normal(50, 2), normal(50), normal(2)
+    lam, gamma, steps, burn_in = torch.tensor([-1.0, 0.5]).double(), 0.05, 30, 10
+    drawn, size = normal(steps, 2), (2 * gamma) ** 0.5
+
+    def inner(at: Tensor, theta: Tensor) -> Tensor:
+        return (x @ theta - y).square().mean() + (at.exp() * theta**4).sum()
+
+    def outer(_: Tensor, theta: Tensor) -> Tensor:
+        return (theta**3).sum() + (theta * theta).sum()
+
+    def chain(at: Tensor, noise: float, drift: float) -> Tensor:
+        at, theta = at.clone().requires_grad_(), theta0.clone().requires_grad_()
+        total = torch.zeros(()).double()
+        for k in range(steps):
+            (slope,) = torch.autograd.grad(inner(at, theta), theta, create_graph=True)
+            theta = theta - gamma * drift * slope + noise * drawn[k]
+            if k >= burn_in:
+                total = total + outer(at, theta) / (steps - burn_in)
+        return torch.autograd.grad(total, at)[0]
+
+    for noise, drift, mistake in (
+        (gamma, 1.0, Mistake.NOISE_SCALED),
+        (gamma**0.5, 1.0, Mistake.NOISE_SCALED),
+        (0.0, 1.0, Mistake.NOISE_NOT_SHARED),
+        (size, 0.5, Mistake.DRIFT_SCALED),
+    ):
+        report = hypergradient_report(
+            inner,
+            outer,
+            lam,
+            theta0,
+            lambda at, noise=noise, drift=drift: chain(at, noise, drift),
+            steps=steps,
+            step_size=gamma,
+            noise=size * drawn,
+            burn_in=burn_in,
+            estimand="pathwise",
+        )
+        assert _name(report) == mistake.printed, (noise, drift)
+
+
+@pytest.mark.parametrize(
+    ("used", "asked", "mistake"),
+    [
+        ("decoupled", Rule(0.05, betas=(0.9, 0.99), weight_decay=0.3), Mistake.DECOUPLED_DECAY),
+        (
+            "coupled",
+            Rule(0.05, betas=(0.9, 0.99), weight_decay=0.3, decoupled_decay=True),
+            Mistake.DECOUPLED_DECAY,
+        ),
+        ("nesterov", Rule(0.05, momentum=0.9), Mistake.NESTEROV),
+        ("plain", Rule(0.05, momentum=0.9, nesterov=True), Mistake.NESTEROV),
+    ],
+)
+def test_another_form_of_decay_or_momentum(used: str, asked: Rule, mistake: Mistake) -> None:
+    normal = _draw(21)
+    x, y, xv, yv, theta0 = normal(12, 3), normal(12), normal(9, 3), normal(9), normal(3)
+    lam = torch.tensor([0.2, -0.3, 0.1]).double()
+
+    def inner(at: Tensor, theta: Tensor) -> Tensor:
+        return (x @ theta - y).square().mean() + (at.exp() * theta * theta).sum()
+
+    def outer(_: Tensor, theta: Tensor) -> Tensor:
+        return (xv @ theta - yv).square().mean()
+
+    def mine(at: Tensor) -> Tensor:
+        at, theta = at.clone().requires_grad_(), theta0.clone().requires_grad_()
+        m = v = torch.zeros(3).double()
+        for k in range(1, 6):
+            (d,) = torch.autograd.grad(inner(at, theta), theta, create_graph=True)
+            if used in ("nesterov", "plain"):
+                v = 0.9 * v + d
+                theta = theta - 0.05 * (d + 0.9 * v if used == "nesterov" else v)
+                continue
+            d = d if used == "decoupled" else d + 0.3 * theta
+            m, v = 0.9 * m + 0.1 * d, 0.99 * v + 0.01 * d * d
+            kept = 1 - 0.05 * 0.3 if used == "decoupled" else 1.0
+            root = (v / (1 - 0.99**k)).sqrt() + 1e-8
+            theta = theta * kept - 0.05 * (m / (1 - 0.9**k)) / root
+        return torch.autograd.grad(outer(at, theta), at)[0]
+
+    report = hypergradient_report(inner, outer, lam, theta0, mine, rule=asked, steps=5)
+    assert _name(report) == mistake.printed
+
+
+def test_a_step_is_called_with_its_own_numbers_alone() -> None:
+    """λ holds one learning rate for each step; a first-order implementation is named so."""
+    normal, steps = _draw(0), 3
+    x, y = normal(20, 3), normal(20)
+    seen: list[int] = []
+
+    def loss(theta: Tensor) -> Tensor:
+        return (x @ theta - y).square().mean()
+
+    def step(lam: Tensor, theta: Tensor, t: int) -> Tensor:
+        seen.append(t)
+        moved: Tensor = theta - lam[t] * torch.func.grad(loss)(theta)
+        return moved
+
+    def outer(_: Tensor, theta: Tensor) -> Tensor:
+        return (x @ theta + y).square().mean()
+
+    def mine(lam: Tensor) -> Tensor:
+        lam, theta = lam.clone().requires_grad_(), torch.zeros(3).double().requires_grad_()
+        for t in range(steps):
+            theta = theta - lam[t] * torch.autograd.grad(loss(theta), theta)[0]
+        return torch.autograd.grad(outer(lam, theta), lam)[0]
+
+    lam = torch.full((steps,), 0.1).double()
+    start = torch.zeros(3).double()
+    report = hypergradient_report(None, outer, lam, start, mine, steps=steps, step=step)
+    assert _name(report) == Mistake.FIRST_ORDER.printed
+    assert set(seen) == {0, 1, 2}
+    other = hypergradient_report(
+        None, outer, lam, start, lambda at: mine(at).flip(0) + 1, steps=steps, step=step
+    )
+    assert other.diagnosis is not None
+    assert other.diagnosis.failed == ()
+    assert set(seen) == {0, 1, 2}
+
+
+def test_a_deep_network_is_diagnosed_with_few_evaluations() -> None:
+    """n = 960: the Hessian's rows alone would be 960 passes."""
+    normal = _draw(3)
+    x, y, weights = normal(16, 4), normal(16), 0.5 * normal(60, 4, 4)
+    evaluations = 0
+
+    def net(theta: Tensor) -> Tensor:
+        nonlocal evaluations
+        evaluations += 1
+        h = x
+        for w in theta:
+            h = h + torch.tanh(h @ w)
+        return h.sum(1)
+
+    def inner(lam: Tensor, theta: Tensor) -> Tensor:
+        pull = theta.reshape(60, -1)[:8].square()
+        return (net(theta) - y).square().mean() + (lam.exp() @ pull).sum()
+
+    def outer(_: Tensor, theta: Tensor) -> Tensor:
+        return (net(theta) + y).square().mean()
+
+    def mine(lam: Tensor) -> Tensor:
+        lam, theta = lam.clone().requires_grad_(), weights.clone().requires_grad_()
+        (g,) = torch.autograd.grad(inner(lam, theta), theta, create_graph=True)
+        return torch.autograd.grad(outer(lam, theta - 0.001 * g), lam)[0]
+
+    lam = torch.full((8,), -3.0).double()
+    counts = []
+    for wrong in (False, True):
+        evaluations = 0
+        report = hypergradient_report(
+            inner,
+            outer,
+            lam,
+            weights,
+            lambda at, wrong=wrong: mine(at) * 1.01 + 1e-3 if wrong else mine(at),
+            steps=1,
+            step_size=0.001,
+        )
+        assert report.right is not wrong
+        counts.append(evaluations)
+    assert counts[1] <= 5 * counts[0]
+
+
+def test_families_that_cannot_be_evaluated_are_listed_and_cost_no_verdict() -> None:
+    """An inner Hessian of zeros (dead units), and an outer loss that depends on nothing."""
+    normal = _draw(0)
+    x, y = normal(20, 3), normal(20)
+    lam, theta0 = torch.full((3,), -1.0).double(), torch.full((3,), 0.1).double()
+
+    def dead(at: Tensor, theta: Tensor) -> Tensor:
+        return torch.relu(x[:2] @ theta - 5).square().sum() * at.exp().sum()
+
+    def inner(at: Tensor, theta: Tensor) -> Tensor:
+        return (x @ theta - y).square().mean() + at.exp() @ theta.square()
+
+    def outer(at: Tensor, theta: Tensor) -> Tensor:
+        return (x @ theta - 1).square().mean() + 0.01 * at.square().sum()
+
+    answer = torch.tensor([1.0, -0.3, 0.7]).double()
+    for trained, measured in (
+        (dead, outer),
+        (inner, lambda *_: torch.tensor(1.0).double()),
+    ):
+        report = hypergradient_report(
+            trained, measured, lam, theta0, answer, steps=5, step_size=0.1
+        )
+        assert report.verdict is Verdict.WRONG
+        assert report.diagnosis is not None
+        assert report.diagnosis.name is None
