@@ -137,6 +137,7 @@ def _view(case: Case, steps: int, draws: Draws, tallies: tuple[Tally, Tally]) ->
         theta0=theta,
         moving_start=not isinstance(problem.initial, FixedInitial),
         step_size=case.dynamics.step_size,
+        step_size_at=lambda _: case.dynamics.step_size,
         momentum=0.0,
         weight_decay=0.0,
         betas=None,

@@ -454,12 +454,21 @@ class TestTheCatalogue:
             "momentum",
             "exactly zero gradient under Adam",
             "constant added to the outer loss",
+            "one hyperparameter and one parameter",
+            "a tensor without dimensions",
+            "the step size depends on lam",
+            "a batch is a pair of arrays",
+            "many inner minimisers",
+            "no inner minimiser",
         }
 
     def test_names_are_unique_and_sizes_differ(self) -> None:
         found = entries()
         assert len({entry.name for entry in found}) == len(found)
-        assert all(entry.lam.size != entry.theta0.size for entry in found)
+        one = "one hyperparameter and one parameter"
+        assert all(
+            (entry.lam.size != entry.theta0.size) != (one in entry.traits) for entry in found
+        )
         assert all(entry.rule.step_size != 1 for entry in found)
 
     def test_every_capability_is_needed_somewhere(self) -> None:

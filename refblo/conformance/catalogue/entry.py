@@ -1,7 +1,7 @@
 """An entry of the conformance catalogue: a problem, how its inner run goes, and why it is there."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import final
 
 import numpy as np
@@ -10,12 +10,20 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from refblo.chain import Schedule
-from refblo.conformance.truth.program import Frozen, Losses, Program, build
+from refblo.conformance.truth.program import (
+    Frozen,
+    Losses,
+    Program,
+    Sample,
+    build,
+    gradient_by_theta,
+)
 from refblo.conformance.truth.rules import Rule
 from refblo.problems.namespace import A, ArrayNamespace, Statement
 from refblo.types import Estimand
 
 Array = np.ndarray
+Rows = Array | tuple[Array, ...] | None
 
 CAPABILITIES = {
     "direct": "an outer loss that depends on lam directly",
@@ -25,6 +33,9 @@ CAPABILITIES = {
     "momentum": "an inner optimiser with momentum",
     "weight_decay": "an inner optimiser with weight decay of its own",
     "adam": "Adam as the inner optimiser",
+    "rule": "a step size that depends on lam, problem.step_size_at",
+    "pairs": "batches that are tuples of arrays, such as (features, targets)",
+    "scalars": "lam and theta of shape (), where there is one of each",
 }
 """What a target may lack; an entry that needs it is then skipped."""
 
@@ -46,8 +57,11 @@ class Entry:
         traits: what it has that exposes bugs.
         shapes: of the tensors that θ is made of.
         noise: what is added to θ at each step, shape (T, n).
-        inner_batches: indices that each transition sees, shape (T, b).
-        outer_batches: indices that the outer loss sees at each iterate, shape (T + 1, b).
+        inner_batches: what each transition sees, row by row: indices, shape (T, b), or a tuple of arrays.
+        outer_batches: what the outer loss sees at each iterate, T + 1 rows, likewise.
+        scalars: whether a target is to see λ and θ without dimensions.
+        rate: r of a step size γ exp(r·λ), shape (p,); None for a constant one.
+        undefined: the estimands that do not exist here, with the reason; they are not asked for.
     """
 
     name: str
@@ -61,8 +75,11 @@ class Entry:
     shapes: tuple[tuple[int, ...], ...] = ()
     start_jacobian: Float64[Array, "n p"] | None = None
     noise: Float64[Array, "T n"] | None = None
-    inner_batches: Array | None = None
-    outer_batches: Array | None = None
+    inner_batches: Rows = None
+    outer_batches: Rows = None
+    scalars: bool = False
+    rate: Float64[Array, " p"] | None = None
+    undefined: Mapping[Estimand, str] = field(default_factory=dict)
     _programs: dict[Estimand, Program] = field(default_factory=dict)
 
     @property
@@ -75,6 +92,12 @@ class Entry:
             found.add("initial")
         if self.inner_batches is not None or self.outer_batches is not None:
             found.add("minibatches")
+        if isinstance(self.inner_batches, tuple) or isinstance(self.outer_batches, tuple):
+            found.add("pairs")
+        if self.rate is not None:
+            found.add("rule")
+        if self.scalars:
+            found.add("scalars")
         if self.noise is not None:
             found.add("noise")
         if self.rule.momentum > 0:
@@ -111,12 +134,32 @@ class Entry:
             initial = self.initial(torch.as_tensor)
             losses = Losses(built.inner, built.outer, initial, self.rule, frozen)
             lam = torch.as_tensor(self.lam)
-            self._programs[estimand] = build(losses, lam, self.schedule_of(estimand))
+            program = build(losses, lam, self.schedule_of(estimand))
+            self._programs[estimand] = self._with_rate(program, losses)
         return self._programs[estimand]
 
+    def _with_rate(self, program: Program, losses: Losses) -> Program:
+        """The program with the step size γ exp(r·λ), where there is such a rate."""
+        if self.rate is None:
+            return program
+        rate, frozen = torch.as_tensor(self.rate), losses.frozen
 
-def _rows(batches: Array | None) -> list[Tensor] | None:
-    return None if batches is None else [torch.as_tensor(row) for row in batches]
+        def transition(lam: Tensor, theta: Tensor, step: int) -> Tensor:
+            batch = frozen.inner(step)
+            gradient = gradient_by_theta(losses.inner, lam, theta, batch)
+            return theta - self.rule.step_size * torch.exp(rate @ lam) * gradient
+
+        # Its rule is none of those that are known by their settings.
+        return replace(program, transition=transition, losses=None)
+
+
+def _rows(batches: Rows) -> list[Sample] | None:
+    """What each step sees, in torch."""
+    if batches is None:
+        return None
+    if isinstance(batches, tuple):
+        return [tuple(map(torch.as_tensor, row)) for row in zip(*batches, strict=True)]
+    return [torch.as_tensor(row) for row in batches]
 
 
 def losses_in(

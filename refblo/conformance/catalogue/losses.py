@@ -1,6 +1,7 @@
 """The losses of the catalogue, for any array library (see `refblo.problems.namespace`)."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from refblo.problems.namespace import A, ArrayNamespace, StatedLosses
 
@@ -96,5 +97,27 @@ def weighted_logistic(xp: ArrayNamespace[A], data: Mapping[str, A]) -> StatedLos
         if "direct" in data:
             value = value + total(data["direct"] * lam * lam)
         return value
+
+    return StatedLosses(inner, outer)
+
+
+def regression(xp: ArrayNamespace[A], data: Mapping[str, A]) -> StatedLosses[A]:
+    """Least squares with a decay e^λ for each group of weights; a batch is the pair (features, targets).
+
+    Inner: mean (xθ − y)² + Σ_g e^{λ_g} Σ_{i in g} θ_i²; outer: mean (xθ − y)². Without a batch, all data.
+    """
+    exp, total = xp.exp, xp.sum
+    everything, groups = (data["features"], data["targets"]), data["groups"]
+
+    def misfit(theta: A, batch: Any) -> A:
+        x, y = everything if batch is None else batch
+        away = x @ theta - y
+        return total(away * away) / y.shape[0]
+
+    def inner(lam: A, theta: A, batch: Any) -> A:
+        return misfit(theta, batch) + (theta * theta) @ (groups @ exp(lam))
+
+    def outer(_: A, theta: A, batch: Any) -> A:
+        return misfit(theta, batch)
 
     return StatedLosses(inner, outer)

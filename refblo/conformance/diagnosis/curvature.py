@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from refblo.conformance.diagnosis.mistakes import Mistake
 from refblo.conformance.diagnosis.setting import Candidate, Subject
 from refblo.conformance.diagnosis.trace import jacobians_of, numpy_of, sweep
-from refblo.conformance.truth.program import Losses
+from refblo.conformance.truth.program import Losses, Sample
 
 Array = np.ndarray
 _LARGEST = 128
@@ -56,7 +56,7 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
 
 
 def matrices(
-    losses: Losses, lam: Tensor, theta: Tensor, batch: Tensor | None
+    losses: Losses, lam: Tensor, theta: Tensor, batch: Sample | None
 ) -> list[tuple[Mistake, Float64[Array, "n n"]]]:
     """Gauss-Newton's matrix, and the Fisher matrix with a mean and with a sum over examples; or none.
 

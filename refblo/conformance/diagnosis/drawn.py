@@ -11,7 +11,16 @@ from torch import Tensor
 from refblo.conformance.diagnosis.mistakes import Mistake
 from refblo.conformance.diagnosis.setting import Candidate, Setting, Subject
 from refblo.conformance.diagnosis.trace import Trace, sweep
-from refblo.conformance.truth.program import Flat, Frozen, Losses, Program, build, rebuilt
+from refblo.conformance.truth.program import (
+    Batches,
+    Flat,
+    Frozen,
+    Losses,
+    Program,
+    Sample,
+    build,
+    rebuilt,
+)
 
 Array = np.ndarray
 _MOST_BATCHES = 64
@@ -137,7 +146,7 @@ def _noises(losses: Losses, steps: int) -> Iterator[tuple[Mistake, str, Frozen]]
 
 def _batches(frozen: Frozen, steps: int) -> Iterator[tuple[Mistake, str, Frozen]]:
     for field in ("inner_batches", "outer_batches"):
-        batches: Sequence[Tensor] | None = getattr(frozen, field)
+        batches: Batches = getattr(frozen, field)
         if batches is None:
             continue
         kind = field.split("_")[0]
@@ -170,13 +179,13 @@ def _all_data(subject: Subject, losses: Losses, field: str) -> Iterator[tuple[Pr
         program = rebuilt(subject.program, frozen=_with(frozen, field, None))
         if program is not None:
             yield program, "all data"
-    batches: Sequence[Tensor] = getattr(frozen, field)
+    batches: Sequence[Sample] = getattr(frozen, field)
     if len(batches) > _MOST_BATCHES:
         return
     kind = field.split("_", maxsplit=1)[0]
     loss: Flat = getattr(losses, kind)
 
-    def mean(lam: Tensor, theta: Tensor, _: Tensor | None) -> Tensor:
+    def mean(lam: Tensor, theta: Tensor, _: Sample | None) -> Tensor:
         return torch.stack([loss(lam, theta, batch) for batch in batches]).mean()
 
     changed = replace(losses, inner=mean) if kind == "inner" else replace(losses, outer=mean)
@@ -184,7 +193,7 @@ def _all_data(subject: Subject, losses: Losses, field: str) -> Iterator[tuple[Pr
     yield program, "the mean over all batches"
 
 
-def _with(frozen: Frozen, field: str, batches: list[Tensor] | None) -> Frozen:
+def _with(frozen: Frozen, field: str, batches: Batches) -> Frozen:
     if field == "inner_batches":
         return replace(frozen, inner_batches=batches)
     return replace(frozen, outer_batches=batches)

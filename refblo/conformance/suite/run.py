@@ -139,6 +139,8 @@ def _lacking(entry: Entry, estimand: Estimand, declared: Declared) -> str:
     """Why a row is skipped; empty if it is not."""
     if SHORT[estimand] not in declared.estimands:
         return f"the target does not declare the estimand {SHORT[estimand]!r}"
+    if estimand in entry.undefined:
+        return f"the {SHORT[estimand]} hypergradient is not defined: {entry.undefined[estimand]}"
     missing = sorted(entry.needs - set(declared.capabilities))
     return f"the target does not declare {', '.join(missing)}" if missing else ""
 

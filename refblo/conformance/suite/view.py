@@ -3,6 +3,7 @@
 A target is a function `hypergradient(problem) -> array of shape (p,)`; `problem` is a `View`.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -12,7 +13,7 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from refblo.chain import Schedule
-from refblo.conformance.catalogue.entry import Entry, losses_in
+from refblo.conformance.catalogue.entry import Entry, Rows, losses_in
 from refblo.conformance.truth.rules import Rule
 from refblo.errors import ArgumentError, MissingExtraError
 from refblo.problems.namespace import ArrayNamespace
@@ -44,7 +45,8 @@ class View:
         initial: λ ↦ θ⁰, shape (n,).
         theta0: θ⁰ at this λ, shape (n,).
         moving_start: whether θ⁰ depends on λ.
-        step_size: γ, what θ moves by against the gradient.
+        step_size: γ, what θ moves by against the gradient, at this λ.
+        step_size_at: λ ↦ γ; the same for every λ unless the target declares "rule".
         momentum: μ of v ← μ v + g, θ ← θ − γ v; 0 for none.
         weight_decay: w of g = ∂_θ inner + w θ, added by the optimiser; 0 for none.
         betas: (β₁, β₂) of Adam, or None for no Adam.
@@ -55,8 +57,9 @@ class View:
         burn_in: B: the pathwise mean is over θ^{B+1} … θ^T.
         samples: M = T − B.
         noise: what is added to θ at each step, shape (T, n), or None.
-        inner_batches: row t is the batch of the step from θ^t to θ^{t+1}; None for none.
-        outer_batches: row m is the batch of the outer loss at θ^m, 0 … T; None for none.
+        inner_batches: row t is the batch of the step from θ^t to θ^{t+1}; None for none. Batches of several
+            arrays are a tuple of arrays of rows.
+        outer_batches: row m is the batch of the outer loss at θ^m, 0 … T; likewise.
         shapes: of the tensors that θ is made of, one after another.
         terms: K, how many terms a truncated series is to have, for a target that declares one.
         seed: for targets that draw their own numbers.
@@ -72,6 +75,7 @@ class View:
     theta0: Native
     moving_start: bool
     step_size: float
+    step_size_at: Callable[[Native], Native]
     momentum: float
     weight_decay: float
     betas: tuple[float, float] | None
@@ -107,11 +111,17 @@ class View:
 
     def inner_batch(self, step: int) -> Native | None:
         """The batch of the step from θ^step to the next."""
-        return None if self.inner_batches is None else self.inner_batches[step]
+        return _row(self.inner_batches, step)
 
     def outer_batch(self, step: int) -> Native | None:
         """The batch of the outer loss at θ^step."""
-        return None if self.outer_batches is None else self.outer_batches[step]
+        return _row(self.outer_batches, step)
+
+
+def _row(batches: Native | None, step: int) -> Native | None:
+    if isinstance(batches, tuple):
+        return tuple(part[step] for part in batches)
+    return None if batches is None else batches[step]
 
 
 @final
@@ -179,13 +189,22 @@ class Views:
         standard = array_namespace(library.convert(np.zeros(1)))
         self._inner, self._outer = losses_in(entry, standard, library.convert)
         self._initial = entry.initial(library.convert)
+        if entry.scalars:
+            self._inner, self._outer = _of_scalars(self._inner), _of_scalars(self._outer)
+            flat = self._initial
+            self._initial = lambda lam: flat(lam.reshape((1,))).reshape(())
+        self._exp = standard.exp
 
     def at(self, lam: np.ndarray, estimand: Estimand, seed: int, *, own_noise: bool) -> View:
         """The view at one λ; a target that draws its own noise is given none."""
         entry, convert = self._entry, self._library.convert
         rule: Rule = entry.rule
         schedule: Schedule = entry.schedule_of(estimand)
-        native = convert(lam)
+        shape = () if entry.scalars else lam.shape
+        native = convert(lam).reshape(shape)
+        step_size = rule.step_size
+        if entry.rate is not None:
+            step_size *= math.exp(float(entry.rate @ lam))
         noise = None if entry.noise is None or own_noise else convert(entry.noise)
         return View(
             name=entry.name,
@@ -194,9 +213,10 @@ class Views:
             outer=self._outer,
             lam=native,
             initial=self._initial,
-            theta0=self._initial(convert(lam)),
+            theta0=self._initial(convert(lam).reshape(shape)),
             moving_start=entry.start_jacobian is not None,
-            step_size=rule.step_size,
+            step_size=step_size,
+            step_size_at=self._step_size_at(),
             momentum=rule.momentum,
             weight_decay=rule.weight_decay,
             betas=rule.betas,
@@ -207,19 +227,40 @@ class Views:
             burn_in=schedule.burn_in,
             samples=schedule.samples,
             noise=noise,
-            inner_batches=None if entry.inner_batches is None else convert(entry.inner_batches),
-            outer_batches=None if entry.outer_batches is None else convert(entry.outer_batches),
+            inner_batches=_converted(entry.inner_batches, convert),
+            outer_batches=_converted(entry.outer_batches, convert),
             shapes=entry.shapes,
             terms=self._terms,
             seed=seed,
             xp=self._library.xp,
         )
 
+    def _step_size_at(self) -> Callable[[Native], Native]:
+        entry, exp = self._entry, self._exp
+        if entry.rate is None:
+            return lambda _: entry.rule.step_size
+        rate = self._library.convert(entry.rate)
+        return lambda lam: entry.rule.step_size * exp(rate @ lam)
+
+
+def _of_scalars(loss: Callable[..., Native]) -> Callable[..., Native]:
+    """A loss of λ and θ without dimensions."""
+    return lambda lam, theta, batch: loss(lam.reshape((1,)), theta.reshape((1,)), batch)
+
+
+def _converted(batches: Rows, convert: Callable[[np.ndarray], Native]) -> Native | None:
+    if isinstance(batches, tuple):
+        return tuple(convert(part) for part in batches)
+    return None if batches is None else convert(batches)
+
 
 def arrays_of(view: View) -> dict[str, np.ndarray]:
     """Copies of every array that a target could change."""
     found = {"lam": view.lam, "theta0": view.theta0, "noise": view.noise}
-    found |= {"inner_batches": view.inner_batches, "outer_batches": view.outer_batches}
+    for name in ("inner_batches", "outer_batches"):
+        batches = getattr(view, name)
+        parts = enumerate(batches) if isinstance(batches, tuple) else ()
+        found |= {f"{name}[{position}]": part for position, part in parts} or {name: batches}
     return {name: np.array(as_numpy(x)) for name, x in found.items() if x is not None}
 
 

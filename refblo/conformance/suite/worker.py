@@ -122,7 +122,7 @@ def _answer(
     result, answer = _guarded(lambda: function(view))
     answer["seconds"] = time.perf_counter() - started
     if answer["status"] == "returned":
-        answer |= _described(result, library)
+        answer |= _described(result, library, () if entry.scalars else lam.shape)
     after = arrays_of(view)
     answer["mutated"] = [
         name
@@ -136,7 +136,7 @@ def _answer(
     return answer
 
 
-def _described(result: object, library: Framework) -> Message:
+def _described(result: object, library: Framework, shape: tuple[int, ...]) -> Message:
     """The returned vector, or what it is instead."""
     kind = f"{type(result).__module__}.{type(result).__qualname__}"
     expected = {"torch": "torch.", "jax": "jax", "numpy": "numpy."}[library.name]
@@ -149,6 +149,12 @@ def _described(result: object, library: Framework) -> Message:
         return {"status": "type", "message": f"{kind} that is no dense array: {error}"[:_TEXT]}
     if not np.issubdtype(array.dtype, np.floating):
         return {"status": "type", "message": f"{kind} of dtype {array.dtype}"}
+    if shape == () and array.size == 1:
+        if array.shape != ():
+            told = f"{kind} of shape {array.shape} where lam has the shape ()"
+            return {"status": "type", "message": told}
+        # One number is told as a vector of one.
+        array = array.reshape(1)
     if array.size > _LONGEST:
         # No entry of the catalogue is nearly as long: its shape says what is wrong.
         return {"shape": list(array.shape), "dtype": str(array.dtype)}

@@ -6,7 +6,7 @@ z⁰ = start(λ), z^{t+1} = Φ_t(λ, z^t), and the outer objective is (1/M) Σ_{
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar, final
+from typing import Any, TypeVar, final
 
 import torch
 import torch.autograd.forward_ad as forward
@@ -18,8 +18,10 @@ from refblo.conformance.truth.guard import Guarded, guarded
 from refblo.conformance.truth.rules import Rule
 
 T = TypeVar("T")
-Batches = Sequence[Tensor] | None
-Flat = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+Sample = Tensor | tuple[Tensor, ...]
+"""What one step sees of the data: a tensor, or several."""
+Batches = Sequence[Sample] | None
+Flat = Callable[[Tensor, Tensor, Any], Tensor]
 """A loss (lam, theta, batch) ↦ scalar on flat vectors."""
 
 
@@ -45,11 +47,11 @@ class Frozen:
             self.noise is None and self.inner_batches is None and self.outer_batches is None
         )
 
-    def inner(self, step: int) -> Tensor | None:
+    def inner(self, step: int) -> Sample | None:
         """The batch of one transition."""
         return None if self.inner_batches is None else self.inner_batches[step]
 
-    def outer(self, step: int) -> Tensor | None:
+    def outer(self, step: int) -> Sample | None:
         """The batch of the outer loss at one iterate."""
         return None if self.outer_batches is None else self.outer_batches[step]
 
@@ -184,7 +186,7 @@ def leaf(vector: Tensor) -> Tensor:
 
 
 def gradient_by_theta(
-    loss: Flat, lam: Tensor, theta: Tensor, batch: Tensor | None
+    loss: Flat, lam: Tensor, theta: Tensor, batch: Sample | None
 ) -> Float[Tensor, " n"]:
     """∂_θ of a loss, itself differentiable in the way in which the arguments are being differentiated.
 

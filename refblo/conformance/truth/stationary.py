@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refblo.conformance.truth.program import Batches, Program, gradient_by_theta, leaf
+from refblo.conformance.truth.program import Batches, Program, Sample, gradient_by_theta, leaf
 from refblo.derivatives import gradient_not_finite
 from refblo.errors import OracleError
 from refblo.noise import Draws, Stream
@@ -55,12 +55,12 @@ def residual_of(program: Program) -> tuple[Residual, int]:
     return stationarity, program.size
 
 
-def distinct_batches(batches: Batches, program: Program) -> list[tuple[Tensor | None, float]]:
+def distinct_batches(batches: Batches, program: Program) -> list[tuple[Sample | None, float]]:
     """The batches that the transitions see, each once, with the share of the transitions that see it."""
     if batches is None:
         return [(None, 1.0)]
     steps = program.schedule.steps
-    found: list[tuple[Tensor, int]] = []
+    found: list[tuple[Sample, int]] = []
     for batch in batches[:steps]:
         for position, (other, count) in enumerate(found):
             if batch is other or _same(batch, other):

@@ -1,5 +1,7 @@
 """Right hypergradients in torch, as somebody who knows nothing of refblo would write them."""
 
+from dataclasses import replace
+
 import torch
 
 
@@ -17,7 +19,7 @@ def unrolled(problem):
         gradient = gradient + problem.weight_decay * theta
         if problem.betas is None:
             first = problem.momentum * first + gradient
-            theta = theta - problem.step_size * first
+            theta = theta - problem.step_size_at(lam) * first
         else:
             b1, b2 = problem.betas
             first = b1 * first + (1 - b1) * gradient
@@ -27,7 +29,7 @@ def unrolled(problem):
             safe = torch.where(corrected > 0, corrected, torch.ones_like(corrected))
             size = torch.where(corrected > 0, safe.sqrt(), torch.zeros_like(safe))
             step = first / (1 - b1 ** (t + 1)) / (size + problem.adam_epsilon)
-            theta = theta - problem.step_size * step
+            theta = theta - problem.step_size_at(lam) * step
         if problem.noise is not None:
             theta = theta + problem.noise[t]
         if t + 1 > problem.burn_in:
@@ -44,6 +46,9 @@ unrolled.capabilities = {
     "minibatches",
     "momentum",
     "noise",
+    "pairs",
+    "rule",
+    "scalars",
     "weight_decay",
 }
 
@@ -154,3 +159,31 @@ def _neumann(problem, terms):
 for _target in (neumann, neumann_plus_one, neumann_unscaled):
     _target.estimands, _target.solver, _target.terms = "implicit", "neumann", 5
     _target.capabilities = {"direct", "weight_decay"}
+
+
+def with_the_step_size_held(problem):
+    """The same as `unrolled`, with the step size taken for a constant."""
+    return unrolled(replace(problem, step_size_at=lambda _: problem.step_size))
+
+
+with_the_step_size_held.capabilities = {"direct", "initial", "rule"}
+
+
+def conjugate_gradients(problem):
+    """An implicit hypergradient whose CG makes no iteration where θ has one entry."""
+    lam, theta = problem.lam, solution(problem)
+    direct, rhs = torch.func.grad(problem.outer, argnums=(0, 1))(lam, theta, None)
+    slope = torch.func.grad(problem.inner, argnums=1)
+    q, residual = torch.zeros_like(rhs), rhs
+    direction = residual
+    for _ in range(len(theta) if len(theta) > 1 else 0):
+        product = torch.func.jvp(lambda z: slope(lam, z, None), (theta,), (direction,))[1]
+        length = residual @ residual / (direction @ product)
+        q, new = q + length * direction, residual - length * product
+        direction = new + (new @ new) / (residual @ residual) * direction
+        residual = new
+    return direct - torch.func.vjp(lambda x: slope(x, theta, None), lam)[1](q)[0]
+
+
+conjugate_gradients.estimands, conjugate_gradients.capabilities = "implicit", {"direct"}
+conjugate_gradients.tolerance = 1e-6
