@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -63,12 +63,14 @@ class Row:
         seconds: of a hypergradient, B = M = 5.
         gradients: seconds of one inner and one outer gradient.
         step: a step's time over theirs, round by round: lower quartile, median, upper quartile.
-        step_flops: a step's operations over theirs.
+        step_flops: a step's operations of matrix kernels over theirs.
         rate: operations a second of the hypergradient.
         roof: operations a second of a large matrix product in the same precision.
         peak: the most bytes alive.
         predicted: the same on shapes alone.
         error: ‖h − h in float32‖/‖h in float32‖; None in float32.
+        noise_scale: κ; 0 without noise.
+        step_operations: a step's operations of all kernels over theirs; None if not counted.
     """
 
     device: str
@@ -85,11 +87,13 @@ class Row:
     peak: int
     predicted: int
     error: float | None
+    noise_scale: float = 0.0
+    step_operations: float | None = None
 
     @property
-    def setting(self) -> tuple[str, str, int, int]:
+    def setting(self) -> tuple[str, str, int, int, float]:
         """What an earlier row is replaced by."""
-        return self.device, self.precision, self.batch, self.n
+        return self.device, self.precision, self.batch, self.n, self.noise_scale
 
 
 def describe(device: torch.device) -> str:
@@ -136,24 +140,39 @@ def posed(
     return Setting(BilevelProblem(lower, cast(problem.outer), problem.initial), lam)
 
 
-def counted(batch: int, size: Size, schedule: Schedule, precision: Precision = "float32") -> Cost:
+def counted(
+    batch: int,
+    size: Size,
+    schedule: Schedule,
+    precision: Precision = "float32",
+    noise_scale: float = 0.0,
+) -> Cost:
     """A hypergradient on shapes alone."""
     with shapes_only():
         setting = posed(batch, size, precision)
-        return measure(lambda: _estimate(setting, schedule))
+        return measure(lambda: _estimate(setting, schedule, noise_scale))
 
 
-def _estimate(setting: Setting, schedule: Schedule) -> Tensor:
-    return HPOSGLD(RULE, schedule).estimate(setting.problem, setting.lam).value
+def _rule(noise_scale: float) -> Langevin:
+    return replace(RULE, noise_scale=noise_scale)
 
 
-def _flops_of_a_step(batch: int, size: Size) -> float:
-    """Over those of the two gradients, on shapes alone; the difference of two runs is one step."""
+def _estimate(setting: Setting, schedule: Schedule, noise_scale: float) -> Tensor:
+    method = HPOSGLD(_rule(noise_scale), schedule)
+    return method.estimate(setting.problem, setting.lam).value
+
+
+def operations_of_a_step(batch: int, size: Size, noise_scale: float) -> tuple[float, float]:
+    """A step's over those of the two gradients: of matrix kernels, and of all, on shapes alone.
+
+    The difference of two runs is one step.
+    """
     with shapes_only():
         setting = posed(batch, size, "float32")
-        gradients = measure(lambda: bare.inner_and_outer_gradient(setting)).flops
-    few, more = (counted(batch, size, Schedule.last(T)).flops for T in (2, 3))
-    return (more - few) / gradients
+        gradients = measure(lambda: bare.inner_and_outer_gradient(setting))
+    few, more = (counted(batch, size, Schedule.last(T), noise_scale=noise_scale) for T in (2, 3))
+    flops, operations = more.flops - few.flops, more.operations - few.operations
+    return flops / gradients.flops, operations / gradients.operations
 
 
 def matrix_rate(device: torch.device, precision: Precision, size: int) -> float:
@@ -185,7 +204,13 @@ def _seconds(now: Callable[[], float], run: Callable[[], object]) -> float:
 
 
 def row(
-    device: torch.device, batch: int, precision: Precision, size: Size, rounds: int, roof: int
+    device: torch.device,
+    batch: int,
+    precision: Precision,
+    size: Size,
+    rounds: int,
+    roof: int,
+    noise_scale: float = 0.0,
 ) -> Row:
     """Measure everything on one device.
 
@@ -196,19 +221,20 @@ def row(
         size: of the network.
         rounds: in which a step and the two gradients are taken in turns.
         roof: side of the matrix product whose rate is measured.
+        noise_scale: κ.
     """
     setting, now = posed(batch, size, precision, device), clock(device)
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     try:
         value: list[Tensor] = []
         # The first run looks at the losses and warms up.
-        peak = _peak(device, lambda: value.append(_estimate(setting, SCHEDULE)))
+        peak = _peak(device, lambda: value.append(_estimate(setting, SCHEDULE, noise_scale)))
         whole = [
-            _seconds(now, lambda: _estimate(setting, SCHEDULE))
+            _seconds(now, lambda: _estimate(setting, SCHEDULE, noise_scale))
             for _ in range(rounds if device.type == "cuda" else 1)
         ]
         pair = {
-            "step": one_step(setting, RULE),
+            "step": one_step(setting, _rule(noise_scale)),
             "gradients": lambda: bare.inner_and_outer_gradient(setting),
         }
         seconds = interleaved(pair, rounds, now)
@@ -217,10 +243,11 @@ def row(
         torch.set_float32_matmul_precision("highest")
     error = None
     if precision != "float32":
-        exact = _estimate(posed(batch, size, "float32", device), SCHEDULE)
+        exact = _estimate(posed(batch, size, "float32", device), SCHEDULE, noise_scale)
         error = float((value[0] - exact).norm() / exact.norm())
     share = ratio(seconds["step"], seconds["gradients"])
-    cost = counted(batch, size, SCHEDULE)
+    cost = counted(batch, size, SCHEDULE, noise_scale=noise_scale)
+    step_flops, step_operations = operations_of_a_step(batch, size, noise_scale)
     return Row(
         device=describe(device),
         torch=torch.__version__,
@@ -230,12 +257,14 @@ def row(
         seconds=statistics.median(whole),
         gradients=statistics.median(seconds["gradients"]),
         step=(share.lower_quartile, share.median, share.upper_quartile),
-        step_flops=_flops_of_a_step(batch, size),
+        step_flops=step_flops,
         rate=cost.flops / statistics.median(whole),
         roof=rate,
         peak=peak,
-        predicted=counted(batch, size, SCHEDULE, precision).peak_bytes,
+        predicted=counted(batch, size, SCHEDULE, precision, noise_scale).peak_bytes,
         error=error,
+        noise_scale=noise_scale,
+        step_operations=step_operations,
     )
 
 
@@ -255,14 +284,17 @@ def page(rows: Sequence[Row]) -> str:
         "Written by `python -m asv_bench.at_scale`; no figure is typed by hand. HPO-SGLD on ViT-B/16 with "
         "one L1 weight a parameter ($n = p = 86\\,567\\,656$), B = M = 5, float32 vectors. *Step* is the "
         "time of a step over that of one inner and one outer gradient, taken in turns (median and "
-        "quartiles); *rate* is what the hypergradient's counted operations come to a second, and its share "
-        "of the rate of a large matrix product in the same process and precision; *predicted* is the peak "
-        "counted on shapes alone; *error* is the distance of the hypergradient from that in float32, "
-        "relatively.",
+        "quartiles), *its FLOPs* and *all operations* the same of counted operations, of matrix products and "
+        "of all kernels, and κ the noise scale; *rate* is what the hypergradient's counted operations come "
+        "to a second, and its share of the rate of a large matrix product in the same process and "
+        "precision; *predicted* is the peak counted on shapes alone; *error* is the distance of the "
+        "hypergradient from that in float32, relatively.",
         "",
-        "| device | precision | batch | ms | step | its FLOPs | rate | peak | predicted | error |",
-        "| --- | --- | ---: | ---: | --- | ---: | --- | ---: | --- | ---: |",
-        f"| V100, as printed in Table 13 | not said | not said | {PRINTED_MS:,} | – | – | – | – | – | – |",
+        "| device | precision | batch | κ | ms | step | its FLOPs | all operations | rate | peak | predicted "
+        "| error |",
+        "| --- | --- | ---: | ---: | ---: | --- | ---: | ---: | --- | ---: | --- | ---: |",
+        f"| V100, as printed in Table 13 | not said | not said | not said | {PRINTED_MS:,} | – | – | – | – "
+        "| – | – | – |",
     ]
     for one in rows:
         low, median, high = one.step
@@ -270,9 +302,11 @@ def page(rows: Sequence[Row]) -> str:
             one.device,
             one.precision,
             str(one.batch),
+            f"{one.noise_scale:g}",
             f"{one.seconds * 1e3:,.1f}",
             f"{median:.3f} ({low:.3f} … {high:.3f})",
             f"{one.step_flops:.4f}",
+            "–" if one.step_operations is None else f"{one.step_operations:.4f}",
             f"{in_words(one.rate, 'FLOP/s', 1000)}, {one.rate / one.roof:.0%}",
             f"{one.peak:,} B",
             f"{one.predicted:,} B ({one.peak / one.predicted - 1:+.2%})",
@@ -291,11 +325,14 @@ def page(rows: Sequence[Row]) -> str:
 @click.command()
 @click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True)
 @click.option("--precision", type=click.Choice(PRECISIONS), default="float32", show_default=True)
+@click.option("--noise-scale", type=click.FloatRange(min=0), default=0.0, show_default=True)
 @click.option("--rounds", type=click.IntRange(min=2), default=5, show_default=True)
 @click.option(
     "--device", "where", default=None, help="cpu or cuda; a GPU where there is one if not given."
 )
-def at_scale(batch: int, precision: Precision, rounds: int, where: str | None) -> None:
+def at_scale(
+    batch: int, precision: Precision, noise_scale: float, rounds: int, where: str | None
+) -> None:
     """Measure, print and write a row and the page; some minutes on a CPU."""
     found = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(where or found)
@@ -306,7 +343,8 @@ def at_scale(batch: int, precision: Precision, rounds: int, where: str | None) -
     console = Console()
     waiting = console.status("measuring") if sys.stdout.isatty() else nullcontext()
     with waiting:
-        measured = row(device, batch, precision, Size(), rounds, 8192 if found == "cuda" else 2048)
+        roof = 8192 if found == "cuda" else 2048
+        measured = row(device, batch, precision, Size(), rounds, roof, noise_scale)
     rows = [one for one in load(OUTPUT) if one.setting != measured.setting] + [measured]
     rows.sort(key=lambda one: one.setting)
     document = {"rows": [asdict(one) for one in rows]}

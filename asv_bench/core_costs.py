@@ -21,6 +21,7 @@ from rich.table import Table
 from asv_bench.benchmarks.measures import (
     STEP_LIMIT,
     Measurement,
+    bytes_of_noise,
     hpo_sgld_step,
     live_bytes,
     reverse_mode,
@@ -35,20 +36,23 @@ def measure(console: Console) -> tuple[list[Measurement], dict[str, float]]:
     """All measurements, and the medians of the reverse-mode contenders."""
     found: list[Measurement] = []
     with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("HPO-SGLD step, 10⁶ parameters", total=10)
+        task = progress.add_task("HPO-SGLD step, 10⁶ parameters", total=15)
         for batch_size, closed_form, noise_scale, limit in (
             (128, True, 0.0, STEP_LIMIT),
             (256, True, 0.0, STEP_LIMIT),
             (512, True, 0.0, STEP_LIMIT),
-            # Given for comparison: what it costs to leave the regulariser to autograd, or to add noise.
+            (128, True, 1.0, None),
+            (256, True, 1.0, STEP_LIMIT),
+            (512, True, 1.0, STEP_LIMIT),
+            # Given for comparison: what it costs to leave the regulariser to autograd.
             (256, False, 0.0, None),
             (512, False, 0.0, None),
-            (256, True, 0.01, None),
+            (512, False, 1.0, None),
         ):
             found.append(hpo_sgld_step(batch_size, closed_form, noise_scale, limit))
             progress.advance(task)
         progress.update(task, description="peak live bytes")
-        found.append(live_bytes())
+        found += [live_bytes(), live_bytes(noise_scale=1.0), bytes_of_noise()]
         progress.advance(task)
         progress.update(task, description="tiny problems")
         found += tiny_problems()

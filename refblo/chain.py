@@ -21,7 +21,7 @@ from refblo.noise import Draws, Stream
 from refblo.problem import BilevelProblem
 from refblo.types import Batch, Estimand, Lam, Theta
 
-AHEAD = 8
+AHEAD = 16
 """Steps whose noise is drawn at once where n is small: a draw is then mostly calls, and they are shared."""
 
 SMALL = 4096

@@ -8,7 +8,17 @@ import torch
 from click.testing import CliRunner
 
 from asv_bench import at_scale
-from asv_bench.at_scale import PRECISIONS, Precision, Row, counted, load, page, posed, row
+from asv_bench.at_scale import (
+    PRECISIONS,
+    Precision,
+    Row,
+    counted,
+    load,
+    operations_of_a_step,
+    page,
+    posed,
+    row,
+)
 from refblo.chain import Schedule
 from refblo.problems.vit_b_16 import Size
 
@@ -35,6 +45,16 @@ def test_peak_memory_is_the_same_for_every_number_of_steps() -> None:
     assert few == many
 
 
+@pytest.mark.full
+def test_noise_needs_no_vector_and_few_operations() -> None:
+    quiet, noisy = (
+        counted(2, SMALL, Schedule(1, 2), noise_scale=kappa).peak_bytes for kappa in (0.0, 1.0)
+    )
+    # A network of 600 parameters: its draws are made in one chunk of 128 numbers and what they are made of.
+    assert noisy <= quiet + 2**15
+    assert operations_of_a_step(8, Size(), 1.0)[1] <= 1.1
+
+
 def test_bf16_changes_the_numbers_and_not_the_problem() -> None:
     exact, rounded = (posed(2, SMALL, precision) for precision in ("float32", "bf16"))
     theta = exact.problem.initial(exact.lam)
@@ -47,7 +67,7 @@ def test_the_page_says_what_is_missing(tmp_path: Path) -> None:
     assert "No GPU was at hand" in page([some_row()])
     both = page([some_row(), some_row("NVIDIA something", 0.08)])
     assert "No GPU" not in both
-    assert "| NVIDIA something | float32 | 8 | 80.0 | 1.000 (0.900 … 1.050) |" in both
+    assert "| NVIDIA something | float32 | 8 | 0 | 80.0 | 1.000 (0.900 … 1.050) |" in both
     assert load(tmp_path / "nothing") == []
 
 

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refblo.chain import Chain, Langevin, Schedule
-from refblo.noise import Draws
+from refblo.chain import AHEAD, SMALL, Chain, Langevin, Schedule
+from refblo.noise import Draws, Stream
 from refblo.problem import BilevelProblem, FixedInitial
 from refblo.testing.explicit import trajectory
 from refblo.testing.strategies import instances
@@ -103,3 +103,18 @@ def test_stationary_variance_of_the_linear_chain() -> None:
     # 4,000 independent coordinates: the sample variance has standard error √(2/4000) of itself. Four of
     # them are exceeded by correct code with a probability of 6e-5, once and for all.
     assert theta.var().item() == pytest.approx(expected, rel=4 * math.sqrt(2 / 4000))
+
+
+@pytest.mark.parametrize("size", [1, 5, SMALL, SMALL + 1, 100_000])
+def test_a_step_adds_the_noise_of_its_number(size: int) -> None:
+    # Small n: several steps' draws at once, in any order of the steps; large n: a chunk at a time.
+    theta, gradient = torch.full((size,), 0.3), torch.full((size,), 0.7)
+    rule, draws = Langevin(0.1, temperature=0.5, noise_scale=0.8), Draws(6)
+    problem = BilevelProblem(
+        lambda lam, theta, _: theta.sum(), lambda lam, theta, _: theta.sum(), FixedInitial(theta)
+    )
+    chain = Chain(problem, rule, draws)
+    for step in (0, 1, AHEAD - 1, AHEAD, 3 * AHEAD, 2):
+        moved = theta.add(gradient, alpha=-rule.step_size)
+        moved.add_(draws.normal(Stream.LANGEVIN, step, theta), alpha=rule.noise)
+        assert torch.equal(chain.advance(theta, gradient, step), moved)

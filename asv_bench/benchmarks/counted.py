@@ -6,7 +6,7 @@ figures, for the cost of a wrong answer means nothing.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import final
 
@@ -26,7 +26,7 @@ from refblo.estimators import (
     IFTNeumann,
     RMDFirstOrder,
 )
-from refblo.noise import Draws
+from refblo.noise import Draws, Stream
 from refblo.problem import BilevelProblem
 from refblo.problems.quadratic import case_of, instance
 from refblo.problems.vit_b_16 import vit_problem
@@ -35,7 +35,10 @@ from refblo.types import Estimand
 SIZES = {"quadratic 10 x 6": (10, 6), "quadratic 100 x 60": (100, 60)}
 """Name → (n, p) of a dense quadratic of condition number 10."""
 
-AT_SCALE = ("HPO-SGLD", "RMD-FO")
+NOISE_SCALE = 1.0
+"""κ of the rows with noise."""
+
+AT_SCALE = ("HPO-SGLD", "HPO-SGLD, with noise", "RMD-FO")
 """The estimators that never differentiate twice through a network: counted on ViT-B/16 as well."""
 
 STEPS = (10, 100)
@@ -44,6 +47,9 @@ Make = Callable[[Langevin, int], Estimator]
 
 ESTIMATORS: dict[str, Make] = {
     "HPO-SGLD": lambda rule, T: HPOSGLD(rule, Schedule.last(T)),
+    "HPO-SGLD, with noise": lambda rule, T: HPOSGLD(
+        replace(rule, noise_scale=NOISE_SCALE), Schedule.last(T)
+    ),
     "RMD": lambda rule, T: RMD(rule, Schedule.last(T)),
     "RMD, a step at a time": lambda rule, T: RMD(rule, Schedule.last(T), graph_bytes=0),
     "RMD, checkpointed": lambda rule, T: RMD(
@@ -123,7 +129,7 @@ class Posed:
     problem: BilevelProblem
     lam: Tensor
     rule: Langevin
-    truth: Callable[[Estimand, int], np.ndarray]
+    truth: Callable[[Estimand, int, float], np.ndarray]
 
 
 @cache
@@ -136,7 +142,7 @@ def posed(name: str) -> Posed:
     rule = Langevin(case.dynamics.step_size)
     lam = case.lam.numpy()
 
-    def truth(estimand: Estimand, steps: int) -> np.ndarray:
+    def truth(estimand: Estimand, steps: int, noise_scale: float) -> np.ndarray:
         forms = case.closed_forms
         if forms is None:
             raise WrongAnswerError(
@@ -145,7 +151,8 @@ def posed(name: str) -> Posed:
         if estimand is Estimand.IMPLICIT:
             found = forms.implicit(lam)
         else:
-            found = forms.unrolled(lam, rule, Schedule.last(steps), np.zeros((steps, n)))
+            noisy = replace(rule, noise_scale=noise_scale)
+            found = forms.unrolled(lam, noisy, Schedule.last(steps), _noise(n, steps))
         if found is None:
             raise WrongAnswerError(f"{name} must know {estimand.value}, got no answer; ask another")
         return found
@@ -153,12 +160,19 @@ def posed(name: str) -> Posed:
     return Posed(case.problem, case.lam, rule, truth)
 
 
+def _noise(n: int, steps: int) -> np.ndarray:
+    """What the default draws of a run are."""
+    like = torch.empty(n, dtype=torch.float64)
+    return np.stack([Draws().normal(Stream.LANGEVIN, t, like).numpy() for t in range(steps)])
+
+
 def row(problem: str, method: Estimator, steps: int) -> Row:
     """Measure one row on a quadratic."""
     setting = posed(problem)
     values: list[Tensor] = []
     cost = measure(lambda: values.append(method.estimate(setting.problem, setting.lam).value))
-    truth = setting.truth(method.estimand, steps)
+    noisy = isinstance(method, HPOSGLD) and method.dynamics.noise > 0
+    truth = setting.truth(method.estimand, steps, NOISE_SCALE if noisy else 0.0)
     size = float(np.linalg.norm(truth))
     value = values[0].numpy() / size
     error = float(np.linalg.norm(value - truth / size))

@@ -1,7 +1,7 @@
 """What the core promises about its cost, measured: each function answers one promise."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
@@ -91,7 +91,7 @@ def hpo_sgld_step(
 
     What the step adds are passes over vectors of 10⁶ entries, whose time does not depend on the batch:
     some five with a regulariser in closed form, some ten where autograd differentiates it twice. With
-    noise it also draws 10⁶ normal numbers, which takes as long as a dozen more.
+    noise it also draws 10⁶ normal numbers.
     """
     setting = network_with_weight_decay(batch_size, closed_form)
     step = one_step(setting, Langevin(1e-3, 1.0, noise_scale))
@@ -106,27 +106,45 @@ def hpo_sgld_step(
     )
 
 
-def hpo_sgld_peak_bytes(steps: int) -> int:
+def hpo_sgld_peak_bytes(steps: int, noise_scale: float = 0.0) -> int:
     """The most bytes alive at once during a run of `steps` steps on the quadratic."""
-    setting = quadratic()
-    method = HPOSGLD(Langevin(0.05), Schedule(steps // 2, steps - steps // 2))
+    return _peak_bytes(quadratic(), Langevin(0.05, 1.0, noise_scale), steps)
+
+
+def _peak_bytes(setting: Setting, rule: Langevin, steps: int) -> int:
+    method = HPOSGLD(rule, Schedule(steps // 2, steps - steps // 2))
     method.estimate(setting.problem, setting.lam)  # the losses are looked at in a first run only
     with LiveBytes() as memory:
         method.estimate(setting.problem, setting.lam)
     return int(memory.peak)
 
 
-def live_bytes(few: int = 10, many: int = 1000) -> Measurement:
+def live_bytes(few: int = 10, many: int = 1000, noise_scale: float = 0.0) -> Measurement:
     """Peak live bytes after many steps over those after few."""
-    before, after = hpo_sgld_peak_bytes(few), hpo_sgld_peak_bytes(many)
-    share = after / before
+    before, after = (hpo_sgld_peak_bytes(steps, noise_scale) for steps in (few, many))
+    share, noise = after / before, ", with noise" if noise_scale > 0 else ""
     return Measurement(
-        f"HPO-SGLD, peak live bytes at T = {many}",
+        f"HPO-SGLD, peak live bytes at T = {many}{noise}",
         f"the same at T = {few}",
         Ratio(share, share, share),
         1.0,
         after,
         before,
+    )
+
+
+def bytes_of_noise(steps: int = 4) -> Measurement:
+    """Peak live bytes with noise over those without at 10⁶ parameters; at most one vector more."""
+    setting = network_with_weight_decay(8, closed_form=True)
+    quiet, noisy = (_peak_bytes(setting, Langevin(1e-3, 1.0, kappa), steps) for kappa in (0.0, 1.0))
+    share, vector = noisy / quiet, setting.lam.numel() * setting.lam.element_size()
+    return Measurement(
+        "HPO-SGLD, 10⁶ parameters, peak live bytes with noise",
+        "the same without",
+        Ratio(share, share, share),
+        1 + vector / quiet,
+        noisy,
+        quiet,
     )
 
 
@@ -160,6 +178,12 @@ def tiny_problems(rounds: int = 25) -> list[Measurement]:
     return [
         _per_step(
             HPOSGLD(rule, schedule), setting, lambda: bare.hpo_sgld(setting, TINY_STEPS), rounds
+        ),
+        _per_step(
+            HPOSGLD(replace(rule, noise_scale=1.0), schedule, name="HPO-SGLD, with noise"),
+            setting,
+            lambda: bare.hpo_sgld(setting, TINY_STEPS),
+            rounds,
         ),
         _per_step(
             HPOSGLD(rule, schedule, name="HPO-SGLD, θ⁰(λ)"),

@@ -260,8 +260,8 @@ SHARED_MUTANTS = [
     Mutant(
         "the noise of the next step",
         CHAIN,
-        "normal(Stream.LANGEVIN, step, like)",
-        "normal(Stream.LANGEVIN, step + 1, like)",
+        "divmod(step, AHEAD)",
+        "divmod(step + 1, AHEAD)",
     ),
     Mutant("ascent", CHAIN, "alpha=-self.dynamics.step_size", "alpha=self.dynamics.step_size"),
     Mutant(
