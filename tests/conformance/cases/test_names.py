@@ -59,7 +59,8 @@ def test_a_difference_quotient_multiplied_by_its_step() -> None:
             torch.autograd.grad(inner(a, (w + sign * eps * by_w).detach()), a)[0]
             for sign in (1, -1)
         )
-        return by_a - eta * ((up - down) / 2.0 * eps)
+        wrong: Tensor = by_a - eta * ((up - down) / 2.0 * eps)
+        return wrong
 
     report = hypergradient_report(
         inner, outer, lam, w0, slip, steps=1, step_size=eta, tolerance=1e-6
