@@ -12,6 +12,7 @@ from torch import Tensor
 
 from refblo.conformance.arguments import FlatProblem
 from refblo.conformance.calls import Call, gap, points
+from refblo.conformance.trees import DEEPEST, text
 from refblo.conformance.truth.program import leaf
 from refblo.errors import ArgumentError, RefbloError
 from refblo.ravel import Tree
@@ -62,8 +63,10 @@ def vector_of(result: object, problem: FlatProblem) -> Float64[Array, " p"]:
     return array
 
 
-def _require_path(result: object, name: str) -> None:
+def _require_path(result: object, name: str, depth: int = 0) -> None:
     """What torch.autograd.grad gives where there is no path is None, alone or inside a tree."""
+    if depth > DEEPEST:
+        return  # refused by its structure
     if result is None:
         raise ArgumentError(
             f"{name} is None: there is no path from lam to the outer loss (a copied or detached initial "
@@ -71,10 +74,10 @@ def _require_path(result: object, name: str) -> None:
         )
     if isinstance(result, dict):
         for key, part in result.items():
-            _require_path(part, f'{name}["{key}"]' if isinstance(key, str) else f"{name}[{key!r}]")
+            _require_path(part, name + text((key,)), depth + 1)
     elif isinstance(result, list | tuple):
         for index, part in enumerate(result):
-            _require_path(part, f"{name}[{index}]")
+            _require_path(part, name + text((index,)), depth + 1)
 
 
 def caller_of(hypergradient: Subjected, problem: FlatProblem) -> Callable[[Array], Array] | None:

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar, final, overload
 
 import torch
@@ -88,8 +89,16 @@ def flat_problem(
         state_forms.append(state_form)
         return program
 
-    program = in_float64(make, flat, first_calls)
+    named = partial(first_calls, inner=_named("inner", run), outer=_named("outer", run))
+    program = in_float64(make, flat, named)
     return FlatProblem(program, flat, form, state_forms[-1], float(torch.finfo(flat.dtype).eps))
+
+
+def _named(loss: str, run: Run) -> str:
+    """What errors call a loss: with its batches, as a mistake may be theirs."""
+    read = " of what read returns" if loss == "outer" and "read" in run else ""
+    given = f"with its {loss}_batches" if f"{loss}_batches" in run else f"without {loss}_batches"
+    return f"{loss}{read} ({given})"
 
 
 def _require_finite(name: str, vector: Tensor) -> None:

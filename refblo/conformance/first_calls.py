@@ -48,8 +48,13 @@ def own(name: str, call: Callable[[], T]) -> T:
         ) from error
 
 
-def first_calls(program: Program) -> None:
+def first_calls(program: Program, inner: str = "inner", outer: str = "outer") -> None:
     """The losses, one transition and the outer loss; twice, as they must be functions of their arguments.
+
+    Args:
+        program: whose functions are called.
+        inner: what errors call the inner loss.
+        outer: what errors call the outer loss.
 
     Raises:
         ArgumentError, ArgumentTypeError: for a loss that returns something else than a scalar of the state's
@@ -60,12 +65,17 @@ def first_calls(program: Program) -> None:
     lam = program.lam
     state = own("theta0", lambda: program.start(leaf(lam))).detach()
     losses = program.losses
-    trained = "step" if losses is None else "inner"
+    trained = "step" if losses is None else inner
     if losses is not None:
         batch = losses.frozen.inner(0)
         theta = leaf(state[: program.size])
-        value = own("inner", lambda: losses.inner(leaf(lam), theta, batch))
-        _require_scalar("inner", value, state.dtype)
+        value = own(inner, lambda: losses.inner(leaf(lam), theta, batch))
+        start = _require_scalar(inner, value, state.dtype)
+        if not bool(torch.isfinite(start)):
+            raise LossError(
+                f"{inner} must be finite at the given lam and theta0, got {float(start)}; look for a "
+                "logarithm or a division there, or start elsewhere"
+            )
 
     # Transitions are compared, not values of the inner loss: at θ⁰ = 0 a random factor may not show.
     def move() -> Tensor:
@@ -86,11 +96,11 @@ def first_calls(program: Program) -> None:
     )
 
     def measure() -> object:
-        return own("outer", lambda: program.outer(leaf(lam), leaf(moved), program.schedule.steps))
+        return own(outer, lambda: program.outer(leaf(lam), leaf(moved), program.schedule.steps))
 
-    value = _require_scalar("outer", measure(), state.dtype)
+    value = _require_scalar(outer, measure(), state.dtype)
     _require_same(trained, moved, move())
-    _require_same("outer", value, _require_scalar("outer", measure(), state.dtype))
+    _require_same(outer, value, _require_scalar(outer, measure(), state.dtype))
 
 
 def _require_scalar(name: str, value: object, dtype: torch.dtype) -> Tensor:
@@ -99,6 +109,10 @@ def _require_scalar(name: str, value: object, dtype: torch.dtype) -> Tensor:
         got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise ArgumentError(
             f"{name} must return a scalar tensor, got {got}; sum or average its terms"
+        )
+    if value.is_meta:
+        raise ArgumentTypeError(
+            f"{name} must return a number, got a tensor on the device meta; look for one among its data"
         )
     if value.dtype != dtype:
         raise ArgumentTypeError(

@@ -125,7 +125,8 @@ def hypergradient_report(
     if not callable(hypergradient):
         vector_of(hypergradient, problem)  # before the truth, which may take long
     seed = given.get("seed", 0)
-    directions = directions_for(problem, given.get("directions"), Draws(seed))
+    declared = bar.asked or bar.tolerance > 0
+    directions = directions_for(problem, given.get("directions"), Draws(seed), declared=declared)
     truths = Truths(problem, estimand, directions, seed, given.get("terms"))
     if "seeds" in given:
         return sampled_report(truths, hypergradient, given["seeds"], bar.floor, bar.tolerance)
@@ -202,7 +203,7 @@ def _report(
         direction=direction,
         observed_slope=seen,
         true_slope=should,
-        confirmed=truths.here.reference.confirmed,
+        confirmed=0.0 if found.zero else truths.here.reference.confirmed,
         findings=(*called.findings, *called.between(found.whole.allowed)),
         reason=reason,
         blocks=found.blocks,

@@ -1,5 +1,6 @@
 """What a check answers: a verdict with its figures, and the exception that carries it."""
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 from typing import final
@@ -91,21 +92,33 @@ class Report:
             return f"all {self.directions} coordinates of lam"
         return f"{self.directions} random directions"
 
+    def _figures(self) -> list[str]:
+        """The lines of the error, the floor and the two oracles."""
+        if self.bound > 0 and not math.isfinite(self.floor):
+            # The truth is zero, to which nothing is relative.
+            return [
+                f"error of norm {self.error:.2e} (allowed {self.bound:.2e}) over {self.along}",
+                "differentiation and finite differences agree that the truth is zero",
+            ]
+        hidden = (
+            ""
+            if self.exhaustive
+            else f"; one ten times larger is missed with chance {self.miss_rate:.0e}"
+        )
+        return [
+            f"relative error {self.relative_error:.2e} (norm {self.error:.2e}, allowed {self.bound:.2e}) "
+            f"over {self.along}",
+            f"an error above {self.floor:.1e} relative is seen{hidden}",
+            f"differentiation and finite differences agree to {self.confirmed:.1e}",
+        ]
+
     def describe(self) -> str:
         """The report in a few lines."""
         reason = f": {self.reason}" if self.reason else ""
         lines = [
             f"the hypergradient is {self.verdict.value} as an estimate of the {self.estimand.value} one"
             f"{reason}",
-            f"relative error {self.relative_error:.2e} (norm {self.error:.2e}, allowed "
-            f"{self.bound:.2e}) over {self.along}",
-            f"an error above {self.floor:.1e} relative is seen"
-            + (
-                ""
-                if self.exhaustive
-                else f"; one ten times larger is missed with chance {self.miss_rate:.0e}"
-            ),
-            f"differentiation and finite differences agree to {self.confirmed:.1e}",
+            *self._figures(),
         ]
         if self.truth:
             lines.append(f"the truth comes from {self.truth}")

@@ -15,7 +15,7 @@ from refblo.ravel import Tree, rebuild
 
 Path = tuple[object, ...]
 
-_DEEPEST = 50
+DEEPEST = 50
 """Levels of nesting beyond which a tree is taken to contain itself."""
 
 _MADE_OF = "be a tensor, or a dict, list or tuple of tensors"
@@ -162,9 +162,9 @@ def _walk(argument: str, tree: object, path: Path) -> Iterator[tuple[Path, Tenso
         _check(name, tree)
         yield path, tree
         return
-    if len(path) > _DEEPEST:
+    if len(path) > DEEPEST:
         raise ArgumentError(
-            f"{argument} must be a tree of at most {_DEEPEST} levels, got more; it may contain itself"
+            f"{argument} must be a tree of at most {DEEPEST} levels, got more; it may contain itself"
         )
     if isinstance(tree, dict):
         for key, child in tree.items():

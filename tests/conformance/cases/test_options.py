@@ -18,6 +18,7 @@ from refblo.errors import ArgumentError, ArgumentTypeError
 from refblo.types import Estimand
 
 ROOT = Path(__file__).resolve().parents[3]
+QUICK = {("rule", "gibbs"), ("inner_batches", "implicit"), ("burn_in", "pathwise")}
 ESTIMANDS = {
     "unrolled": Estimand.UNROLLED,
     "pathwise": Estimand.PATHWISE,
@@ -29,6 +30,23 @@ CELLS = [
     for option in TABLE
     for estimand in ESTIMANDS
 ]
+
+
+def cells(wanted: Callable[[str, str, Use], bool]) -> list[Any]:
+    """Pairs of option and estimand; what takes a truth for an estimand beside the first in the full profile."""
+    return [
+        pytest.param(
+            option,
+            estimand,
+            marks=[]
+            if use is Use.REFUSED or estimand == "unrolled" or (option, estimand) in QUICK
+            else [pytest.mark.full],
+        )
+        for option, estimand, use in CELLS
+        if wanted(option, estimand, use)
+    ]
+
+
 T = 3
 X = torch.tensor([[1.0], [2.0], [-0.5]], dtype=torch.float64)
 Y = torch.tensor([0.5, 1.5, 1.0], dtype=torch.float64)
@@ -124,9 +142,7 @@ def test_the_documentation_prints_the_table() -> None:
     assert table_markdown() in page
 
 
-@pytest.mark.parametrize(
-    ("option", "estimand"), [(o, e) for o, e, use in CELLS if use is Use.REFUSED]
-)
+@pytest.mark.parametrize(("option", "estimand"), cells(lambda _, __, use: use is Use.REFUSED))
 def test_what_cannot_be_obeyed_is_refused_by_name(option: str, estimand: str) -> None:
     with pytest.raises(ArgumentError, match=f"^{option} must"):
         truth(option, estimand)
@@ -134,11 +150,13 @@ def test_what_cannot_be_obeyed_is_refused_by_name(option: str, estimand: str) ->
 
 @pytest.mark.parametrize(
     ("option", "estimand"),
-    [
-        (o, e)
-        for o, e, use in CELLS
-        if use is Use.USED and o not in THE_CHECK_ALONE and (o, e) not in {("steps", "implicit")}
-    ],
+    cells(
+        lambda option, estimand, use: (
+            use is Use.USED
+            and option not in THE_CHECK_ALONE
+            and (option, estimand) != ("steps", "implicit")
+        )
+    ),
 )
 def test_what_is_used_changes_the_truth(option: str, estimand: str) -> None:
     leads_only = estimand == "implicit" and option in ("step_size", "step")
@@ -151,7 +169,11 @@ def test_what_is_used_changes_the_truth(option: str, estimand: str) -> None:
 
 @pytest.mark.parametrize(
     ("option", "estimand"),
-    [(o, e) for o, e, use in CELLS if use is Use.WITHOUT_EFFECT or (o, e) == ("steps", "implicit")],
+    cells(
+        lambda option, estimand, use: (
+            use is Use.WITHOUT_EFFECT or (option, estimand) == ("steps", "implicit")
+        )
+    ),
 )
 def test_what_has_no_effect_changes_nothing(option: str, estimand: str) -> None:
     assert truth(option, estimand) == pytest.approx(base(option, estimand), rel=1e-9)
@@ -159,7 +181,7 @@ def test_what_has_no_effect_changes_nothing(option: str, estimand: str) -> None:
 
 @pytest.mark.parametrize(
     ("option", "estimand"),
-    [(o, e) for o, e, use in CELLS if use is Use.USED and o in THE_CHECK_ALONE],
+    cells(lambda option, _, use: use is Use.USED and option in THE_CHECK_ALONE),
 )
 def test_what_changes_the_check_alone_is_taken(option: str, estimand: str) -> None:
     if option == "temperature" and estimand == "gibbs":
