@@ -1,0 +1,387 @@
+"""The ladder of oracles: ordinary code gets the right verdict by the first way that works on it.
+
+The whole table of losses × layers is marked full, the quick sample takes some of each (15 s of processor
+time). No test here is statistical: roundings are functions of a seed.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
+from torch import Tensor
+
+from refblo import FMD, BilevelProblem, FixedInitial, Langevin, Schedule, check_assumptions
+from refblo.conformance import Rule, Verdict, hypergradient_report
+from refblo.conformance.report import Report
+from refblo.conformance.truth.ladder import Rung
+from refblo.errors import ArgumentError, OracleError
+from tests.conformance.ordinary.layers import LAYERS, LayerCase
+from tests.conformance.ordinary.losses import LOSSES, LossCase
+from tests.conformance.ordinary.problems import STEP_SIZE, STEPS, OrdinaryProblem, ordinary
+
+ONCE_DIFFERENTIABLE = frozenset({"multi_margin_loss", "multilabel_margin_loss", "ctc_loss"})
+"""Losses that torch cannot differentiate twice, so that nobody's reverse mode gives an answer."""
+
+TWICE = tuple(loss for loss in LOSSES if loss.name not in ONCE_DIFFERENTIABLE)
+SAMPLE = (
+    *((LAYERS[(5 * i) % len(LAYERS)], loss) for i, loss in enumerate(TWICE) if i % 4 == 3),
+    *((layer, LOSSES[i]) for i, layer in enumerate(LAYERS) if i % 4 == 1),
+)
+ALL = tuple((layer, loss) for layer in LAYERS for loss in TWICE)
+
+
+def _normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def _name(value: object) -> str:
+    return value.name if isinstance(value, LayerCase | LossCase) else str(value)
+
+
+def report(problem: OrdinaryProblem, answer: Any, **options: Any) -> Report:
+    """The report on an answer, or on a function that gives one."""
+    run: dict[str, Any] = {
+        "steps": STEPS,
+        "step_size": STEP_SIZE,
+        "diagnosis_seconds": 0.1,
+        **options,
+    }
+    return hypergradient_report(
+        problem.inner, problem.outer, problem.lam, problem.theta0, answer, **run
+    )
+
+
+def check_right(layer: LayerCase, loss: LossCase, dtype: torch.dtype) -> OrdinaryProblem:
+    """Right code is right, and an error of three tenths would be seen."""
+    problem = ordinary(layer, loss, dtype)
+    right = report(problem, problem.hypergradient)
+    assert right.verdict is Verdict.RIGHT, right.describe()
+    assert right.floor < 0.3, right.describe()
+    return problem
+
+
+def check_both(layer: LayerCase, loss: LossCase, dtype: torch.dtype) -> None:
+    """Right code is right, and 1.3 times its answer is wrong."""
+    problem = check_right(layer, loss, dtype)
+    scaled = report(problem, 1.3 * problem.hypergradient(problem.lam))
+    assert scaled.verdict is Verdict.WRONG, scaled.describe()
+
+
+@pytest.mark.parametrize(("layer", "loss"), SAMPLE, ids=_name)
+def test_ordinary_code_gets_the_right_verdict(layer: LayerCase, loss: LossCase) -> None:
+    check_right(layer, loss, torch.float64)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("layer", "loss"), ALL, ids=_name)
+def test_all_ordinary_code_gets_the_right_verdict(layer: LayerCase, loss: LossCase) -> None:
+    check_both(layer, loss, torch.float64)
+
+
+X, Y, XV, YV = _normal(8, 3), _normal(8, seed=1), _normal(7, 3, seed=2), _normal(7, seed=3)
+LAM, THETA = torch.tensor([-1.0, 0.2], dtype=torch.float64), _normal(3, seed=4)
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def penalised(loss: Callable[[Tensor, Tensor], Tensor]) -> Loss:
+    """A loss of residuals' arguments with two hyperparameters in it."""
+    return lambda lam, theta: (
+        lam[1].exp() * loss(X @ theta, Y) + lam[0].exp() * theta.square().sum()
+    )
+
+
+def by_reverse_mode(inner: Loss, outer: Loss, steps: int = 3) -> Callable[[Tensor], Tensor]:
+    """The unrolled hypergradient with torch.autograd alone."""
+
+    def hypergradient(lam: Tensor) -> Tensor:
+        lam, theta = lam.detach().clone().requires_grad_(), THETA.clone().requires_grad_()
+        for _ in range(steps):
+            (slope,) = torch.autograd.grad(inner(lam, theta), theta, create_graph=True)
+            theta = theta - 0.1 * slope
+        (gradient,) = torch.autograd.grad(outer(lam, theta), lam)
+        return gradient
+
+    return hypergradient
+
+
+def judged(inner: Loss, outer: Loss, factor: float = 1.0, **options: Any) -> Report:
+    """The report on `by_reverse_mode`, times a factor."""
+    mine = by_reverse_mode(inner, outer)
+    answer = mine(LAM) * factor
+    run: dict[str, Any] = {"steps": 3, "step_size": 0.1, "diagnosis_seconds": 0.1, **options}
+    return hypergradient_report(inner, outer, LAM, THETA, answer, **run)
+
+
+class Cube(torch.autograd.Function):
+    """t³ as torch's documentation tells to write it, without forward mode."""
+
+    @staticmethod
+    def forward(t: Tensor) -> Tensor:
+        """t³."""
+        return t**3
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:  # noqa: ARG004
+        """Keep t."""
+        ctx.save_for_backward(inputs[0])
+
+    @staticmethod
+    def backward(ctx: Any, weight: Tensor) -> Tensor:
+        """3t² times the weight."""
+        slope: Tensor = 3 * ctx.saved_tensors[0] ** 2 * weight
+        return slope
+
+
+class OldCube(torch.autograd.Function):
+    """t³ in the style that torch.func refuses."""
+
+    @staticmethod
+    def forward(ctx: Any, t: Tensor) -> Tensor:
+        """t³."""
+        ctx.save_for_backward(t)
+        return t**3
+
+    @staticmethod
+    def backward(ctx: Any, weight: Tensor) -> Tensor:
+        """3t² times the weight."""
+        slope: Tensor = 3 * ctx.saved_tensors[0] ** 2 * weight
+        return slope
+
+
+def outer(lam: Tensor, theta: Tensor) -> Tensor:  # the weight of the penalty is in inner alone
+    return (XV @ theta - YV).square().mean() + 0.1 * lam.square().sum()
+
+
+def with_function(function: Any) -> Loss:
+    return penalised(lambda z, y: (function(z) - y).square().mean())
+
+
+def with_gradient_penalty(lam: Tensor, theta: Tensor) -> Tensor:
+    """A loss that calls autograd itself."""
+    inputs = X.clone().requires_grad_()
+    value = torch.tanh(inputs @ theta).sum()
+    (slope,) = torch.autograd.grad(value, inputs, create_graph=True)
+    return (
+        (X @ theta - Y).square().mean()
+        + lam[0].exp() * slope.square().mean()
+        + lam[1] * theta.sum()
+    )
+
+
+def with_writes(lam: Tensor, theta: Tensor) -> Tensor:
+    """A loss that writes in place."""
+    rows = torch.zeros(8, dtype=torch.float64)
+    for i in range(8):
+        rows[i] = (X[i] @ theta - Y[i]) ** 2
+    rows.mul_(lam[1].exp())
+    return rows.mean() + lam[0].exp() * theta.square().sum()
+
+
+HARD: dict[str, tuple[Loss, Rung]] = {
+    "mse_loss": (penalised(F.mse_loss), Rung.DOUBLE_REVERSE),
+    "function without jvp": (with_function(Cube.apply), Rung.DOUBLE_REVERSE),
+    "old-style function": (with_function(OldCube.apply), Rung.DOUBLE_REVERSE),
+    "gradient penalty": (with_gradient_penalty, Rung.FORWARD),
+    "in-place steps": (with_writes, Rung.FORWARD),
+}
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_code_that_torch_func_refuses_gets_a_verdict(name: str) -> None:
+    inner, rung = HARD[name]
+    right = judged(inner, outer)
+    assert right.verdict is Verdict.RIGHT, right.describe()
+    assert right.floor < 1e-8
+    assert right.truth == rung.sentence
+
+
+@pytest.mark.parametrize("name", sorted(ONCE_DIFFERENTIABLE))
+def test_differences_alone_judge_what_torch_differentiates_once(name: str) -> None:
+    loss = next(loss for loss in LOSSES if loss.name == name)
+    problem = ordinary(LAYERS[0], loss, torch.float64)
+
+    def run(lam: Tensor) -> Tensor:
+        theta = dict(problem.theta0)
+        for _ in range(STEPS):
+            leaves = {key: value.clone().requires_grad_() for key, value in theta.items()}
+            slopes = torch.autograd.grad(problem.inner(lam, leaves), list(leaves.values()))
+            pairs = zip(theta.items(), slopes, strict=True)
+            theta = {key: value - STEP_SIZE * slope for (key, value), slope in pairs}
+        return problem.outer(lam, theta).detach()
+
+    steps = 1e-5 * torch.eye(2, dtype=torch.float64)
+    lam = problem.lam
+    answer = torch.stack([(run(lam + step) - run(lam - step)) / 2e-5 for step in steps])
+    right = report(problem, answer, tolerance=1e-7)
+    assert right.verdict is Verdict.RIGHT, right.describe()
+    assert right.truth == Rung.DIFFERENCES.sentence
+    assert report(problem, 1.3 * answer).verdict is Verdict.WRONG
+
+
+def test_a_function_whose_forward_mode_is_wrong_is_judged_by_reverse_mode() -> None:
+    class Mistaken(torch.autograd.Function):
+        generate_vmap_rule = True
+
+        @staticmethod
+        def forward(t: Tensor) -> Tensor:
+            return t**2
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:  # noqa: ARG004
+            ctx.save_for_backward(inputs[0])
+            ctx.save_for_forward(inputs[0])
+
+        @staticmethod
+        def backward(ctx: Any, weight: Tensor) -> Tensor:
+            slope: Tensor = 2 * ctx.saved_tensors[0] * weight
+            return slope
+
+        @staticmethod
+        def jvp(ctx: Any, tangent: Tensor) -> Tensor:  # noqa: ARG004
+            return 5 * tangent
+
+    def measured(lam: Tensor, theta: Tensor) -> Tensor:
+        value: Tensor = Mistaken.apply(XV @ theta - YV).mean()  # type: ignore[no-untyped-call]  # torch's own
+        return value
+
+    inner = penalised(lambda z, y: (z - y).square().mean())
+    assert judged(inner, measured).verdict is Verdict.RIGHT
+
+
+def test_a_kink_is_named_with_both_slopes() -> None:
+    def measured(lam: Tensor, theta: Tensor) -> Tensor:
+        return theta.square().sum() + (lam[0] + 1.0).abs()
+
+    inner = penalised(lambda z, y: (z - y).square().mean())
+    with pytest.raises(OracleError, match="a kink at this lam: one-sided slopes"):
+        judged(inner, measured)
+
+
+@pytest.mark.parametrize(
+    "root", [lambda t: t.square().sum().sqrt(), lambda t: t.square().sqrt().sum()]
+)
+def test_a_root_at_zero_is_named(root: Callable[[Tensor], Tensor]) -> None:
+    def inner(lam: Tensor, theta: Tensor) -> Tensor:
+        return (X @ theta - Y).square().mean() + lam[0].exp() * root(theta)
+
+    zero = torch.zeros(3, dtype=torch.float64)
+    with pytest.raises(OracleError, match=r"∂_θ inner is not finite at step 0 although theta"):
+        hypergradient_report(
+            inner, outer, LAM, zero, torch.zeros(2).double(), steps=3, step_size=0.1
+        )
+
+
+def test_a_singular_hessian_is_named() -> None:
+    def inner(lam: Tensor, theta: Tensor) -> Tensor:
+        return (lam.sum() - theta.sum()).square()
+
+    with pytest.raises(OracleError, match="singular inner Hessian"):
+        hypergradient_report(
+            inner, outer, LAM, THETA, LAM, steps=3, step_size=0.1, estimand="implicit"
+        )
+
+
+def test_the_implicit_estimand_obeys_batches_and_decay() -> None:
+    first, decay = torch.arange(4), 0.3
+
+    def inner(lam: Tensor, theta: Tensor, rows: Tensor) -> Tensor:
+        return (X[rows] @ theta - Y[rows]).square().mean() + (lam[0].exp() * theta.square()).sum()
+
+    def answer(rows: Tensor) -> Tensor:
+        def value(lam: Tensor) -> Tensor:
+            factor = X[rows].T @ X[rows] / len(rows)
+            hessian = factor + (lam[0].exp() + decay / 2) * torch.eye(3, dtype=torch.float64)
+            return outer(lam, torch.linalg.solve(hessian, X[rows].T @ Y[rows] / len(rows)))
+
+        result: Tensor = torch.func.grad(value)(LAM)
+        return result
+
+    def verdict(rows: Tensor) -> Verdict:
+        return hypergradient_report(
+            inner,
+            outer,
+            LAM,
+            THETA,
+            answer(rows),
+            rule=Rule(0.1, weight_decay=decay),
+            steps=200,
+            inner_batches=[first] * 200,
+            estimand="implicit",
+            diagnosis_seconds=0.1,
+        ).verdict
+
+    assert verdict(first) is Verdict.RIGHT
+    assert verdict(torch.arange(8)) is Verdict.WRONG
+
+
+@pytest.mark.parametrize(
+    ("rule", "right"),
+    [
+        (Rule(0.1, temperature=0.5), (0.0, 0.5)),
+        (Rule(0.1, temperature=0.5, weight_decay=3.0), (3.0, 0.5)),
+    ],
+)
+def test_the_gibbs_estimand_obeys_the_rule(rule: Rule, right: tuple[float, float]) -> None:
+    # p ∝ exp(−(a/2 (θ − λ)² + w/2 θ²)/τ) has mean aλ/(a + w) and variance τ/(a + w); f = λθ².
+    lam, a = torch.tensor([0.7], dtype=torch.float64), 2.0
+
+    def value(decay: float, temperature: float) -> Tensor:
+        return 3 * (a / (a + decay)) ** 2 * lam.square() + temperature / (a + decay)
+
+    def verdict(answer: Tensor) -> Verdict:
+        return hypergradient_report(
+            lambda lam, theta: a / 2 * (theta - lam).square().sum(),
+            lambda lam, theta: (lam * theta.square()).sum(),
+            lam,
+            torch.zeros(1, dtype=torch.float64),
+            answer,
+            rule=rule,
+            estimand="gibbs",
+        ).verdict
+
+    assert verdict(value(*right)) is Verdict.RIGHT
+    assert verdict(value(0.0, 1.0)) is Verdict.WRONG
+
+
+def test_the_gibbs_estimand_refuses_momentum() -> None:
+    with pytest.raises(ArgumentError, match="rule must be plain Langevin dynamics"):
+        hypergradient_report(
+            lambda lam, theta: (theta - lam).square().sum(),
+            lambda lam, theta: (lam * theta.square()).sum(),
+            torch.ones(1, dtype=torch.float64),
+            torch.zeros(1, dtype=torch.float64),
+            torch.ones(1, dtype=torch.float64),
+            rule=Rule(0.1, momentum=0.9),
+            estimand="gibbs",
+        )
+
+
+def test_eight_threads_give_what_one_gives() -> None:
+    inner = penalised(lambda z, y: (torch.tanh(z) - y).square().mean())
+    problem = BilevelProblem(
+        lambda lam, theta, _: inner(lam, theta),
+        lambda lam, theta, _: outer(lam, theta),
+        FixedInitial(THETA),
+    )
+    dynamics, schedule = Langevin(0.1), Schedule.last(3)
+
+    def figures(_: int) -> list[float]:
+        seen = judged(inner, outer)
+        forward = FMD(dynamics, schedule).estimate(problem, LAM).value
+        measured = check_assumptions(problem, LAM, dynamics, schedule, pairs=1)
+        return [
+            seen.error,
+            seen.bound,
+            seen.confirmed,
+            *forward.tolist(),
+            measured.error_found,
+            *(finding.value for finding in measured if finding.value == finding.value),
+        ]
+
+    alone = figures(0)
+    with ThreadPoolExecutor(8) as pool:
+        assert all(together == alone for together in pool.map(figures, range(8)))
