@@ -1,14 +1,17 @@
 """The assumptions as measured: constants that are known in closed form, and a bound that bounds."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 import refblo
 from refblo.chain import Langevin, Schedule
-from refblo.errors import ArgumentError, DivergenceError
+from refblo.errors import ArgumentError, DivergenceError, LossError
 from refblo.noise import Draws
 from refblo.problem import BilevelProblem, FixedInitial, identity_initial
 from refblo.problems import build
@@ -183,3 +186,16 @@ def test_constant_chains_are_one_or_infinitely_apart() -> None:
 def test_too_short_a_chain_is_refused() -> None:
     with pytest.raises(ArgumentError, match="at least 4 samples"):
         split_rhat(np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "root", [lambda t: t.square().sum().sqrt(), lambda t: t.square().sqrt().sum()]
+)
+def test_a_root_at_zero_is_named(root: Callable[[Tensor], Tensor]) -> None:
+    problem = BilevelProblem(
+        lambda lam, theta, _: (theta - 1).square().sum() + lam[0].exp() * root(theta),
+        lambda lam, theta, _: theta.square().sum(),
+        FixedInitial(torch.zeros(3, dtype=torch.float64)),
+    )
+    with pytest.raises(LossError, match="∂_θ inner is not finite at step 0 although theta"):
+        check_assumptions(problem, torch.zeros(1).double(), Langevin(0.1), Schedule.last(3))

@@ -19,6 +19,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from refblo.chain import Langevin, Schedule
+from refblo.derivatives import PROCESS_LOCK
 from refblo.errors import require_integer, require_real
 from refblo.estimators.ift import IFTDense
 from refblo.estimators.protocol import Estimator
@@ -46,7 +47,8 @@ def laplace(problem: BilevelProblem, temperature: float) -> BilevelProblem:
         def inner(at: Tensor) -> Tensor:
             return problem.inner(lam, at, batch)
 
-        hessian: Tensor = torch.func.hessian(inner)(theta)
+        with PROCESS_LOCK:  # forward mode
+            hessian: Tensor = torch.func.hessian(inner)(theta)
         determinant: Tensor = torch.linalg.slogdet(hessian)[1]
         return inner(theta) / temperature + determinant / 2
 

@@ -11,6 +11,7 @@ from jaxtyping import Float64
 from scipy import optimize
 from torch import Tensor
 
+from refblo.derivatives import PROCESS_LOCK
 from refblo.errors import OracleError
 from refblo.problem import BilevelProblem
 from refblo.types import Lam
@@ -108,7 +109,8 @@ def locate(problem: BilevelProblem, lam: Lam, temperature: float) -> GibbsDensit
         raise _not_normalisable("it is unbounded or not finite")
     best = int(np.argmin(levels))
     centre, least = ends[best], float(levels[best])
-    hessian = torch.func.hessian(lambda t: problem.inner(lam, t, None))(torch.as_tensor(centre))
+    with PROCESS_LOCK:  # forward mode
+        hessian = torch.func.hessian(lambda t: problem.inner(lam, t, None))(torch.as_tensor(centre))
     axes = np.linalg.eigh(hessian.numpy())[1] if bool(hessian.isfinite().all()) else np.eye(n)
     shape = partial(_risen, problem, lam, centre, least, temperature)
     scales = np.array([_scale(shape, axis) for axis in axes.T])

@@ -25,10 +25,11 @@ from refblo.chain import Chain, Langevin, Schedule
 from refblo.derivatives import (
     gradient_and_tangent,
     gradient_and_tangents,
+    gradient_not_finite,
     mixed_product,
     outer_gradients,
 )
-from refblo.errors import DivergenceError, require_integer, require_real
+from refblo.errors import DivergenceError, LossError, require_integer, require_real
 from refblo.estimators.hpo_sgld import HPOSGLD
 from refblo.estimators.rmd import RMD
 from refblo.noise import SEED_ZERO, Draws, Stream
@@ -147,10 +148,24 @@ class _Norms:
     smallest: float
 
 
-def _dense_norms(problem: BilevelProblem, lam: Lam, theta: Theta, batch: Batch) -> _Norms:
+def _require_finite(gradient: Tensor, derivative: Tensor, index: int) -> None:
+    """Raise where ∂_θ L_T or its derivative is not finite at a finite iterate.
+
+    Raises:
+        LossError: saying which, and at which step.
+    """
+    for what, values in (("∂_θ inner", gradient), ("the derivative of ∂_θ inner", derivative)):
+        if not bool(values.isfinite().all()):
+            raise LossError(gradient_not_finite(what, f"step {index}"))
+
+
+def _dense_norms(
+    problem: BilevelProblem, lam: Lam, theta: Theta, batch: Batch, index: int
+) -> _Norms:
     p, n = lam.numel(), theta.numel()
     eye = torch.eye(p + n).to(theta)
-    _, both = gradient_and_tangents(problem.inner, lam, theta, batch, eye[:p], eye[p:])
+    gradient, both = gradient_and_tangents(problem.inner, lam, theta, batch, eye[:p], eye[p:])
+    _require_finite(gradient, both, index)
     mixed, hessian = both[:, :p], both[:, p:]
     eigenvalues = torch.linalg.eigvalsh(hessian)
     return _Norms(
@@ -161,7 +176,7 @@ def _dense_norms(problem: BilevelProblem, lam: Lam, theta: Theta, batch: Batch) 
 
 
 def _power_norms(
-    problem: BilevelProblem, lam: Lam, theta: Theta, batch: Batch, draws: Draws
+    problem: BilevelProblem, lam: Lam, theta: Theta, batch: Batch, draws: Draws, index: int
 ) -> _Norms:
     """Largest singular values by power iteration: from below, converging to them."""
     direction = draws.normal(Stream.DIRECTIONS, 0, theta)
@@ -169,7 +184,10 @@ def _power_norms(
     largest = 0.0
     for _ in range(POWER_ITERATIONS):
         direction = direction / direction.norm()
-        _, product = gradient_and_tangent(problem.inner, lam, theta, batch, zero_lam, direction)
+        gradient, product = gradient_and_tangent(
+            problem.inner, lam, theta, batch, zero_lam, direction
+        )
+        _require_finite(gradient, product, index)
         largest = float(product.norm())
         if largest == 0:
             break
@@ -210,9 +228,9 @@ def _walk(chain: Chain, lam: Lam, steps: int, dense: bool, draws: Draws) -> _Pat
         direct.append(float(by_lam.norm()))
         batch = chain.inner_batch(min(index, steps - 1))
         if dense:
-            norms.append(_dense_norms(problem, lam, theta, batch))
+            norms.append(_dense_norms(problem, lam, theta, batch, index))
         else:
-            norms.append(_power_norms(problem, lam, theta, batch, draws))
+            norms.append(_power_norms(problem, lam, theta, batch, draws, index))
     return _Path(slopes, direct, norms)
 
 

@@ -385,3 +385,24 @@ def test_eight_threads_give_what_one_gives() -> None:
     alone = figures(0)
     with ThreadPoolExecutor(8) as pool:
         assert all(together == alone for together in pool.map(figures, range(8)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_truth_that_cancels_to_zero_is_compared_with_rounding(dtype: torch.dtype) -> None:
+    mirrored = torch.cat([X, -X]).to(dtype)
+
+    def inner(lam: Tensor, theta: Tensor) -> Tensor:
+        return (mirrored @ theta).square().mean()
+
+    def measured(lam: Tensor, theta: Tensor) -> Tensor:
+        return (mirrored @ theta * lam.exp().sum()).sum()
+
+    def verdict(answer: float) -> Verdict:
+        returned = torch.full((2,), answer, dtype=dtype)
+        run: dict[str, Any] = {"steps": 3, "step_size": 0.1, "diagnosis_seconds": 0.1}
+        return hypergradient_report(
+            inner, measured, LAM.to(dtype), THETA.to(dtype), returned, **run
+        ).verdict
+
+    assert verdict(torch.finfo(dtype).eps / 10) is Verdict.RIGHT
+    assert verdict(1e-2) is Verdict.WRONG

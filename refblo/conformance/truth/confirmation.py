@@ -11,7 +11,7 @@ from torch import Tensor
 
 from refblo.conformance.truth.ladder import Ladder, Rung
 from refblo.conformance.truth.program import leaf
-from refblo.conformance.truth.reference import LARGE, SAFETY, Question, Reference
+from refblo.conformance.truth.reference import LARGE, SAFETY, Question, Reference, dust_of
 from refblo.conformance.truth.refusal import kink
 from refblo.errors import OracleError
 from refblo.noise import Draws, Stream
@@ -59,7 +59,9 @@ class Confirmation:
         widening = asked.ulp / float(torch.finfo(asked.program.lam.dtype).eps)
         dust = np.maximum(found.dust, widening * differences.noise / lam_size)
         found = replace(found, dust=dust)
-        scale = max(found.scale, float(np.finfo(np.float64).tiny))
+        # Of a truth of zero, what is left is compared with what rounding leaves.
+        dusty = float(np.linalg.norm(dust)) if found.scale == 0 else 0.0
+        scale = max(found.scale, dusty, float(np.finfo(np.float64).tiny))
         worst = int(np.argmax(gaps - allowed))
         if not bool((gaps <= allowed).all()):
             raise OracleError(
@@ -81,6 +83,12 @@ class Confirmation:
             spread = SAFETY * coarse / math.sqrt(len(found.error))
             found = replace(found, error=found.error + spread)
         elif coarse > _RESOLUTION * scale and found.scale > 0:
+            dust = dust_of(asked, found, self._objective)
+            if float(np.linalg.norm(found.value)) <= float(np.linalg.norm(dust)):
+                # Terms that cancel: zero, as far as anybody can compute it.
+                left = np.maximum(dust, coarse)
+                zero = replace(found, dust=left, error=np.maximum(found.error, left))
+                return replace(zero, confirmed=float(np.max(gaps)) / float(np.linalg.norm(left)))
             raise OracleError(
                 f"the outer objective must be resolvable by differences, got an error of "
                 f"{coarse / scale:.1e} relative to the hypergradient (the objective's own noise is "

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from refblo.conformance.truth.adjoint import along, replicated
 from refblo.conformance.truth.ladder import Ladder, Rung
 from refblo.conformance.truth.precision import Precision, precision_of
 from refblo.conformance.truth.program import Program
@@ -27,6 +28,7 @@ from refblo.noise import Draws
 from refblo.types import Estimand
 
 Array = np.ndarray
+_DUST_RUNS = 2
 SAFETY = 10.0
 """Root-mean-square deviations of the replicas that count as the bound on rounding."""
 
@@ -157,6 +159,8 @@ def _reference(asked: Question) -> Reference:
         refuted: list[OracleError] = []
         for rung, parts in ways:
             found = _assembled(asked, rung, parts)
+            if float(np.linalg.norm(found.value)) <= float(np.linalg.norm(found.error)):
+                found = replace(found, dust=dust_of(asked, found, objective))
             needed = asked.confirm if rung is not Rung.REVERSE else max(asked.confirm, 1)
             if needed == 0:
                 return found
@@ -217,6 +221,29 @@ def _implicit(asked: Question) -> tuple[Parts, Callable[[Tensor], float]]:
     direct = torch.stack([d @ columns for d, _ in rows])
     indirect = torch.stack([i @ columns for _, i in rows])
     return Parts(direct, indirect), implicit_objective(program, base)
+
+
+def dust_of(
+    asked: Question, found: Reference, objective: Callable[[Tensor], float]
+) -> Float64[Array, " k"]:
+    """What rounding leaves of a derivative that is zero: nobody's answer has to be smaller.
+
+    The larger of ulp · |F| / max(1, |λ|), below which no evaluation of the objective shows a derivative,
+    and what random roundings of every operation make of the derivative.
+    """
+    size = max(1.0, float(asked.program.lam.abs().max()))
+    least = SAFETY * asked.ulp * abs(objective(asked.program.lam)) / size
+    dust: Array = np.maximum(found.dust, least)
+    if asked.estimand is Estimand.IMPLICIT:
+        return dust
+    try:
+        sweeps = replicated(asked.program, asked.draws, asked.ulp, _DUST_RUNS)
+    except Exception:  # whatever torch raises where reverse mode cannot differentiate twice
+        return dust
+    parts = along(sweeps, asked.columns)
+    rounded = _numpy(parts.direct + parts.indirect)
+    measured: Array = np.maximum(dust, SAFETY * np.sqrt(np.mean(rounded**2, axis=0)))
+    return measured if np.isfinite(measured).all() else dust
 
 
 def _promoted(asked: Question) -> Reference:
