@@ -15,7 +15,7 @@ from refblo.problems.case import Case
 from refblo.problems.catalogue import build, catalogue
 from refblo.testing.check import EstimatorCheckError, check_estimator
 from refblo.testing.instances import example
-from refblo.testing.registry import has_name, is_wrapper, names_of
+from refblo.testing.registry import by_estimator, is_wrapper
 from refblo.validation import check_arguments
 
 MOST_ENTRIES = 100
@@ -52,10 +52,8 @@ def of_estimator(cls: EstimatorClass) -> Iterator[str]:
     if is_wrapper(cls):
         return
     cases = [case for case in map(build, catalogue()) if _entries(case) <= MOST_ENTRIES]
-    names = names_of(cls)
-    for contract in contracts():
-        if any(has_name(contract, name) for name in names):
-            yield from _of_contract(contract, cases)
+    for contract in by_estimator(estimator_classes(), contracts())[cls]:
+        yield from _of_contract(contract, cases)
 
 
 def _entries(case: Case) -> int:

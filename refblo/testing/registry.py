@@ -6,7 +6,7 @@ Each function yields one sentence for each thing that is not right; `registry_pr
 import ast
 import inspect
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
@@ -35,9 +35,27 @@ def names_of(cls: EstimatorClass) -> frozenset[str]:
     return frozenset(example(cls, case, shortest=shortest).name for shortest in (False, True))
 
 
-def has_name(contract: Contract, name: str) -> bool:
-    """Whether a contract is about an estimator of this name, or a variant of it: "RMD, checkpointed"."""
-    return contract.estimator == name or contract.estimator.startswith(f"{name}, ")
+def by_estimator(
+    classes: Sequence[EstimatorClass], registered: Sequence[Contract]
+) -> dict[EstimatorClass, list[Contract]]:
+    """The contracts of each estimator that is no wrapper.
+
+    A contract is about the estimator with the longest name that its own begins with, up to a comma: one about
+    "RMD, checkpointed" is RMD's, and one about "HPO-SGLD, discounted" is not HPO-SGLD's.
+    """
+    owners = {name: cls for cls in classes if not is_wrapper(cls) for name in names_of(cls)}
+    found: dict[EstimatorClass, list[Contract]] = {cls: [] for cls in owners.values()}
+    for contract in registered:
+        name = _longest(contract, owners)
+        if name is not None:
+            found[owners[name]].append(contract)
+    return found
+
+
+def _longest(contract: Contract, names: Iterable[str]) -> str | None:
+    """The longest of some names that a contract's estimator has, alone or before a comma."""
+    having = (name for name in names if f"{contract.estimator}, ".startswith(f"{name}, "))
+    return max(having, key=len, default=None)
 
 
 def is_wrapper(cls: EstimatorClass) -> bool:
@@ -50,11 +68,11 @@ def of_estimators(
 ) -> Iterator[str]:
     """Estimators without a contract, and two of one name."""
     names = {cls: names_of(cls) for cls in classes if not is_wrapper(cls)}
-    for cls, its in names.items():
-        if not any(has_name(contract, name) for contract in registered for name in its):
+    for cls, its in by_estimator(classes, registered).items():
+        if not its:
             yield (
                 f"{_file(cls)}: {cls.__name__} has no contract; make one in refblo/contracts/ and add its "
-                f"line, such as exact({min(its)!r}, {cls.__name__}), to {CONTRACTS}"
+                f"line, such as exact({min(names[cls])!r}, {cls.__name__}), to {CONTRACTS}"
             )
     for name, count in Counter(chain.from_iterable(names.values())).items():
         if count > 1:
@@ -79,7 +97,7 @@ def of_contracts(
                 f"{_source(contract)}: the contract {contract.name!r} has no claim; add the line "
                 'claim="WHAT IT CLAIMS, IN ONE SENTENCE", to its Contract(...)'
             )
-        if not any(has_name(contract, name) for name in names):
+        if _longest(contract, names) is None:
             yield (
                 f"{CONTRACTS}: {contract.name!r} is about {contract.estimator!r}, which is the name of no "
                 "estimator in refblo/estimators/; begin it with the estimator's `name`"
