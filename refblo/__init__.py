@@ -6,13 +6,14 @@ seconds for torch.
 
 import sys
 from importlib import import_module
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, spec_from_loader
 from types import ModuleType
 from typing import TYPE_CHECKING, final
 
 if TYPE_CHECKING:
+    from importlib.abc import Loader, MetaPathFinder
+
     from refblo.chain import Chain, Langevin, Schedule
     from refblo.conformance import (
         HypergradientMismatch,
@@ -48,6 +49,13 @@ if TYPE_CHECKING:
     )
     from refblo.theory.assumptions import AssumptionReport, check_assumptions
     from refblo.types import ErrorKind, Estimand, Hypergradient, Status, Truth
+
+else:
+    # Importing importlib.abc takes half of the time of `refblo --help`; the bases are for type checkers.
+    class Loader: ...
+
+    class MetaPathFinder: ...
+
 
 __all__ = [
     "FMD",

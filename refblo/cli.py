@@ -55,6 +55,9 @@ COMMANDS = {
     "compare": CommandEntry(
         "refblo.commands.compare", "compare", "Run all methods on a problem at equal cost."
     ),
+    "doctor": CommandEntry(
+        "refblo.commands.doctor", "doctor", "Say what is installed here, and what is missing."
+    ),
     "cost": CommandEntry(
         "refblo.commands.cost", "cost", "Count what a hypergradient costs, up to ViT-B/16."
     ),
