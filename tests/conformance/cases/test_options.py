@@ -33,7 +33,7 @@ CELLS = [
 
 
 def cells(wanted: Callable[[str, str, Use], bool]) -> list[Any]:
-    """Pairs of option and estimand; what takes a truth for an estimand beside the first in the full profile."""
+    """Pairs of option and estimand; those that take a further truth belong to the full profile."""
     return [
         pytest.param(
             option,
