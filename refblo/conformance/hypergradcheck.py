@@ -1,32 +1,31 @@
 """`hypergradcheck`: gradcheck for bilevel problems."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Unpack, final
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Unpack, final, overload
 
-import numpy as np
-
-from refblo.conformance.answers import Answers, Subjected, answers, caller_of, vector_of
-from refblo.conformance.arguments import Loss, Start, flat_problem
-from refblo.conformance.calls import Call, Judged, first_wrong, floor_of
-from refblo.conformance.diagnosis import Diagnosis, Setting, Subject, diagnose
-from refblo.conformance.margins import Judgement, columns, judge
-from refblo.conformance.options import DIAGNOSIS_SECONDS, Options, checked
-from refblo.conformance.report import (
-    HypergradientMismatch,
-    Report,
-    Verdict,
-    miss_rate,
-    worst_direction,
-)
-from refblo.conformance.sampled import sampled_report
-from refblo.conformance.truth.reference import Reference
-from refblo.conformance.truths import Truths, directions_for
-from refblo.errors import OracleError
-from refblo.noise import Draws
+from refblo.conformance.answers import Subjected
+from refblo.conformance.arguments import Loss, Start
+from refblo.conformance.black_box import black_box_report
+from refblo.conformance.of_run import run_report
+from refblo.conformance.options import BlackBoxOptions, Options
+from refblo.conformance.report import HypergradientMismatch, Report, Verdict
+from refblo.errors import ArgumentTypeError, OracleError
 from refblo.ravel import Tree
 
 
+@final
+class _NotGiven(Enum):
+    """Stands for an argument that was left out: None is an argument too."""
+
+    NOT_GIVEN = "not given"
+
+
+NOT_GIVEN = _NotGiven.NOT_GIVEN
+
+
+@overload
 def hypergradcheck(
     inner: Loss | None,
     outer: Loss,
@@ -34,24 +33,51 @@ def hypergradcheck(
     theta0: Start,
     hypergradient: Subjected,
     **options: Unpack[Options],
+) -> Report: ...
+
+
+@overload
+def hypergradcheck(
+    *,
+    objective: Callable[[Any], Any],
+    lam: Any,
+    hypergradient: Any,
+    **options: Unpack[BlackBoxOptions],
+) -> Report: ...
+
+
+def hypergradcheck(
+    inner: Any = NOT_GIVEN,
+    outer: Any = NOT_GIVEN,
+    lam: Any = NOT_GIVEN,
+    theta0: Any = NOT_GIVEN,
+    hypergradient: Any = NOT_GIVEN,
+    *,
+    objective: Any = NOT_GIVEN,
+    **options: Any,
 ) -> Report:
     """Check a hypergradient against the truth; raise with a diagnosis if it is wrong.
 
-    The truth is computed twice, by a forward tangent along the run (or a dense solve, for the implicit
-    estimand) and by differences of the outer objective; where the two disagree there is no verdict.
-    What is allowed is their error, a measured estimate of what rounding does to the result, and the
-    declared `tolerance`; below `floor` nothing is accused. A λ that is a dict, list or tuple is judged tensor
-    by tensor as well.
+    What is checked is given in one of two forms. Either the two losses and the run: `inner`, `outer`, `lam`,
+    `theta0` and `hypergradient`, with the options that describe the run. Then the truth is computed twice, by
+    a forward tangent along the run (or a dense solve, for the implicit estimand) and by differences of the
+    outer objective; where the two disagree there is no verdict. What is allowed is their error, a measured
+    estimate of what rounding does to the result, and the declared `tolerance`; below `floor` nothing is
+    accused. A λ that is a dict, list or tuple is judged tensor by tensor as well.
+
+    Or the whole run as one function: `objective`, `lam` and `hypergradient`, by keyword. Then everything may
+    be written in any framework, and the truth is found by differences of that function alone.
 
     Args:
         inner: L_T, a function (lam, theta) or (lam, theta, batch) ↦ scalar; None if `step` is given.
         outer: f, likewise.
-        lam: λ, a tensor or a tree of tensors.
+        lam: λ, a tensor or a tree of tensors; beside `objective` also NumPy and JAX arrays and numbers.
         theta0: θ⁰, a tensor or a tree of tensors, or a function lam ↦ θ⁰. With `step`, the initial state.
         hypergradient: a function lam ↦ hypergradient, with λ's keys and shapes, or the hypergradient itself.
             A function is called at lam, at a point near by and at lam again, so that what it keeps between
             calls shows.
-        options: see `Options` and `Run`.
+        objective: λ ↦ outer loss after the training, a real number, the same at every call at the same λ.
+        options: see `Options` and `Run`; beside `objective`, `BlackBoxOptions`.
 
     Returns:
         The report of a hypergradient that is right.
@@ -71,8 +97,12 @@ def hypergradcheck(
         >>> report = hypergradcheck(inner, outer, lam, theta0, right, steps=1, step_size=0.1)
         >>> report.verdict.value
         'right'
+        >>> train = lambda lam: 3 * (0.1 * lam.sum()) ** 2
+        >>> hypergradcheck(objective=train, lam=lam, hypergradient=right).verdict.value
+        'right'
     """
-    report = hypergradient_report(inner, outer, lam, theta0, hypergradient, **options)
+    arguments = _Arguments(inner, outer, lam, theta0, hypergradient, objective)
+    report = arguments.report(options)
     if report.verdict is Verdict.WRONG:
         raise HypergradientMismatch(report)
     if report.verdict is Verdict.UNDECIDED:
@@ -80,6 +110,7 @@ def hypergradcheck(
     return report
 
 
+@overload
 def hypergradient_is_right(
     inner: Loss | None,
     outer: Loss,
@@ -87,6 +118,28 @@ def hypergradient_is_right(
     theta0: Start,
     hypergradient: Subjected,
     **options: Unpack[Options],
+) -> bool: ...
+
+
+@overload
+def hypergradient_is_right(
+    *,
+    objective: Callable[[Any], Any],
+    lam: Any,
+    hypergradient: Any,
+    **options: Unpack[BlackBoxOptions],
+) -> bool: ...
+
+
+def hypergradient_is_right(
+    inner: Any = NOT_GIVEN,
+    outer: Any = NOT_GIVEN,
+    lam: Any = NOT_GIVEN,
+    theta0: Any = NOT_GIVEN,
+    hypergradient: Any = NOT_GIVEN,
+    *,
+    objective: Any = NOT_GIVEN,
+    **options: Any,
 ) -> bool:
     """`hypergradcheck` as a yes or no; the arguments are the same.
 
@@ -94,12 +147,14 @@ def hypergradient_is_right(
         OracleError: if no verdict is possible.
         ArgumentError, ArgumentTypeError, LossError: for arguments that do not fit together.
     """
-    try:
-        return hypergradcheck(inner, outer, lam, theta0, hypergradient, **options).right
-    except HypergradientMismatch:
-        return False
+    arguments = _Arguments(inner, outer, lam, theta0, hypergradient, objective)
+    report = arguments.report(options)
+    if report.verdict is Verdict.UNDECIDED:
+        raise OracleError(report.describe())
+    return report.right
 
 
+@overload
 def hypergradient_report(
     inner: Loss | None,
     outer: Loss,
@@ -107,6 +162,28 @@ def hypergradient_report(
     theta0: Start,
     hypergradient: Subjected,
     **options: Unpack[Options],
+) -> Report: ...
+
+
+@overload
+def hypergradient_report(
+    *,
+    objective: Callable[[Any], Any],
+    lam: Any,
+    hypergradient: Any,
+    **options: Unpack[BlackBoxOptions],
+) -> Report: ...
+
+
+def hypergradient_report(
+    inner: Any = NOT_GIVEN,
+    outer: Any = NOT_GIVEN,
+    lam: Any = NOT_GIVEN,
+    theta0: Any = NOT_GIVEN,
+    hypergradient: Any = NOT_GIVEN,
+    *,
+    objective: Any = NOT_GIVEN,
+    **options: Any,
 ) -> Report:
     """`hypergradcheck` as a report, whatever the verdict; the arguments are the same.
 
@@ -114,173 +191,46 @@ def hypergradient_report(
         OracleError: if the oracles cannot answer.
         ArgumentError, ArgumentTypeError, LossError: for arguments that do not fit together.
     """
-    given, estimand = checked(options)
-    problem = flat_problem(inner, outer, lam, theta0, estimand, given)
-    floor = given.get("floor")
-    bar = Bar(
-        floor_of(problem.ulp) if floor is None else floor,
-        given.get("tolerance", 0.0),
-        asked=floor is not None,
-    )
-    if not callable(hypergradient):
-        vector_of(hypergradient, problem)  # before the truth, which may take long
-    seed = given.get("seed", 0)
-    declared = bar.asked or bar.tolerance > 0
-    directions = directions_for(problem, given.get("directions"), Draws(seed), declared=declared)
-    truths = Truths(problem, estimand, directions, seed, given.get("terms"))
-    if "seeds" in given:
-        return sampled_report(truths, hypergradient, given["seeds"], bar.floor, bar.tolerance)
-    called = answers(hypergradient, problem, stateful=given.get("stateful", False))
-    judged = _judged(called, truths, bar)
-    report = _report(called, judged, truths, bar)
-    if report.verdict is not Verdict.WRONG or not called.calls[judged.position].finite:
-        return report
-    again = None if given.get("stateful", False) else caller_of(hypergradient, problem)
-    earlier = tuple((call.lam, call.answer) for call in called.calls[: judged.position])
-    observed = called.calls[judged.position].answer
-    noise = judged.judgement.whole.noise
-    setting = Setting(judged.truth, observed, earlier, again, noise)
-    seconds = given.get("diagnosis_seconds", DIAGNOSIS_SECONDS)
-    return _diagnosed(report, setting, problem.blocks, seconds)
+    return _Arguments(inner, outer, lam, theta0, hypergradient, objective).report(options)
 
 
 @final
-@dataclass(frozen=True)
-class Bar:
-    """What is not accused.
+@dataclass(frozen=True, eq=False)
+class _Arguments:
+    """What was given, in one of the two forms."""
 
-    Attributes:
-        floor: the relative error below which nothing is.
-        tolerance: the relative error that the method declares.
-        asked: whether the floor was asked for, so that it must be reached.
-    """
+    inner: Any
+    outer: Any
+    lam: Any
+    theta0: Any
+    hypergradient: Any
+    objective: Any
 
-    floor: float
-    tolerance: float
-    asked: bool
+    def report(self, options: Mapping[str, object]) -> Report:
+        """The report, of the form that was used.
 
+        Raises:
+            ArgumentTypeError: if an argument of one form is missing, or both forms are mixed.
+        """
+        if self.objective is NOT_GIVEN:
+            self._require("inner", "outer", "lam", "theta0", "hypergradient")
+            return run_report(
+                self.inner, self.outer, self.lam, self.theta0, self.hypergradient, options
+            )
+        for name in ("inner", "outer", "theta0"):
+            if getattr(self, name) is not NOT_GIVEN:
+                raise ArgumentTypeError(
+                    f"{name} must be left out beside objective, which is the whole run; give the two losses, "
+                    "or objective=, lam= and hypergradient= by keyword"
+                )
+        self._require("lam", "hypergradient")
+        return black_box_report(self.objective, self.lam, self.hypergradient, options)
 
-def _judged(called: Answers, truths: Truths, bar: Bar) -> Judged[Subject, Judgement]:
-    """The call that the verdict is about."""
-    truths.here  # noqa: B018  (raises where there is no truth at λ)
-
-    def judgement(call: Call, subject: Subject) -> Judgement:
-        alone = subject.reference.value.size < truths.directions.columns.shape[1]
-        blocks = {} if alone else truths.directions.blocks
-        return judge(call.answer, subject.reference, bar.floor, bar.tolerance, blocks)
-
-    return first_wrong(called.calls, truths.at, judgement)
-
-
-def _report(
-    called: Answers, judged: Judged[Subject, Judgement], truths: Truths, bar: Bar
-) -> Report:
-    """The verdict with its figures, without a diagnosis."""
-    call, reference, found = called.calls[judged.position], judged.truth.reference, judged.judgement
-    verdict, reason = _verdict(found, call, truths, bar)
-    if not reason and called.constant:
-        reason = "judged as computed before, as it returned one and the same tensor near lam"
-    block = found.wrong_block
-    shown = found.whole if block is None else block.margin
-    count = min(truths.directions.whole, reference.value.size)
-    whole = reference if reference.exhaustive else columns(reference, slice(0, count))
-    observed, along = call.answer, whole
-    if block is not None:
-        observed, along = _inside(block.name, observed, reference, truths)
-    direction, seen, should = worst_direction(observed, along)
-    error = shown.distance if call.finite else np.inf
-    return Report(
-        verdict=verdict,
-        estimand=truths.estimand,
-        error=error,
-        bound=shown.allowed,
-        relative_error=shown.relative if call.finite else np.inf,
-        floor=shown.floor,
-        floor_wanted=bar.floor,
-        directions=whole.directions.shape[1],
-        exhaustive=reference.exhaustive,
-        miss_rate=miss_rate(whole),
-        direction=direction,
-        observed_slope=seen,
-        true_slope=should,
-        confirmed=0.0 if found.zero else truths.here.reference.confirmed,
-        findings=(*called.findings, *called.between(found.whole.allowed)),
-        reason=reason,
-        blocks=found.blocks,
-        block=None if block is None else block.name,
-        truth=reference.rung.sentence,
-        precision=reference.precision,
-    )
-
-
-def _inside(
-    name: str, observed: np.ndarray, reference: Reference, truths: Truths
-) -> tuple[np.ndarray, Reference]:
-    """The hypergradient and the truth with what is outside one block left out."""
-    blocks = truths.directions.blocks
-    if not reference.exhaustive:
-        column = truths.directions.whole + list(blocks).index(name)
-        return observed, columns(reference, slice(column, column + 1))
-    inside = np.zeros_like(observed)
-    inside[blocks[name]] = 1
-    direct, indirect = reference.direct * inside, reference.indirect * inside
-    return observed * inside, replace(reference, direct=direct, indirect=indirect)
-
-
-def _verdict(found: Judgement, call: Call, truths: Truths, bar: Bar) -> tuple[Verdict, str]:
-    """The verdict, and what the first line of the report says of it."""
-    if not call.finite:
-        return Verdict.WRONG, "it is not finite"
-    if not found.right:
-        block = found.wrong_block
-        return Verdict.WRONG, "" if block is None else f"block {block.name} of lam is wrong"
-    undecided = "" if found.zero else _undecided(found, bar)
-    if undecided:
-        return Verdict.UNDECIDED, undecided
-    return Verdict.RIGHT, _reservation(found, truths)
-
-
-def _undecided(found: Judgement, bar: Bar) -> str:
-    """Why an answer that is not accused is not right either; "" where it is."""
-    if found.blind:
-        return (
-            "it cannot tell your answer from zero: rounding, the floor and the declared tolerance allow an "
-            "error as large as the truth; use float64, a smaller tolerance, or a better conditioned run"
-        )
-    if bar.asked and found.whole.noise > bar.floor * found.whole.scale:
-        return (
-            f"no error is seen, but one of {bar.floor:.1e}, the floor asked for, would not be: rounding "
-            f"alone may be {found.whole.floor:.1e}; use float64, or a better conditioned run"
-        )
-    return ""
-
-
-def _reservation(found: Judgement, truths: Truths) -> str:
-    """What a right verdict does not cover."""
-    if found.zero:
-        return (
-            "the truth is zero within its own error, and so is the answer: whether it follows lam "
-            "cannot show here"
-        )
-    unseen = [block.name for block in found.blocks if not block.seen]
-    if unseen:
-        return f"but block {', '.join(unseen)} of lam was not seen"
-    if truths.directions.unjudged:
-        count = truths.directions.unjudged
-        return f"the {count} tensors of lam were judged together, not one by one"
-    return ""
-
-
-def _diagnosed(
-    report: Report, setting: Setting, blocks: Mapping[str, slice], seconds: float
-) -> Report:
-    """The report with a diagnosis. The verdict stands whatever happens in here."""
-    if seconds == 0:
-        return report
-    try:
-        diagnosis: Diagnosis = diagnose(setting, blocks, seconds=seconds)
-    except Exception as error:
-        said = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        text = f"finding: the diagnosis could not be made ({said})"
-        return replace(report, findings=(*report.findings, text))
-    return replace(report, diagnosis=diagnosis)
+    def _require(self, *names: str) -> None:
+        for name in names:
+            if getattr(self, name) is NOT_GIVEN:
+                raise ArgumentTypeError(
+                    f"{name} must be given, got nothing; call hypergradcheck(inner, outer, lam, theta0, "
+                    "hypergradient, ...), or hypergradcheck(objective=..., lam=..., hypergradient=...) for a "
+                    "run that is one function of lam"
+                )

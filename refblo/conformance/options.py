@@ -78,6 +78,24 @@ class Options(Run, total=False):
     diagnosis_seconds: float
 
 
+class BlackBoxOptions(TypedDict, total=False):
+    """The options of `hypergradcheck(objective=...)`.
+
+    Attributes:
+        directions: how many random directions; None for all coordinates of a small λ, three of a large one.
+        floor: the smallest relative error that must be seen, in [0, 1).
+        tolerance: the relative error that the method itself declares, in [0, 1).
+        seed: of the directions.
+        diagnosis_seconds: how long the diagnosis of a wrong hypergradient may take; 30 unless given.
+    """
+
+    directions: int | None
+    floor: float | None
+    tolerance: float
+    seed: int
+    diagnosis_seconds: float
+
+
 DIAGNOSIS_SECONDS = 30.0
 """How long a diagnosis may take unless `diagnosis_seconds` says otherwise."""
 
@@ -276,6 +294,28 @@ def checked(options: Mapping[str, object]) -> tuple[Options, Estimand]:
                 f"{cell.text}"
             )
     return cast("Options", given), estimand
+
+
+def checked_black_box(options: Mapping[str, object]) -> BlackBoxOptions:
+    """The options of a check of an objective, each checked by itself; None counts as left out.
+
+    Raises:
+        ArgumentTypeError: for an unknown option, one that describes the run, or a value of the wrong type.
+        ArgumentError: for a value out of range.
+    """
+    names = BlackBoxOptions.__annotations__
+    for name in options:
+        if name in TABLE and name not in names:
+            raise ArgumentTypeError(
+                f"{name} must be left out beside objective, which is the whole run; there are "
+                f"{', '.join(names)}"
+            )
+        if name not in names:
+            raise ArgumentTypeError(f"{name} must be an option of hypergradcheck; {_nearest(name)}")
+    given = {name: value for name, value in options.items() if value is not None}
+    for name, value in given.items():
+        _CHECKS[name](name, value)
+    return cast("BlackBoxOptions", given)
 
 
 def _nearest(name: str) -> str:

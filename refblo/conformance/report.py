@@ -33,7 +33,7 @@ class Report:
 
     Attributes:
         verdict: what was found.
-        estimand: what it was judged as an estimate of.
+        estimand: what it was judged as an estimate of; None for the derivative of a given objective.
         error: the distance from the truth along the directions taken, as a norm.
         bound: how large that may be.
         relative_error: the error over the truth's norm.
@@ -57,7 +57,7 @@ class Report:
     """
 
     verdict: Verdict
-    estimand: Estimand
+    estimand: Estimand | None
     error: float
     bound: float
     relative_error: float
@@ -96,28 +96,36 @@ class Report:
         """The lines of the error, the floor and the two oracles."""
         if self.bound > 0 and not math.isfinite(self.floor):
             # The truth is zero, to which nothing is relative.
+            oracles = "differences" if math.isnan(self.confirmed) else "the oracles"
             return [
                 f"error of norm {self.error:.2e} (allowed {self.bound:.2e}) over {self.along}",
-                "differentiation and finite differences agree that the truth is zero",
+                f"{oracles} say that the truth is zero",
             ]
         hidden = (
             ""
             if self.exhaustive
             else f"; one ten times larger is missed with chance {self.miss_rate:.0e}"
         )
-        return [
+        figures = [
             f"relative error {self.relative_error:.2e} (norm {self.error:.2e}, allowed {self.bound:.2e}) "
             f"over {self.along}",
             f"an error above {self.floor:.1e} relative is seen{hidden}",
-            f"differentiation and finite differences agree to {self.confirmed:.1e}",
         ]
+        if not math.isnan(self.confirmed):
+            figures.append(f"differentiation and finite differences agree to {self.confirmed:.1e}")
+        return figures
+
+    @property
+    def _as_what(self) -> str:
+        if self.estimand is None:
+            return "as the derivative of the objective"
+        return f"as an estimate of the {self.estimand.value} one"
 
     def describe(self) -> str:
         """The report in a few lines."""
         reason = f": {self.reason}" if self.reason else ""
         lines = [
-            f"the hypergradient is {self.verdict.value} as an estimate of the {self.estimand.value} one"
-            f"{reason}",
+            f"the hypergradient is {self.verdict.value} {self._as_what}{reason}",
             *self._figures(),
         ]
         if self.truth:

@@ -274,6 +274,7 @@ def of_terms(seed: int) -> Iterator[Plant]:
         yield Plant(Mistake.DIFFERENCE_NOT_DIVIDED, problem, direct + 2 * eps * indirect)
     total = direct + indirect
     yield Plant(Mistake.ONES_IN_EVERY_ENTRY, problem, np.full(P, total.sum()))
+    yield Plant(Mistake.PERMUTED, problem, np.roll(total, 1))
     changed = total.copy()
     changed[1] = 1.3 * changed[1] + 0.4
     yield Plant(Mistake.ONE_ENTRY, problem, changed)

@@ -7,12 +7,13 @@ that a candidate may leave is bounded by (chance / N)^(1/(d−k)).
 
 import math
 from dataclasses import dataclass
-from typing import final
+from typing import Protocol, final, runtime_checkable
 
 import numpy as np
+from jaxtyping import Float64
 
 from refblo.conformance.diagnosis.mistakes import Mistake
-from refblo.conformance.diagnosis.setting import Candidate, Setting
+from refblo.conformance.diagnosis.setting import Candidate
 
 EXPLAINED = 3e-3
 """The share of the error that a named mistake may leave although rounding is smaller."""
@@ -24,6 +25,30 @@ _PENALTY = 30.0
 """How many times more of the error a candidate without fitted numbers may leave than one with."""
 
 _ALIKE = 3.0
+
+
+@runtime_checkable
+class Observation(Protocol):
+    """What was observed, compared with candidates along some directions."""
+
+    @property
+    def seen(self) -> Float64[np.ndarray, " k"]:
+        """What was observed, along the directions."""
+        ...
+
+    @property
+    def error(self) -> float:
+        """‖observed − truth‖ along them."""
+        ...
+
+    @property
+    def noise(self) -> float:
+        """What rounding does to a vector along them."""
+        ...
+
+    def along(self, vector: Float64[np.ndarray, " p"]) -> Float64[np.ndarray, " k"]:
+        """A vector's components along them."""
+        ...
 
 
 @final
@@ -64,7 +89,7 @@ class Choice:
     second: Scored | None
 
 
-def score(candidate: Candidate, setting: Setting) -> Scored | None:
+def score(candidate: Candidate, setting: Observation) -> Scored | None:
     """How far a candidate is from what was observed; None where that says nothing."""
     size = setting.seen.size
     if candidate.fitted >= size:
@@ -80,7 +105,7 @@ def score(candidate: Candidate, setting: Setting) -> Scored | None:
     return Scored(candidate.mistake, candidate.name, text, candidate.fitted, distance, share)
 
 
-def explains(scored: Scored, setting: Setting, tried: int) -> bool:
+def explains(scored: Scored, setting: Observation, tried: int) -> bool:
     """Whether a candidate leaves no more than rounding, or chance, allows."""
     freedom = setting.seen.size - scored.fitted
     by_chance: float = (_CHANCE / max(tried, 1)) ** (1 / freedom)
@@ -88,13 +113,13 @@ def explains(scored: Scored, setting: Setting, tried: int) -> bool:
     return scored.unexplained <= min(max(EXPLAINED, rounding), by_chance)
 
 
-def exactly(scored: Scored, setting: Setting, tried: int) -> bool:
+def exactly(scored: Scored, setting: Observation, tried: int) -> bool:
     """Whether it explains all but rounding, with nothing fitted."""
     near = scored.distance <= _ALIKE * setting.noise
     return near and scored.fitted == 0 and explains(scored, setting, tried)
 
 
-def choose(scored: list[Scored], setting: Setting) -> Choice:
+def choose(scored: list[Scored], setting: Observation) -> Choice:
     """The one that leaves least, fitted numbers penalised; within rounding of it, the first."""
 
     def cost(one: Scored) -> float:

@@ -18,6 +18,7 @@ from refblo.conformance.diagnosis import (
     moments,
     normaliser,
     optimiser,
+    order,
     parts,
     repeated,
     series,
@@ -99,6 +100,7 @@ STAGES: tuple[tuple[Family, ...], ...] = (
     ),
     (
         _fit("scaled terms", parts.scaled),
+        _fit("order of the entries", order.candidates),
         _fit("one entry or block", entries.one_part),
         _fit("damping", damping.candidates),
         _fit("scaled noise", drawn.noise_scales),

@@ -32,7 +32,7 @@ def components(setting: Setting) -> tuple[str, ...]:
         return (*lines, *_blocks(setting, truth), *_entries(setting, truth))
     wrong = by_halves(setting.observed.size, _asked(setting))
     if wrong:
-        lines.append(f"the error sits in {_listed(wrong, setting.observed.size)}")
+        lines.append(f"the error sits in {listed(wrong, setting.observed.size)}")
     return tuple(lines)
 
 
@@ -129,7 +129,7 @@ def _entries(setting: Setting, truth: Array) -> list[str]:
     wrong = np.flatnonzero(difference > max(_SEEN * float(difference.max()), 0.0)).tolist()
     lines = []
     if 0 < len(wrong) <= truth.size // 2:
-        lines.append(f"the error sits in {_listed(wrong, truth.size)}")
+        lines.append(f"the error sits in {listed(wrong, truth.size)}")
     worst = int(np.argmax(difference))
     lines.append(
         f"largest at entry {worst} of lam: observed {setting.observed[worst]:.10g}, should be "
@@ -138,7 +138,7 @@ def _entries(setting: Setting, truth: Array) -> list[str]:
     return lines
 
 
-def _listed(wrong: list[int], size: int) -> str:
+def listed(wrong: list[int], size: int) -> str:
     """Entries by number, or by range where they are many."""
     if len(wrong) <= _SHOWN:
         return f"entries {', '.join(map(str, wrong))} of lam ({len(wrong)} of {size})"

@@ -215,6 +215,13 @@ class Mistake(Enum):
         "One tensor was left out of, or entered twice, the list that is differentiated.",
         "Look at what the code does with the part that is printed.",
     )
+    PERMUTED = (
+        "entries in another order",
+        "The entries are right, and stand in another order.",
+        "A matrix was transposed before it was flattened, a list of tensors was put together in another "
+        "order than λ's, or sorted by name.",
+        "Build the hypergradient in the order in which λ was taken apart.",
+    )
     # Between calls.
     ACCUMULATED = (
         "accumulated over calls",

@@ -43,6 +43,7 @@ class Rung(Enum):
         "the losses twice)"
     )
     SOLVE = "a dense solve at the minimiser"
+    OBJECTIVE = "differences of the objective, which is all that is known of the run"
     QUADRATURE = "two quadratures over theta, by the covariance identity and by differences"
 
     @property

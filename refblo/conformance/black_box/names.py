@@ -1,0 +1,187 @@
+"""What can be named without seeing inside the run: the mistakes that show in the returned numbers alone."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import final
+
+import numpy as np
+from jaxtyping import Float64
+
+from refblo.conformance.diagnosis.budget import OutOfTime, time_limit
+from refblo.conformance.diagnosis.choose import choose, score
+from refblo.conformance.diagnosis.locate import by_halves, listed
+from refblo.conformance.diagnosis.mistakes import Mistake
+from refblo.conformance.diagnosis.order import permuted
+from refblo.conformance.diagnosis.result import Diagnosis
+from refblo.conformance.diagnosis.setting import Candidate
+from refblo.errors import OracleError
+
+Array = np.ndarray
+Slope = Callable[[Float64[Array, " p"]], tuple[float, float]]
+"""The truth along a direction, and its error."""
+
+ENTRY_BY_ENTRY = 32
+"""Up to how many hyperparameters the truth is computed in every entry to name a mistake."""
+
+_ALIKE = 1e-3
+"""The relative distance within which a wrong block counts as one that is changed in a known way."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Numbers:
+    """A returned hypergradient beside the truth, entry by entry.
+
+    Attributes:
+        truth: shape (p,).
+        observed: shape (p,).
+        noise: a bound on the error of the truth, as a norm.
+        blocks: the named parts of λ.
+    """
+
+    truth: Float64[Array, " p"]
+    observed: Float64[Array, " p"]
+    noise: float
+    blocks: Mapping[str, slice]
+
+    @property
+    def seen(self) -> Float64[Array, " p"]:
+        """What was observed."""
+        return self.observed
+
+    @cached_property
+    def error(self) -> float:
+        """‖observed − truth‖."""
+        return float(np.linalg.norm(self.observed - self.truth))
+
+    def along(self, vector: Float64[Array, " p"]) -> Float64[Array, " p"]:
+        """The vector itself: all entries are compared."""
+        return vector
+
+
+def name_mistake(
+    observed: Float64[Array, " p"], blocks: Mapping[str, slice], slope: Slope, seconds: float
+) -> Diagnosis:
+    """Name the mistake of a wrong hypergradient, or say where it is.
+
+    Args:
+        observed: what was returned, shape (p,).
+        blocks: the named parts of λ.
+        slope: the truth along a direction.
+        seconds: how long it may take.
+    """
+    with time_limit(seconds), np.errstate(all="ignore"):
+        try:
+            if observed.size <= ENTRY_BY_ENTRY:
+                return _named(_every_entry(observed, blocks, slope))
+            wrong = by_halves(observed.size, _off(observed, slope))
+        except (OutOfTime, OracleError) as stopped:
+            return _unnamed((), (f"the returned numbers ({stopped})",))
+    where = (f"the error sits in {listed(wrong, observed.size)}",) if wrong else ()
+    return _unnamed(where, ())
+
+
+def _every_entry(observed: Array, blocks: Mapping[str, slice], slope: Slope) -> Numbers:
+    pairs = [slope(row) for row in np.eye(observed.size)]
+    truth, errors = (np.array(column) for column in zip(*pairs, strict=True))
+    return Numbers(truth, observed, float(np.linalg.norm(errors)), blocks)
+
+
+def _named(numbers: Numbers) -> Diagnosis:
+    candidates = list(_candidates(numbers))
+    scored = [one for one in (score(each, numbers) for each in candidates) if one is not None]
+    choice = choose(scored, numbers)
+    best, second = choice.best, choice.second
+    return Diagnosis(
+        name=None if best is None else best.name,
+        text="" if best is None else best.text,
+        unexplained=1.0 if best is None else best.unexplained,
+        runner_up="" if second is None else second.name,
+        runner_up_unexplained=math.inf if second is None else second.unexplained,
+        also=choice.same,
+        components=tuple(_where(numbers)),
+        tried=len(scored),
+    )
+
+
+def _unnamed(where: tuple[str, ...], cut_off: tuple[str, ...]) -> Diagnosis:
+    return Diagnosis(None, "", 1.0, "", math.inf, (), where, 0, cut_off=cut_off)
+
+
+def _candidates(numbers: Numbers) -> Iterator[Candidate]:
+    """The wrong hypergradients that a mistake outside the run makes of the truth."""
+    truth, observed = numbers.truth, numbers.observed
+    yield Candidate(Mistake.ZERO, np.zeros_like(truth))
+    yield Candidate(Mistake.WRONG_SIGN, -truth, "the whole hypergradient has the wrong sign")
+    yield Candidate(Mistake.FACTOR_TWO, 2 * truth, "the whole is multiplied by 2")
+    yield Candidate(Mistake.FACTOR_HALF, truth / 2, "the whole is multiplied by 1/2")
+    if truth.size < 2:
+        return
+    for total, text in ((truth.sum(), "the sum"), (truth.mean(), "the mean")):
+        said = f"every entry is {text} of the right entries"
+        yield Candidate(Mistake.ONES_IN_EVERY_ENTRY, np.full_like(truth, total), said)
+    yield from permuted(truth, observed)
+    square = float(truth @ truth)
+    if square > 0:
+        factor = float(observed @ truth) / square
+        yield Candidate(Mistake.SCALED, factor * truth, f"multiplied by {factor:.8g}", fitted=1)
+    for name, part in numbers.blocks.items():
+        how = _how(observed[part], truth[part])
+        for factor in (0.0, -1.0, 2.0, 0.5):
+            vector = truth.copy()
+            vector[part] *= factor
+            yield Candidate(Mistake.ONE_BLOCK, vector, f"lam{name} {how}")
+        size = truth[part].size
+        if 0 < size <= truth.size - 2:
+            vector = truth.copy()
+            vector[part] = observed[part]
+            yield Candidate(Mistake.ONE_BLOCK, vector, f"lam{name} {how}", size)
+    if truth.size >= 3:
+        worst = int(np.argmax(np.abs(observed - truth)))
+        vector = truth.copy()
+        vector[worst] = observed[worst]
+        said = f"entry {worst} of lam is {observed[worst]:.10g} and should be {truth[worst]:.10g}"
+        yield Candidate(Mistake.ONE_ENTRY, vector, said, 1)
+
+
+def _how(observed: Array, truth: Array) -> str:
+    """What a wrong block is, as far as a sign or a factor tells."""
+    size = float(np.linalg.norm(truth))
+    if not observed.any():
+        return "is zero"
+    if size == 0:
+        return "should be zero"
+    factor = float(observed @ truth) / size**2
+    if np.linalg.norm(observed - factor * truth) > _ALIKE * abs(factor) * size:
+        return "is wrong, the others are right"
+    if abs(factor + 1) < _ALIKE:
+        return "has the wrong sign"
+    return f"is {factor:.6g} times what it should be"
+
+
+def _where(numbers: Numbers) -> Iterator[str]:
+    """Where the error sits."""
+    difference = np.abs(numbers.observed - numbers.truth)
+    for name, part in numbers.blocks.items():
+        share = float(np.linalg.norm(difference[part])) / numbers.error
+        yield f"block {name}: {share:.1%} of the error"
+    worst = int(np.argmax(difference))
+    yield (
+        f"largest at entry {worst} of lam: observed {numbers.observed[worst]:.10g}, should be "
+        f"{numbers.truth[worst]:.10g}"
+    )
+
+
+def _off(observed: Array, slope: Slope) -> Callable[[Array], bool]:
+    """Whether the observed vector is off along alternating signs on some entries."""
+
+    def off(part: Array) -> bool:
+        direction = np.zeros_like(observed)
+        # Signs that do not repeat with any period, so that two errors do not cancel in every part.
+        direction[part] = np.where((part * part // 3) % 2 == 0, 1.0, -1.0) / math.sqrt(part.size)
+        truth, error = slope(direction)
+        return abs(float(observed @ direction) - truth) > 3 * error
+
+    return off

@@ -1,0 +1,351 @@
+"""`hypergradcheck(objective=…)`: a verdict from one function λ ↦ outer loss, in any framework.
+
+Share of the quick suite: about 10 s of processor time. The trainings are short, and small enough that a
+closed form or autograd gives the right hypergradient by another way than the checker's differences.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from refblo import (
+    HypergradientMismatch,
+    hypergradcheck,
+    hypergradient_is_right,
+    hypergradient_report,
+)
+from refblo.conformance.diagnosis.mistakes import Mistake
+from refblo.conformance.report import Report, Verdict
+from refblo.errors import ArgumentError, ArgumentTypeError, OracleError
+
+STEPS, STEP_SIZE = 12, 0.1
+
+
+def _data(dtype: torch.dtype) -> tuple[Tensor, ...]:
+    generator = torch.Generator().manual_seed(3)
+    parts = [torch.randn(*shape, generator=generator) for shape in ((20, 4), (20,), (15, 4), (15,))]
+    return tuple(part.to(dtype) for part in parts)
+
+
+def losses(lam: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+    X, y, U, v = _data(theta.dtype)
+    inner = (X @ theta - y).square().mean() + (lam.exp() * theta.square()).sum()
+    return inner, (U @ theta - v).square().mean() + 0.01 * lam.square().sum()
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training in torch with the optimiser of torch.optim, and reverse mode through the same steps."""
+
+    optimiser: str = "sgd"
+    dtype: torch.dtype = torch.float64
+
+    def objective(self, lam: Tensor) -> float:
+        theta = torch.zeros(4, dtype=self.dtype, requires_grad=True)
+        lam = lam.detach().to(self.dtype)
+        make = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[self.optimiser]
+        optimiser = make([theta], lr=STEP_SIZE)
+        for _ in range(STEPS):
+            (theta.grad,) = torch.autograd.grad(losses(lam, theta)[0], theta)
+            optimiser.step()
+        return losses(lam, theta)[1].item()
+
+    def right(self, lam: Tensor) -> Tensor:
+        given = lam.detach().to(self.dtype).requires_grad_()
+        theta = torch.zeros(4, dtype=self.dtype, requires_grad=True)
+        m, v = torch.zeros_like(theta), torch.zeros_like(theta)
+        for t in range(1, STEPS + 1):
+            (g,) = torch.autograd.grad(losses(given, theta)[0], theta, create_graph=True)
+            if self.optimiser == "adam":
+                m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+                g = (m / (1 - 0.9**t)) / ((v / (1 - 0.999**t)).sqrt() + 1e-8)
+            theta = theta - STEP_SIZE * g
+        (gradient,) = torch.autograd.grad(losses(given, theta)[1], given)
+        return gradient.to(lam.dtype)
+
+
+LAM = torch.tensor([-1.0, -0.5, 0.0, 0.3], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adam"])
+def test_reverse_mode_through_a_training_is_right(optimiser: str) -> None:
+    training = Training(optimiser)
+    report = hypergradcheck(objective=training.objective, lam=LAM, hypergradient=training.right)
+    assert report.right
+    assert report.floor < 1e-7
+
+
+def test_single_precision_is_judged_at_the_floor_it_has() -> None:
+    training = Training(dtype=torch.float32)
+    report = hypergradient_report(
+        objective=training.objective, lam=LAM, hypergradient=training.right
+    )
+    assert report.verdict is Verdict.RIGHT
+    assert 1e-5 < report.floor < 0.2
+    assert any("single precision" in finding for finding in report.findings)
+
+
+WRONG: dict[str, tuple[Callable[[Tensor], Tensor], Mistake]] = {
+    "sign": (lambda g: -g, Mistake.WRONG_SIGN),
+    "half": (lambda g: g / 2, Mistake.FACTOR_HALF),
+    "scaled": (lambda g: 1.7 * g, Mistake.SCALED),
+    "zero": (torch.zeros_like, Mistake.ZERO),
+    "order": (lambda g: g.flip(0), Mistake.PERMUTED),
+    "ones": (lambda g: g.sum().expand(4).clone(), Mistake.ONES_IN_EVERY_ENTRY),
+    "entry": (lambda g: g * torch.tensor([1.0, 1.0, 1.5, 1.0]), Mistake.ONE_ENTRY),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_shows_in_the_numbers_alone_is_named(name: str) -> None:
+    change, mistake = WRONG[name]
+    training = Training()
+    truth = training.right(LAM)
+    with pytest.raises(HypergradientMismatch) as caught:
+        hypergradcheck(objective=training.objective, lam=LAM, hypergradient=change(truth))
+    diagnosis = caught.value.diagnosis
+    assert diagnosis is not None
+    assert diagnosis.mistakes == (mistake,)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize(("share", "right"), [(0.5, True), (2.0, False)])
+def test_the_floor_is_honest(dtype: torch.dtype, share: float, right: bool) -> None:
+    training = Training(dtype=dtype)
+    truth = Training().right(LAM)
+    report = judged(training.objective, LAM, truth)
+    planted = torch.tensor([0.5, -0.5, 0.5, 0.5], dtype=torch.float64) * truth.norm()
+    again = judged(training.objective, LAM, truth + share * report.floor * planted)
+    assert again.right is right
+
+
+def judged(objective: Callable[[Any], Any], lam: Any, hypergradient: Any, **options: Any) -> Report:
+    return hypergradient_report(
+        objective=objective, lam=lam, hypergradient=hypergradient, **options
+    )
+
+
+# NumPy, numbers, trees.
+
+
+def ridge(lam: dict[str, Any]) -> float:
+    X, y, U, v = (part.numpy() for part in _data(torch.float64))
+    weights = np.exp(lam["weights"])
+    theta = np.linalg.solve(X.T @ X + np.diag(weights), X.T @ y)
+    return float(lam["scale"] * np.mean((U @ theta - v) ** 2))
+
+
+def ridge_hypergradient(lam: dict[str, Any]) -> dict[str, Any]:
+    X, y, U, v = (part.numpy() for part in _data(torch.float64))
+    weights = np.exp(lam["weights"])
+    H = X.T @ X + np.diag(weights)
+    theta = np.linalg.solve(H, X.T @ y)
+    slope = 2 * lam["scale"] * U.T @ (U @ theta - v) / len(v)
+    adjoint = np.linalg.solve(H, slope)
+    return {"weights": -adjoint * weights * theta, "scale": float(np.mean((U @ theta - v) ** 2))}
+
+
+TREE = {"weights": np.array([-1.0, 0.2, 0.5, 1.0]), "scale": 2.0}
+
+
+def test_a_tree_of_numpy_arrays_and_numbers_is_right() -> None:
+    assert judged(ridge, TREE, ridge_hypergradient).right
+
+
+def test_a_wrong_block_is_wrong_and_named() -> None:
+    def wrong(lam: dict[str, Any]) -> dict[str, Any]:
+        right = ridge_hypergradient(lam)
+        return {**right, "scale": 2 * right["scale"]}
+
+    report = judged(ridge, TREE, wrong)
+    assert report.verdict is Verdict.WRONG
+    assert report.diagnosis is not None
+    assert Mistake.ONE_BLOCK in report.diagnosis.mistakes
+    assert "['scale']" in report.describe()
+
+
+def test_an_error_in_one_of_many_entries_is_found_and_located() -> None:
+    lam = np.linspace(1, 2, 500)
+
+    def wrong(at: np.ndarray) -> np.ndarray:
+        gradient = 3 * at**2
+        gradient[77] *= 1.5
+        return gradient
+
+    report = judged(lambda at: float(np.sum(at**3)), lam, wrong)
+    assert report.verdict is Verdict.WRONG
+    assert "entries 77 of lam (1 of 500)" in report.describe()
+    assert judged(lambda at: float(np.sum(at**3)), lam, lambda at: 3 * at**2).right
+
+
+def test_state_between_calls_is_seen() -> None:
+    kept: list[float] = []
+
+    def accumulating(lam: np.ndarray) -> np.ndarray:
+        kept.append(1.0)
+        return 2 * lam * len(kept)
+
+    report = judged(lambda at: float(at @ at), np.array([1.0, 2.0]), accumulating)
+    assert report.verdict is Verdict.WRONG
+    assert any("two calls at the same lam differ" in finding for finding in report.findings)
+
+
+def test_a_change_of_the_given_lam_is_seen_and_does_not_change_the_truth() -> None:
+    def overwriting(lam: np.ndarray) -> np.ndarray:
+        gradient = 2 * lam
+        lam *= 0
+        return gradient
+
+    report = judged(lambda at: float(at @ at), np.array([1.0, 2.0]), overwriting)
+    assert report.right
+    assert any("changes the lam" in finding for finding in report.findings)
+
+
+# No verdict.
+
+
+def test_a_kink_is_told_with_both_slopes() -> None:
+    with pytest.raises(OracleError, match=r"kink there: .* slopes are -1 and 1"):
+        judged(lambda at: float(np.abs(at).sum()), np.array([0.0, 1.0]), np.array([0.0, 1.0]))
+
+
+def test_a_jump_is_no_verdict() -> None:
+    with pytest.raises(OracleError, match=r"objective must be (continuous|resolvable)"):
+        judged(lambda at: float(at @ at + (at[0] >= 0)), np.array([0.0, 1.0]), np.array([0.0, 2.0]))
+
+
+def test_hidden_randomness_is_told() -> None:
+    generator = np.random.default_rng(0)
+    with pytest.raises(OracleError, match="hidden randomness"):
+        judged(lambda at: float(at @ at + generator.normal()), np.ones(2), 2 * np.ones(2))
+
+
+def test_small_randomness_raises_the_floor_and_is_said() -> None:
+    generator = np.random.default_rng(0)
+    report = judged(
+        lambda at: float(at @ at + 1e-7 * generator.normal()), np.ones(2), 2 * np.ones(2)
+    )
+    assert report.right
+    assert report.floor > 1e-6
+    assert any("values of the objective at the same lam differ" in said for said in report.findings)
+
+
+def test_a_training_that_goes_on_where_the_last_one_ended_is_told() -> None:
+    theta = np.zeros(2)
+
+    def warm(lam: np.ndarray) -> float:
+        nonlocal theta
+        theta = theta - 0.1 * (theta - lam)
+        return float(theta @ theta)
+
+    with pytest.raises(OracleError, match="goes on from where its last call ended"):
+        judged(warm, np.ones(2), np.ones(2))
+
+
+def test_a_lambda_that_does_not_matter_has_a_verdict() -> None:
+    report = judged(lambda at: 1.0, np.ones(3), np.zeros(3))
+    assert report.right
+    assert "the truth is zero" in report.describe()
+    assert not judged(lambda at: 1.0, np.ones(3), np.ones(3)).right
+
+
+def test_a_floor_that_cannot_be_reached_is_undecided() -> None:
+    training = Training(dtype=torch.float32)
+    report = judged(training.objective, LAM, training.right, floor=1e-7)
+    assert report.verdict is Verdict.UNDECIDED
+    with pytest.raises(OracleError, match="the floor asked for"):
+        hypergradcheck(
+            objective=training.objective, lam=LAM, hypergradient=training.right, floor=1e-7
+        )
+
+
+# Bad input.
+
+BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
+    "no function": ({"objective": 3.0}, ArgumentTypeError, "objective must be a function"),
+    "no number": ({"objective": lambda at: "x"}, ArgumentTypeError, "objective must return a real"),
+    "two numbers": (
+        {"objective": lambda at: at},
+        ArgumentError,
+        "objective must return one number",
+    ),
+    "a complex number": ({"objective": lambda at: 1j}, ArgumentTypeError, "objective must return"),
+    "nan": ({"objective": lambda at: float("nan")}, ArgumentError, "objective must be finite"),
+    "None as answer": ({"hypergradient": lambda at: None}, ArgumentError, "got None"),
+    "another shape": ({"hypergradient": np.ones((2, 1))}, ArgumentError, "must have shape"),
+    "integers": ({"lam": np.array([1, 2])}, ArgumentTypeError, "lam must have a real floating"),
+    "complex lam": ({"lam": np.array([1j])}, ArgumentTypeError, "lam must have a real floating"),
+    "a string": ({"lam": "x"}, ArgumentTypeError, "lam must be a torch tensor"),
+    "no entries": ({"lam": np.zeros(0)}, ArgumentError, "lam must have at least one entry"),
+    "a module": ({"lam": torch.nn.Linear(2, 1)}, ArgumentTypeError, "named_parameters"),
+    "a run's option": ({"steps": 3}, ArgumentTypeError, "steps must be left out beside objective"),
+    "a misspelt option": ({"flor": 1e-3}, ArgumentTypeError, "floor"),
+    "a floor of 2": ({"floor": 2.0}, ArgumentError, "floor must be"),
+    "inner as well": ({"inner": lambda lam, theta: 0}, ArgumentTypeError, "objective"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_said_clearly(name: str) -> None:
+    given, error, text = BAD[name]
+    arguments = {
+        "objective": lambda at: float(np.sum(at**2)),
+        "lam": np.ones(2),
+        "hypergradient": 2 * np.ones(2),
+        **given,
+    }
+    with pytest.raises(error, match=text):
+        hypergradcheck(**arguments)
+
+
+def test_yes_or_no() -> None:
+    arguments: dict[str, Any] = {"objective": lambda at: float(at @ at), "lam": np.ones(2)}
+    assert hypergradient_is_right(**arguments, hypergradient=2 * np.ones(2))
+    assert not hypergradient_is_right(**arguments, hypergradient=np.ones(2))
+
+
+# JAX.
+
+
+@pytest.mark.parametrize(
+    ("mode", "fine"), [("x32", "False"), pytest.param("x64", "True", marks=pytest.mark.full)]
+)
+def test_jax_functions_are_judged(mode: str, fine: str) -> None:
+    # In a process of its own: JAX's precision is set once for a process.
+    code = """
+import sys, jax
+jax.config.update("jax_enable_x64", sys.argv[1] == "x64")
+import jax.numpy as jnp
+from refblo import hypergradient_report
+X = jax.random.normal(jax.random.key(0), (20, 3)); y = X @ jnp.ones(3) + 0.1
+def train(lam):
+    def inner(theta): return jnp.mean((X @ theta - y) ** 2) + jnp.sum(jnp.exp(lam["decay"]) * theta**2)
+    step = lambda theta, _: (theta - lam["rate"] * jax.grad(inner)(theta), None)
+    theta, _ = jax.lax.scan(step, jnp.zeros(3, X.dtype), None, length=10)
+    return jnp.mean((X @ theta - 1.1 * y) ** 2)
+lam = {"decay": -1.0 * jnp.ones(3), "rate": jnp.asarray(0.1)}
+train = jax.jit(train)
+right = hypergradient_report(objective=train, lam=lam, hypergradient=jax.grad(train))
+wrong = hypergradient_report(
+    objective=train, lam=lam, hypergradient=lambda at: jax.tree.map(lambda g: 1.5 * g, jax.grad(train)(at))
+)
+print(right.verdict.value, wrong.verdict.value, wrong.diagnosis.name, right.floor < 1e-7)
+print(right.describe())
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, mode],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    first, *rest = done.stdout.splitlines()
+    assert first == f"right wrong scaled {fine}"
+    assert ("jax_enable_x64" in "\n".join(rest)) is (mode == "x32")
