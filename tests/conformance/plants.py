@@ -45,6 +45,7 @@ class Problem:
     outer_batches: Sequence[Tensor] | None = None
     terms: int | None = None
     shapes: tuple[tuple[int, ...], ...] = SHAPES
+    closed: Array | None = None  # the hypergradient in closed form, for a density
     _subject: list[Subject] = field(default_factory=list, init=False)
 
     def initial(self, lam: Tensor) -> Tensor:
@@ -68,6 +69,9 @@ class Problem:
             runs=2,
             confirm=0,
         )
+        if self.closed is not None:
+            zero = np.zeros_like(self.closed)
+            truth = replace(truth, direct=zero, indirect=self.closed)
         return self.subject_of(program, truth)
 
     def subject_program(self) -> Program:

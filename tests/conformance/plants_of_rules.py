@@ -222,9 +222,6 @@ def of_densities(seed: int) -> Iterator[Plant]:
 
     rule = Rule(0.05, weight_decay=w, temperature=tau)
     lam = torch.as_tensor(0.4 + 0.5 * draw.random(3))
-    problem = Problem(
-        inner, outer, lam, torch.zeros(1).double(), rule, estimand=Estimand.GIBBS, shapes=((1,),)
-    )
 
     def answer(temperature: float, decay: float) -> Array:
         def expected(lam: Tensor) -> Tensor:
@@ -236,6 +233,16 @@ def of_densities(seed: int) -> Iterator[Plant]:
         result: Array = torch.func.grad(expected)(lam).numpy()
         return result
 
+    problem = Problem(
+        inner,
+        outer,
+        lam,
+        torch.zeros(1).double(),
+        rule,
+        estimand=Estimand.GIBBS,
+        shapes=((1,),),
+        closed=answer(tau, w),
+    )
     yield Plant(Mistake.TEMPERATURE_INVERTED, problem, answer(1 / tau, w))
     yield Plant(Mistake.TEMPERATURE_IGNORED, problem, answer(1.0, w))
     yield Plant(Mistake.DECAY_FORGOTTEN, problem, answer(tau, 0.0))
