@@ -5,10 +5,30 @@ from collections.abc import Iterator
 import numpy as np
 
 from refblo.conformance.diagnosis.mistakes import Mistake
-from refblo.conformance.diagnosis.setting import Candidate, Setting
+from refblo.conformance.diagnosis.setting import Candidate, Setting, Subject
 from refblo.conformance.diagnosis.trace import numpy_of
 
 _SMALLEST, _LARGEST = -14.0, 3.0  # of log10 δ, relative to the largest eigenvalue
+
+_USUAL = 8  # powers of ten that are tried as they are
+
+
+def usual(subject: Subject) -> Iterator[Candidate]:
+    """The δ that people write, 1, 0.1, …, of either form: nothing is fitted."""
+    root = subject.root
+    if not subject.implicit or root is None:
+        return
+    hessian, mixed, slope = numpy_of(root.hessian), numpy_of(root.mixed), numpy_of(root.slope)
+    for text, added in (
+        ("H + δI", np.eye(len(slope))),
+        ("H + δ diag H", np.diag(np.diag(hessian))),
+    ):
+        for power in range(_USUAL + 1):
+            shifted = hessian + 10.0**-power * added
+            vector = subject.direct - np.linalg.solve(shifted.T, slope) @ mixed
+            yield Candidate(
+                Mistake.DAMPING, vector, f"the solve is with {text}, δ = {10.0**-power:g}"
+            )
 
 
 def candidates(setting: Setting) -> Iterator[Candidate]:

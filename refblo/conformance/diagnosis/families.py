@@ -86,6 +86,7 @@ STAGES: tuple[tuple[Family, ...], ...] = (
         _fixed("another estimand", estimands.candidates),
         _run("Hessian's blocks", blocks.candidates),
         _run("conjugate gradients", conjugate.candidates),
+        _run("usual damping", damping.usual),
         _run("Neumann series", series.candidates),
         _run("inner loss for outer loss", swapped.inner_for_outer),
         _run("displacement", swapped.displacement),
