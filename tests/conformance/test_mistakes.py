@@ -5,13 +5,18 @@ takes some ten seconds; the thorough run takes six.
 """
 
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 
+import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
-from refblo.conformance.diagnosis import Diagnosis, Mistake
+from refblo.conformance.diagnosis import Diagnosis, Mistake, Setting, diagnose
 from tests.conformance import plants_of_rules, plants_of_solves
-from tests.conformance.plants import Plant, plants
+from tests.conformance.plants import P, Plant, Problem, generated, plants
 
 NAMED, WRONGLY_NAMED = 0.97, 0.01
 SEEDS = range(6)
@@ -57,3 +62,34 @@ def test_few_plants_have_no_name_and_next_to_none_a_wrong_one(seeds: tuple[int, 
     assert len(wrongly) <= WRONGLY_NAMED * len(pairs), text
     assert len(unnamed) <= (1 - NAMED) * len(pairs), text
     assert all(not found.failed and not found.cut_off for _, found in pairs)
+
+
+@pytest.mark.parametrize("p", [1, 2, P])
+@pytest.mark.parametrize("make", [generated, plants_of_solves.implicit_problem])
+def test_errors_of_no_kind_are_given_no_name(make: Callable[[int], Problem], p: int) -> None:
+    """40 random errors of all sizes; the chance that one of them is named is below 4 %, by the bound."""
+    problem = first_entries(make(5), p)
+    subject = problem.subject()
+    truth = subject.reference
+    noise = float(np.linalg.norm(truth.rounding + truth.error))
+    draw = np.random.Generator(np.random.Philox(key=p))
+    for _ in range(40):
+        size = 10.0 ** draw.uniform(-6, 0.5) * truth.scale
+        observed = truth.value + size * draw.standard_normal(p)
+        found = diagnose(Setting(subject, observed, accuracy=noise), seconds=60)
+        assert found.name is None, found.describe()
+        assert found.failed == ()
+
+
+def first_entries(problem: Problem, p: int) -> Problem:
+    """The problem with its first p hyperparameters free, and the others equal to the first."""
+
+    def whole(lam: Tensor) -> Tensor:
+        return torch.cat([lam, lam[:1].expand(P - p)])
+
+    return replace(
+        problem,
+        inner=lambda lam, theta, batch=None: problem.inner(whole(lam), theta, batch),
+        outer=lambda lam, theta, batch=None: problem.outer(whole(lam), theta, batch),
+        lam=problem.lam[:p],
+    )

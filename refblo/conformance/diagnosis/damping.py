@@ -37,7 +37,7 @@ def candidates(setting: Setting) -> Iterator[Candidate]:
 
     subject = setting.subject
     root = subject.root
-    if not subject.implicit or root is None:
+    if not subject.implicit or root is None or setting.seen.size < 2:
         return
     hessian, mixed = numpy_of(root.hessian), numpy_of(root.mixed)
     slope, direct = numpy_of(root.slope), subject.direct

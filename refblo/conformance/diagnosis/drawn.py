@@ -60,7 +60,7 @@ def noise_scales(setting: Setting) -> Iterator[Candidate]:
 
     subject = setting.subject
     losses = subject.program.losses
-    if subject.implicit or losses is None or losses.frozen.noise is None:
+    if subject.implicit or losses is None or losses.frozen.noise is None or setting.seen.size < 2:
         return
     frozen, noise = losses.frozen, losses.frozen.noise
 
