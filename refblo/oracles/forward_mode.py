@@ -34,9 +34,9 @@ from refblo.derivatives import (
     initial_jvp,
     outer_directional,
 )
+from refblo.derivatives.rounding import SAFETY, Perturbation, deviation, ulp
 from refblo.errors import DivergenceError, require
 from refblo.noise import SEED_ZERO, Draws, Stream
-from refblo.oracles._rounding import SAFETY, Perturbation, deviation, ulp
 from refblo.oracles.protocol import (
     PROGRAMS,
     DirectionalTruth,
@@ -127,7 +127,7 @@ def _columns(
     theta = problem.initial(lam).detach().expand(runs, -1)
     tangent = torch.stack(columns, dim=1).expand(runs, -1, -1)
     total = torch.zeros(runs, directions.shape[1], dtype=lam.dtype, device=lam.device)
-    perturb = Perturbation(draws, ulp(lam) if replicas else 0.0, spare_first=True)
+    perturb = Perturbation(draws, ulp(lam) if replicas else 0.0, spared=1)
     for t in range(1, schedule.steps + 1):
         batch = problem.inner_batches(draws, Stream.INNER_BATCH, t - 1)
         point = perturb(_STAGES * t, lams, theta, tangent)
@@ -204,7 +204,7 @@ class ForwardModeDirectional:
         theta = problem.initial(lam).detach()
         tangent = initial_jvp(problem.initial, lam, direction)
         total = torch.zeros((), dtype=lam.dtype, device=lam.device)
-        perturb = Perturbation(draws, ulp(lam) if replica > 0 else 0.0, spare_first=False)
+        perturb = Perturbation(draws, ulp(lam) if replica > 0 else 0.0)
         for t in range(1, schedule.steps + 1):
             stage = _STAGES * (replica * (schedule.steps + 1) + t)
             batch = problem.inner_batches(draws, Stream.INNER_BATCH, t - 1)

@@ -14,15 +14,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refblo.conformance.truth.guard import arithmetic
-from refblo.conformance.truth.noise_bank import NoiseBank
 from refblo.conformance.truth.program import Program, leaf
 from refblo.conformance.truth.promotion import Arithmetic
 from refblo.conformance.truth.tangent import Parts
+from refblo.derivatives.rounding import Roundings
 from refblo.noise import Draws
 
 _BANKS = (
     2**20
-)  # where the numbers of the noise banks start, apart from all other draws of roundings
+)  # where the numbers of the sequences of roundings start, apart from all other draws of roundings
 _KEPT_ENTRIES = 2**22  # of all states together, up to which graphs are kept instead of made again
 
 
@@ -42,7 +42,7 @@ class Adjoint:
     objective: float
 
 
-def adjoint(program: Program, noise: NoiseBank | None = None) -> Adjoint:
+def adjoint(program: Program, noise: Roundings | None = None) -> Adjoint:
     """One sweep; with noise, every operation is rounded at random.
 
     Raises:
@@ -58,7 +58,7 @@ def replicated(program: Program, draws: Draws, ulp: float, count: int) -> list[A
     """Sweeps with random roundings of the given size in every operation, the losses' own included."""
 
     def one(number: int, *, inward: bool) -> Adjoint:
-        return adjoint(program, NoiseBank(draws, _BANKS + number, ulp, inward=inward))
+        return adjoint(program, Roundings(draws, _BANKS + number, ulp, inward=inward))
 
     try:
         return [one(number, inward=False) for number in range(count)]
@@ -74,7 +74,7 @@ def along(sweeps: Sequence[Adjoint], directions: Float[Tensor, "p k"]) -> Parts:
 
 
 @torch.enable_grad()
-def _sweep(program: Program, noise: NoiseBank | None) -> Adjoint:
+def _sweep(program: Program, noise: Roundings | None) -> Adjoint:
     def rounded(tensor: Tensor) -> Tensor:
         return tensor if noise is None else noise.rounded(tensor)
 

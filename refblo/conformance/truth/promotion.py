@@ -4,7 +4,7 @@ A `TorchFunctionMode` sees each operation of torch that a function calls. With `
 copies of the tensors of that dtype to the operation, and so the function runs in float64 on the same
 numbers; a conversion to any other dtype, such as `.half()`, stays the rounding that it is. With `noise`
 each result is rounded at random by a relative amount of the caller's ulp (Monte Carlo arithmetic, see
-`refblo.oracles.rounding`), which shows what rounding inside the function does to what it returns.
+`refblo.derivatives.rounding`), which shows what rounding inside the function does to what it returns.
 """
 
 import types
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from refblo.conformance.truth.noise_bank import NoiseBank
+from refblo.derivatives.rounding import Roundings
 
 _PROMOTED = torch.float64
 
@@ -98,7 +98,7 @@ class Arithmetic(TorchFunctionMode):
         noise: the random roundings; None for none.
     """
 
-    def __init__(self, promoted: torch.dtype | None = None, noise: NoiseBank | None = None) -> None:
+    def __init__(self, promoted: torch.dtype | None = None, noise: Roundings | None = None) -> None:
         super().__init__()
         self._promoted = promoted
         self._noise = noise

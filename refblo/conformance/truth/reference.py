@@ -23,15 +23,13 @@ from refblo.conformance.truth.program import Program
 from refblo.conformance.truth.refusal import infinite
 from refblo.conformance.truth.stationary import implicit_objective, linearise, replicas
 from refblo.conformance.truth.tangent import Parts
+from refblo.derivatives.rounding import SAFETY
 from refblo.errors import OracleError
 from refblo.noise import Draws
 from refblo.types import Estimand
 
 Array = np.ndarray
 _DUST_RUNS = 2
-SAFETY = 10.0
-"""Root-mean-square deviations of the replicas that count as the bound on rounding."""
-
 LARGE = 100_000
 """Hyperparameters above which nothing is computed twice that need not be."""
 

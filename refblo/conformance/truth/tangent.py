@@ -3,7 +3,7 @@
 s⁰ = dz⁰/dλ u, s^{t+1} = ∂_zΦ_t s^t + ∂_λΦ_t u, and the derivative along u is
 (1/M) Σ_{m>B} (∂_λ f_m u + ∂_z f_m s^m): memory O(N) for any p and T. The two sums, the direct and the
 indirect part, are kept apart. Several tangents, and replicas of the run under perturbations of ulp
-size (Monte Carlo arithmetic, see `refblo.oracles.rounding`), go along side by side where torch can
+size (Monte Carlo arithmetic, see `refblo.derivatives.rounding`), go along side by side where torch can
 batch the caller's functions, and one after another where it cannot.
 """
 
@@ -18,7 +18,8 @@ from torch import Tensor
 
 from refblo.conformance.truth.program import Program, leaf
 from refblo.derivatives import exclusive
-from refblo.noise import Draws, Stream
+from refblo.derivatives.rounding import Perturbation
+from refblo.noise import Draws
 
 Function = Callable[[Tensor, Tensor], Tensor]
 Pusher = Callable[[Function, tuple[Tensor, Tensor], tuple[Tensor, Tensor]], tuple[Tensor, Tensor]]
@@ -125,8 +126,7 @@ def directional(
     rows = [(r, j) for r in range(runs) for j in range(directions.shape[1])]
     lams = torch.stack([program.lam for _ in rows])
     tangents = torch.stack([directions[:, j] for _, j in rows])
-    spared = torch.tensor([r == 0 for r, _ in rows])
-    parts = _run(program, lams, tangents, draws, ulp, spared, many)
+    parts = _run(program, lams, tangents, draws, ulp, directions.shape[1], many)
     direct, indirect = (part.reshape(runs, -1) for part in parts)
     return Parts(direct, indirect)
 
@@ -146,8 +146,7 @@ def _one_by_one(
 
     def one(row: int, j: int, *, spare: bool) -> tuple[Tensor, Tensor]:
         lams, tangents = program.lam[None], directions[:, j][None]
-        spared = torch.tensor([spare])
-        return _run(program, lams, tangents, draws, ulp, spared, pusher, row)
+        return _run(program, lams, tangents, draws, ulp, int(spare), pusher, row)
 
     count = directions.shape[1]
     base = [one(0, j, spare=True) for j in range(count)]
@@ -161,22 +160,6 @@ def _one_by_one(
     return Parts(rows(0), rows(1))
 
 
-def _uniform(draws: Draws, counter: int, size: int, bound: float) -> Tensor:
-    """Uniform numbers on [−bound, bound); of a large vector, the same block with other signs again and again.
-
-    Drawing as many numbers as there are would take longer than the run. Two entries are still
-    uncorrelated, which is all that the size of a sum of roundings depends on.
-    """
-    if size <= _BLOCK:
-        return draws.uniform(Stream.ROUNDING, counter, (size,), -bound, bound)
-    block = draws.uniform(Stream.ROUNDING, counter, (_BLOCK,), -bound, bound)
-    tiles = -(-size // _BLOCK)
-    # The block's own numbers are as good a source of signs as any, and cost nothing.
-    signs = torch.where(block[:tiles].roll(1) < 0, -1.0, 1.0)
-    return (signs[:, None] * block).reshape(-1)[:size]
-
-
-_BLOCK = 2**15
 BATCHED_ENTRIES = 2**18
 """Up to how many entries of λ, over all rows, the rows are pushed side by side."""
 
@@ -216,26 +199,17 @@ def _run(
     us: Float[Tensor, "rows p"],
     draws: Draws,
     ulp: float,
-    spared: Tensor,
+    spared: int,
     pusher: Pusher,
     row: int = 0,
 ) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
     counter = row * _STAGES * (program.schedule.steps + 1)
-    replicated = not bool(spared.all())
+    perturbation = Perturbation(draws, ulp if spared < len(lams) else 0.0, spared)
 
     def perturb(*tensors: Tensor) -> tuple[Tensor, ...]:
         nonlocal counter
         counter += 1
-        if not replicated:
-            return tensors
-        sizes = [tensor.numel() for tensor in tensors]
-        drawn = _uniform(draws, counter, sum(sizes), ulp)
-        moved = []
-        for tensor, part in zip(tensors, torch.split(drawn.to(tensors[0]), sizes), strict=True):
-            factors = part.view(tensor.shape).clone()
-            factors[spared] = 0
-            moved.append(torch.addcmul(tensor, tensor, factors))
-        return tuple(moved)
+        return perturbation(counter, *tensors)
 
     zeros = torch.zeros_like(lams)
     states, tangents = pusher(lambda x, _: program.start(x), (lams, lams), (us, zeros))
