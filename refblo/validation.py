@@ -58,6 +58,8 @@ def check_like(name: str, vector: object, like: Tensor, like_name: str) -> Tenso
 def check_arguments(problem: BilevelProblem, lam: Lam, draws: Draws) -> None:
     """Check λ, θ⁰ and, once, the problem's functions.
 
+    On a device other than the CPU the numbers of λ and θ⁰ are not looked at here: see `estimators.protocol`.
+
     Raises:
         ArgumentError, ArgumentTypeError: for a λ or θ⁰ that cannot be used (see the message).
         LossError: for a loss without a hypergradient (see the message).
@@ -72,15 +74,21 @@ def check_arguments(problem: BilevelProblem, lam: Lam, draws: Draws) -> None:
     lam = lam.detach()
     theta = _check_form("initial(lam)", problem.initial(lam)).detach()
     _check_same_kind("initial(lam)", theta, "lam", lam)
-    _check_finite("lam", lam)
-    _check_finite("initial(lam)", theta)
+    if lam.device.type == "cpu" and not is_fake(lam):
+        # A look at a CPU tensor waits for nothing. On a device it waits for all that is still running: there
+        # the result is looked at, by whoever reads it, and explained by λ and θ⁰ first (`explain`).
+        with uncounted():
+            _check_finite("lam", lam)
+            _check_finite("initial(lam)", theta)
     signature = (lam.dtype, lam.device, lam.numel(), theta.numel())
     known = _checked.setdefault(problem.origin, set())
     whole = (signature, type(problem.initial))
-    # Without numbers there is nothing to look at: only shapes and costs come out.
-    if whole in known or is_fake(lam):
+    if whole in known:
         return
     with uncounted():
+        # Without numbers there is nothing to look at: only shapes and costs come out.
+        if is_fake(lam):
+            return
         _check_functions(problem, lam, theta, draws)
     known.add(whole)
 

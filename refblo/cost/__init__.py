@@ -1,7 +1,7 @@
 """What a computation costs: operations, bytes, evaluations, reads and transfers, all counted, none timed."""
 
 from refblo.cost.evaluations import Evaluations, count, counting
-from refblo.cost.fake import decide, is_fake, number, shapes_only
+from refblo.cost.fake import decide, is_fake, number, numbers, shapes_only
 from refblo.cost.live_bytes import LiveBytes
 from refblo.cost.meter import Meter
 from refblo.cost.pause import repeated, uncounted
@@ -22,6 +22,7 @@ __all__ = [
     "is_fake",
     "measure",
     "number",
+    "numbers",
     "pretend_device",
     "repeated",
     "shapes_only",

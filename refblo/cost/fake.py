@@ -49,6 +49,15 @@ def decide(condition: Tensor, without_numbers: bool) -> bool:
     return bool(condition)
 
 
+def numbers(values: Tensor, without_numbers: list[float]) -> list[float]:
+    """The entries of a vector, or the given ones where it has none: one host synchronisation for all."""
+    if isinstance(values, FakeTensor):
+        synchronised("numbers")
+        return without_numbers
+    entries: list[float] = values.tolist()
+    return entries
+
+
 def number(value: Tensor, without_numbers: float = float("nan")) -> float:
     """A one-element tensor as a number, or the given one where it has none: a host synchronisation."""
     if isinstance(value, FakeTensor):

@@ -205,8 +205,9 @@ def recorded_inner_gradient(inner: Inner, lam: Lam, theta: Theta, batch: Batch) 
     count("inner_gradients")
     count("hessian_products")
     count("mixed_products")
-    # A kept one must have a number: without numbers it is made for each call, and costs nothing.
-    make = _one.__wrapped__ if is_fake(theta) else _one
+    with uncounted():
+        # A kept one must have a number: without numbers it is made for each call, and costs nothing.
+        make = _one.__wrapped__ if is_fake(theta) else _one
     return _graded(inner(lam, theta, batch), theta, make(theta.dtype, theta.device))
 
 

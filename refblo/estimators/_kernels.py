@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from refblo.chain import Chain, Drawn
+from refblo.cost import numbers
 from refblo.derivatives import (
     MixedProduct,
     hessian_product_function,
     mixed_product,
     outer_gradients,
 )
-from refblo.estimators._implicit import Solve, Solver
+from refblo.estimators._implicit import Flag, Solve, Solver
 from refblo.estimators.hpo_sgld import HPOSGLD, State
 from refblo.estimators.ift import IFTConjugateGradient, IFTNeumann, SolveState
 from refblo.estimators.rmd import RMD
@@ -110,7 +111,7 @@ class Kernels:
             theta = self.forward(chain, lam, theta, run, chain.draw(run, (), theta))
         return theta
 
-    def slopes(self, chain: Chain, lam: Lam, theta: Theta, step: int) -> tuple[Lam, Theta, bool]:
+    def slopes(self, chain: Chain, lam: Lam, theta: Theta, step: int) -> tuple[Lam, Theta, Flag]:
         """∂_λ f and ∂_θ f at θ^step, and whether they and it are finite."""
         drawn = Drawn({}, {0: chain.outer_batch(step)}, {})
 
@@ -121,7 +122,7 @@ class Kernels:
             return (*both, torch.stack(finite).all())
 
         direct, slope, finite = self._call(chain.problem, "slopes", function, (lam, theta), drawn)
-        return direct, slope, bool(finite)
+        return direct, slope, finite
 
     def adjoint(
         self, method: Solver, chain: Chain, lam: Lam, theta: Theta, step: int, rhs: Theta
@@ -184,12 +185,12 @@ class Kernels:
             key = ("directions", method.damping, method.tolerance, len(run), len(state))
             *after, told = advance(key, partial(by, number=len(run)), state)
             state = tuple(after)
-            moved, negative = told.tolist()
-            iterations += moved
+            moved, negative = numbers(told, without_numbers=[len(run), 0])
+            iterations += int(moved)
             if negative:
-                return Solve(state[0], Status.SERIES_DIVERGED, iterations)
+                return Solve(state[0], (Status.SERIES_DIVERGED, iterations))
             if moved < len(run):
-                return Solve(state[0], Status.COMPLETED)
+                return Solve(state[0])
         return method.conclude(rhs, SolveState(*state[:-1]))
 
     # ------------------------------------------------------------ calls

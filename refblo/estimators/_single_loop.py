@@ -16,18 +16,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refblo.cost import Evaluations
+from refblo.cost import Evaluations, decide
 from refblo.derivatives import (
     inner_gradient_and_mixed,
     inner_gradient_and_products,
     outer_gradients,
 )
 from refblo.errors import require
-from refblo.estimators.protocol import is_finite
+from refblo.estimators.protocol import finite
 from refblo.estimators.warm import WarmState
 from refblo.noise import Draws, Stream
 from refblo.problem import BilevelProblem
-from refblo.types import Batch, Estimand, Hypergradient, Lam, Status, Theta
+from refblo.types import Batch, Ending, Estimand, Hypergradient, Lam, Status, Theta
 
 
 @final
@@ -103,13 +103,14 @@ def concluded(
     value: Lam, carried: WarmState, step: int, cost: Evaluations
 ) -> tuple[Hypergradient, WarmState]:
     """The result of one call: a state that left the finite numbers has no hypergradient."""
-    finite = is_finite(value) and is_finite(carried.theta)
-    status = Status.COMPLETED if finite else Status.CHAIN_DIVERGED
-    estimate, at = (value, None) if finite else (None, step)
-    result = Hypergradient(
-        estimate, Estimand.IMPLICIT, carried.theta, status, diverged_at=at, cost=cost
-    )
-    return result, carried
+    flag = finite(value, carried.theta)
+
+    def look() -> Ending:
+        if decide(flag, without_numbers=True):
+            return Ending(value)
+        return Ending(None, Status.CHAIN_DIVERGED, step)
+
+    return Hypergradient.later(Estimand.IMPLICIT, carried.theta, cost, look), carried
 
 
 def check_rate(name: str, value: float, largest: float | None = None) -> None:

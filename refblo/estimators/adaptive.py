@@ -14,10 +14,11 @@ from typing import final
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 from typing_extensions import override
 
 from refblo.chain import Chain, Langevin
-from refblo.cost import counting
+from refblo.cost import counting, decide, number, numbers
 from refblo.derivatives import (
     MixedProduct,
     hessian_product_function,
@@ -28,10 +29,10 @@ from refblo.derivatives import (
 from refblo.errors import require
 from refblo.estimators.error_bound import Constants, error_bound
 from refblo.estimators.ift import IFTConjugateGradient
-from refblo.estimators.protocol import Estimator, conclude, is_finite
+from refblo.estimators.protocol import Estimator, conclude, explain, finite, is_finite
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem, FullBatch
-from refblo.types import Estimand, Hypergradient, Lam, Status, Theta
+from refblo.types import Ending, Estimand, Hypergradient, Lam, Status, Theta
 from refblo.validation import check_arguments
 
 
@@ -80,23 +81,23 @@ class BoundedImplicit(Estimator):
         chain = Chain(problem, self.dynamics, draws)
         with counting() as cost:
             theta = chain.last(lam, self.steps)
-            if not is_finite(theta):
-                nothing = lam * torch.nan
-                return conclude(nothing, self.estimand, theta, chain, lam, self.steps, cost)
             direct, slope = outer_gradients(problem.outer, lam, theta, None)
             hessian = hessian_product_function(problem.inner, lam, theta, None)
             solver = IFTConjugateGradient(self.dynamics, self.steps, self.iterations)
             solve = solver.solve(hessian, slope)
             value = direct - mixed_product(problem.inner, lam, theta, None, solve.q)
-            bound = error_bound(
-                self.constants,
-                _norm(inner_gradient(problem.inner, lam, theta, None)),
-                _norm(hessian(solve.q) - slope),
-                _norm(solve.q),
-            ).total
-        return Hypergradient(
-            value, self.estimand, theta, solve.status, solve.diverged_at, bound, cost
-        )
+            left = inner_gradient(problem.inner, lam, theta, None)
+            parts = torch.stack([vector_norm(v) for v in (left, hessian(solve.q) - slope, solve.q)])
+        sound = finite(theta, lam)
+
+        def look() -> Ending:
+            if not decide(sound, without_numbers=True):
+                return explain(chain, lam, self.steps)
+            gradient, residual, size = numbers(parts, without_numbers=[0.0, 0.0, 0.0])
+            bound = error_bound(self.constants, gradient, residual, size).total
+            return Ending(value, solve.status, solve.diverged_at, bound)
+
+        return Hypergradient.later(self.estimand, theta, cost, look)
 
 
 @final
@@ -194,5 +195,5 @@ class AdaptiveImplicit(Estimator):
 
 
 def _norm(vector: Tensor) -> float:
-    """Euclidean norm."""
-    return float(torch.linalg.vector_norm(vector))
+    """Euclidean norm, looked at; without numbers nothing is left to be done."""
+    return number(vector_norm(vector), without_numbers=0.0)

@@ -18,7 +18,7 @@ import torch
 from typing_extensions import override
 
 from refblo.chain import Chain, Langevin
-from refblo.cost import counting
+from refblo.cost import counting, decide
 from refblo.derivatives import hessian_product_function, mixed_product, outer_gradients
 from refblo.errors import require
 from refblo.estimators.ift import IFTConjugateGradient
@@ -81,7 +81,8 @@ class AmIGO(WarmEstimator):
                 hessian = hessian_product_function(problem.inner, lam, theta, batch)
                 solver = IFTConjugateGradient(self.dynamics, self.steps, self.iterations)
                 start = q
-                rhs = slope - hessian(q) if bool(torch.any(q != 0)) else slope
+                begun = decide(torch.any(q != 0), without_numbers=True)
+                rhs = slope - hessian(q) if begun else slope
                 q = start + solver.solve(hessian, rhs).q
             else:
                 for i in range(self.iterations):

@@ -28,7 +28,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from refblo.chain import Chain, Langevin
-from refblo.cost import Evaluations, counting
+from refblo.cost import Evaluations, counting, decide
 from refblo.derivatives import (
     initial_vjp,
     inner_gradient,
@@ -40,11 +40,11 @@ from refblo.derivatives import (
 )
 from refblo.errors import require, require_integer, require_real
 from refblo.estimators._meta import require_moving_start
-from refblo.estimators.protocol import Estimator, is_finite
+from refblo.estimators.protocol import Estimator, finite
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
-from refblo.types import Estimand, Hypergradient, Lam, Status, Theta
-from refblo.validation import check_arguments
+from refblo.types import Ending, Estimand, Hypergradient, Lam, Status, Theta
+from refblo.validation import check_arguments, check_vector
 
 
 @final
@@ -138,7 +138,7 @@ class BMAML(Estimator):
                 by_lam, alpha = _back(chain, stein, lam, iterates[t], t, alpha)
                 value = value + by_lam
             value = value + initial_vjp(problem.initial, lam, alpha)
-        return self._conclude(value, iterates, judged, cost)
+        return self._conclude(lam, value, iterates, judged, cost)
 
     def _stein(self, theta: Theta) -> Stein:
         groups = self.tasks * self.particles
@@ -165,20 +165,30 @@ class BMAML(Estimator):
         return iterates
 
     def _conclude(
-        self, value: Lam, iterates: list[Theta], judged: tuple[Lam, Theta], cost: Evaluations
+        self,
+        lam: Lam,
+        value: Lam,
+        iterates: list[Theta],
+        judged: tuple[Lam, Theta],
+        cost: Evaluations,
     ) -> Hypergradient:
         """The result, or where the run, what judges it or its derivative left the finite numbers."""
         chaser = iterates[self.steps]
-        if is_finite(value):
-            return Hypergradient(value, self.estimand, chaser, cost=cost)
-        left = [step for step, theta in enumerate(iterates) if not is_finite(theta)]
-        if left:
-            status, step = Status.CHAIN_DIVERGED, left[0]
-        else:
-            finite = all(is_finite(slope) for slope in judged)
-            status = Status.SENSITIVITY_DIVERGED if finite else Status.OUTER_NOT_FINITE
-            step = self.steps
-        return Hypergradient(None, self.estimand, chaser, status, step, cost=cost)
+        # A flag for each iterate, so that none of them has to be kept until somebody looks.
+        left = torch.stack([finite(theta) for theta in iterates])
+        sound, whole = finite(*judged), finite(value, lam)
+
+        def look() -> Ending:
+            if decide(whole, without_numbers=True):
+                return Ending(value)
+            check_vector("lam", lam)
+            for step, flag in enumerate(left):
+                if not flag:
+                    return Ending(None, Status.CHAIN_DIVERGED, step)
+            status = Status.SENSITIVITY_DIVERGED if sound else Status.OUTER_NOT_FINITE
+            return Ending(None, status, self.steps)
+
+        return Hypergradient.later(self.estimand, chaser, cost, look)
 
 
 def _back(

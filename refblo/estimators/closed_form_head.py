@@ -19,7 +19,7 @@ import torch
 from typing_extensions import override
 
 from refblo.chain import Chain, Langevin
-from refblo.cost import counting
+from refblo.cost import counting, decide
 from refblo.derivatives import (
     gradient_and_tangents,
     inner_gradient,
@@ -27,11 +27,11 @@ from refblo.derivatives import (
     outer_gradients,
 )
 from refblo.errors import require_member
-from refblo.estimators.protocol import Estimator, is_finite
+from refblo.estimators.protocol import Estimator, finite
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
-from refblo.types import Estimand, Hypergradient, Lam, Status
-from refblo.validation import check_arguments
+from refblo.types import Ending, Estimand, Hypergradient, Lam, Status
+from refblo.validation import check_arguments, check_vector
 
 
 class Direction(Enum):
@@ -79,10 +79,9 @@ class ClosedFormHead(Estimator):
                 problem.inner, lam, start, batch, eye[:p, p:], eye[p:, p:]
             )
             factor, failed = torch.linalg.cholesky_ex(hessian)
-            if bool(failed) or not is_finite(factor):
-                status = Status.SERIES_DIVERGED
-                return Hypergradient(None, self.estimand, start, status, 0, cost=cost)
-            theta = start - torch.cholesky_solve(gradient[:, None], factor)[:, 0]
+            solvable = (failed == 0) & finite(factor)
+            newton = start - torch.cholesky_solve(gradient[:, None], factor)[:, 0]
+            theta = torch.where(solvable, newton, start)
             left = inner_gradient(problem.inner, lam, theta, batch)
             direct, slope = outer_gradients(problem.outer, lam, theta, chain.outer_batch(1))
             if self.direction is Direction.REVERSE:
@@ -94,14 +93,24 @@ class ClosedFormHead(Estimator):
                     problem.inner, lam, theta, batch, eye[:p, :p], still
                 )
                 value = direct - slope @ torch.cholesky_solve(mixed, factor)
-        if not is_finite(value):
-            return Hypergradient(None, self.estimand, theta, Status.OUTER_NOT_FINITE, 1, cost=cost)
         # Rounding leaves a part of the gradients that is far below the root of the precision, and a
         # Newton step on anything that is not quadratic far above it, unless it started at the minimiser.
         size = torch.linalg.vector_norm(gradient) + torch.linalg.matrix_norm(
             hessian
         ) * torch.linalg.vector_norm(theta)
         allowed = torch.finfo(lam.dtype).eps ** 0.5 * size
-        solved = bool(torch.linalg.vector_norm(left) <= allowed)
-        status = Status.COMPLETED if solved else Status.NOT_CONVERGED
-        return Hypergradient(value, self.estimand, theta, status, cost=cost)
+        solved = torch.linalg.vector_norm(left) <= allowed
+        flags = torch.stack((solvable, finite(value), solved))
+
+        def look() -> Ending:
+            if decide(flags.all(), without_numbers=True):
+                return Ending(value)
+            check_vector("lam", lam)
+            check_vector("initial(lam)", start)
+            if not flags[0]:
+                return Ending(None, Status.SERIES_DIVERGED, 0)
+            if not flags[1]:
+                return Ending(None, Status.OUTER_NOT_FINITE, 1)
+            return Ending(value, Status.NOT_CONVERGED)
+
+        return Hypergradient.later(self.estimand, theta, cost, look)

@@ -96,7 +96,7 @@ class CovarianceIdentity(Estimator):
         chain = Chain(problem, self.dynamics, draws)
         with counting() as cost:
             rows, thetas = self._run(chain, lam)
-        error = float((rows.var(dim=0) / self.chains).sum().sqrt())
+        error = (rows.var(dim=0) / self.chains).sum().sqrt()
         result = rows.mean(dim=0)
         steps = self.schedule.steps
         return conclude(result, self.estimand, thetas[0], chain, lam, steps, cost, error=error)
@@ -171,7 +171,9 @@ class CovarianceIdentity(Estimator):
         backward = (thetas - proposed + gamma * new[1]).square().sum(dim=1)
         # Both proposals are normal with variance scale².
         odds = (values - new[0]) / self.temperature + (forward - backward) / (2 * scale**2)
-        drawn = chain.draws.uniform(Stream.DIRECTIONS, step, (self.chains,), 0.0, 1.0).to(odds)
+        drawn = chain.draws.uniform(
+            Stream.DIRECTIONS, step, (self.chains,), 0.0, 1.0, device=odds.device
+        ).to(odds.dtype)
         kept = (torch.log(drawn) < odds)[:, None]
         return (
             torch.where(kept, proposed, thetas),

@@ -15,7 +15,6 @@ most ‖f_θ‖‖C‖ max|1/h_i − 1/ħ| over the eigenvalues h_i of H. Withou
 geometric at the rate 1 − γħ. With ħ → 0 the undivided recursion is HPO-SGLD. Memory O(n + p).
 """
 
-import math
 from dataclasses import dataclass, field
 from typing import final
 
@@ -34,8 +33,11 @@ from refblo.errors import require
 from refblo.estimators.protocol import Estimator, conclude
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
-from refblo.types import Estimand, Hypergradient, Lam, Theta
+from refblo.types import Estimand, Hypergradient, Lam, Scalar, Theta
 from refblo.validation import check_arguments
+
+Factor = float | Scalar
+"""A number; where it is measured a tensor, so that the host never looks at it."""
 
 
 @final
@@ -45,7 +47,7 @@ class State:
 
     theta: Theta
     g: Lam
-    weight: float
+    weight: Factor
 
 
 @final
@@ -99,7 +101,7 @@ class DiscountedHPOSGLD(Estimator):
         return State(chain.initial(lam), torch.zeros_like(lam), 0.0)
 
     def step(
-        self, chain: Chain, lam: Lam, state: State, m: int, curvature: float
+        self, chain: Chain, lam: Lam, state: State, m: int, curvature: Factor
     ) -> tuple[State, Lam | None]:
         """From (θ^{m−1}, g_{m−1}) to (θ^m, g_m), with ∂_λ f(θ^m) when m > B."""
         problem, gamma = chain.problem, self.dynamics.step_size
@@ -131,25 +133,20 @@ class DiscountedHPOSGLD(Estimator):
                 state, direct = self.step(chain, lam, state, m, curvature)
                 if direct is not None:
                     weight = state.weight if self.filled else 1.0
-                    h.add_(direct).add_(state.g, alpha=1 / weight)
+                    h.add_(direct).add_(state.g / weight)
             h.div_(self.schedule.samples)
         return conclude(h, self.estimand, state.theta, chain, lam, self.schedule.steps, cost)
 
-    def _curvature(self, chain: Chain, lam: Lam, theta: Theta) -> float:
+    def _curvature(self, chain: Chain, lam: Lam, theta: Theta) -> Factor:
         """ħ, given or measured; measured, it is kept where the recursion is a contraction."""
         if self.curvature is not None:
             return self.curvature
         problem = chain.problem
         slope = outer_theta_gradient(problem.outer, lam, theta, chain.outer_batch(0))
-        square = float(torch.dot(slope, slope))
         largest = 1 / self.dynamics.step_size
-        if square == 0:
-            # Nothing to propagate: any contraction will do.
-            return largest / 2
         product = hessian_product_function(problem.inner, lam, theta, chain.inner_batch(0))(slope)
-        measured = float(torch.dot(slope, product)) / square
-        if not math.isfinite(measured):
-            return largest / 2
-        # Not positive means that the model does not fit here; the floor bounds the sum's memory by the
-        # run's length, as the run itself would.
-        return min(max(measured, largest / (10 * self.schedule.steps)), largest / 2)
+        measured = torch.dot(slope, product) / torch.dot(slope, slope)
+        # Where there is nothing to propagate (0/0) any contraction will do. Not positive means that the model
+        # does not fit here; the floor bounds the sum's memory by the run's length, as the run itself would.
+        usable = torch.where(torch.isfinite(measured), measured, largest / 2)
+        return usable.clamp(largest / (10 * self.schedule.steps), largest / 2)

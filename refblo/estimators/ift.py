@@ -23,7 +23,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from refblo.chain import Langevin
-from refblo.cost import decide, uncounted
+from refblo.cost import decide, number, uncounted
 from refblo.derivatives import MixedProduct
 from refblo.errors import require_integer, require_member, require_real
 from refblo.estimators._implicit import Solve, implicit
@@ -91,6 +91,8 @@ class IFTNeumann(Estimator):
     def conclude(self, rhs: Theta, term: Theta, total: Theta, more: "MoreTerms") -> Solve:
         """The sum of all terms as a solution; if they grew, the series is summed again to see where.
 
+        Whether they grew is not looked at before somebody asks.
+
         Args:
             rhs: the first term.
             term: the last one.
@@ -101,24 +103,30 @@ class IFTNeumann(Estimator):
         rounding = 1 + self.terms * torch.finfo(rhs.dtype).eps
         limit = torch.linalg.vector_norm(rhs) * rounding
 
-        def grown(term: Theta) -> bool:
+        def shrunk(term: Theta) -> Bool[Tensor, ""]:
             # A norm that is not a number counts as grown.
-            return not decide(torch.linalg.vector_norm(term) <= limit, without_numbers=True)
+            small: Tensor = torch.linalg.vector_norm(term) <= limit
+            return small
+
+        shrinks = shrunk(term)
+
+        def look() -> tuple[Status, int | None]:
+            if decide(shrinks, without_numbers=True):
+                return Status.COMPLETED, None
+            # Finite or not, the sum is dominated by its last terms: the series has no limit.
+            at, index = rhs, 0
+            with uncounted():
+                # A second sum may round differently: the last term has grown in any case.
+                while index < self.terms - 1 and decide(shrunk(at), without_numbers=False):
+                    at, index = more(at, rhs, 1)[0], index + 1
+            return Status.SERIES_DIVERGED, index
 
         if self.scaling is NeumannScaling.SCALED:
             total = total * self.scale
-        if not grown(term):
-            return Solve(total, Status.COMPLETED)
-        # Finite or not, the sum is dominated by its last terms: the series has no limit.
-        term, index = rhs, 0
-        with uncounted():
-            # A second sum may round differently: the last term has grown in any case.
-            while index < self.terms - 1 and not grown(term):
-                term, index = more(term, rhs, 1)[0], index + 1
-        return Solve(total, Status.SERIES_DIVERGED, index)
+        return Solve(total, look)
 
     def solve(self, hessian: MixedProduct, rhs: Theta) -> Solve:
-        """The truncated series; its last term's norm is looked at once, at the end."""
+        """The truncated series; nothing is looked at before somebody asks how it ended."""
 
         def more(term: Theta, total: Theta, number: int) -> tuple[Theta, Theta]:
             return self.add_terms(hessian, term, total, number)
@@ -213,10 +221,10 @@ class IFTConjugateGradient(Estimator):
         floor = self.floor(at.square)
         for iteration in range(self.iterations):
             if decide(torch.sqrt(at.square) <= floor, without_numbers=False):
-                return Solve(at.q, Status.COMPLETED)
+                return Solve(at.q)
             image, curvature = self.curvature(hessian, at)
             if not decide(curvature > 0, without_numbers=True):
-                return Solve(at.q, Status.SERIES_DIVERGED, iteration)
+                return Solve(at.q, (Status.SERIES_DIVERGED, iteration))
             at = at.after(image, curvature)
         return self.conclude(rhs, at)
 
@@ -226,7 +234,7 @@ class IFTConjugateGradient(Estimator):
             torch.sqrt(at.square) > self.tolerance * torch.linalg.vector_norm(rhs),
             without_numbers=False,
         )
-        return Solve(at.q, Status.NOT_CONVERGED if missed else Status.COMPLETED)
+        return Solve(at.q, (Status.NOT_CONVERGED if missed else Status.COMPLETED, None))
 
     def iterate_unlooked(
         self, hessian: MixedProduct, at: "SolveState", floor: Scalar, number: int
@@ -282,9 +290,12 @@ class IFTDense(Estimator):
         identity = torch.eye(rhs.numel(), dtype=rhs.dtype, device=rhs.device)
         matrix = torch.stack([hessian(column) for column in identity])
         q, info = torch.linalg.solve_ex(matrix, rhs)
-        return Solve(
-            q, Status.SERIES_DIVERGED if int(info) else Status.COMPLETED, int(info) or None
-        )
+
+        def look() -> tuple[Status, int | None]:
+            failed = int(number(info, without_numbers=0.0))
+            return Status.SERIES_DIVERGED if failed else Status.COMPLETED, failed or None
+
+        return Solve(q, look)
 
     @override
     def estimate(

@@ -63,4 +63,4 @@ class JointObjective(Estimator):
         self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
     ) -> Hypergradient:
         method = RMDFirstOrder(self.dynamics, Schedule.last(self.steps))
-        return replace(method.estimate(joint(problem), lam, draws), estimand=self.estimand)
+        return method.estimate(joint(problem), lam, draws).of(self.estimand)

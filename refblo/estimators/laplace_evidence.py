@@ -90,4 +90,4 @@ class LaplaceEvidence(Estimator):
         if self.through_minimiser:
             return IFTDense(self.dynamics, self.steps).estimate(stated, lam, draws)
         method = RMDFirstOrder(self.dynamics, Schedule.last(self.steps))
-        return replace(method.estimate(stated, lam, draws), estimand=self.estimand)
+        return method.estimate(stated, lam, draws).of(self.estimand)

@@ -3,14 +3,16 @@
 from typing import Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from refblo.chain import Chain
-from refblo.cost import Evaluations, decide
+from refblo.cost import Evaluations, decide, number
 from refblo.derivatives import outer_gradients
 from refblo.noise import Draws
 from refblo.problem import BilevelProblem
-from refblo.types import Estimand, Hypergradient, Lam, Status, Theta
+from refblo.types import Ending, Estimand, Hypergradient, Lam, Scalar, Status, Theta
+from refblo.validation import check_vector
 
 __all__ = ["Estimator"]
 
@@ -53,9 +55,15 @@ class Estimator(Protocol):
         ...
 
 
+def finite(*vectors: Tensor) -> Bool[Tensor, ""]:
+    """Whether all entries of all vectors are finite, as a tensor: nothing is looked at."""
+    flags = [torch.isfinite(vector).all() for vector in vectors]
+    return flags[0] if len(flags) == 1 else torch.stack(flags).all()
+
+
 def is_finite(vector: Tensor) -> bool:
-    """Whether all entries are finite; taken to be so where a tensor has no numbers."""
-    return decide(torch.isfinite(vector).all(), without_numbers=True)
+    """Whether all entries are finite, a host synchronisation; yes where a tensor has no numbers."""
+    return decide(finite(vector), without_numbers=True)
 
 
 def conclude(
@@ -67,23 +75,37 @@ def conclude(
     steps: int,
     cost: Evaluations,
     status: Status = Status.COMPLETED,
-    error: float | None = None,
+    error: Scalar | None = None,
 ) -> Hypergradient:
     """The result of a recursion over a chain; a divergence is explained by a replay of the chain.
 
-    The chain itself is never checked while it runs, so that nothing synchronises with the device: once
-    an iterate is not finite, no later one is.
+    Neither the chain, while it runs, nor the result is looked at here: once an iterate is not finite, no
+    later one is, and whoever reads the result finds out.
     """
-    if is_finite(value) and is_finite(theta):
-        return Hypergradient(value, estimand, theta, status, error=error, cost=cost)
+    flag = finite(value, theta, lam)
+
+    def look() -> Ending:
+        if decide(flag, without_numbers=True):
+            return Ending(value, status, error=None if error is None else number(error))
+        return explain(chain, lam, steps)
+
+    return Hypergradient.later(estimand, theta, cost, look)
+
+
+def explain(chain: Chain, lam: Lam, steps: int) -> Ending:
+    """Where a run left the finite numbers: in λ or θ⁰, in the chain, in the outer loss, or in what follows.
+
+    Raises:
+        ArgumentError: if λ or θ⁰ is not finite.
+    """
+    check_vector("lam", lam)
+    check_vector("initial(lam)", chain.initial(lam))
     step = chain.first_non_finite(lam, steps)
     if step is not None:
-        return Hypergradient(None, estimand, theta, Status.CHAIN_DIVERGED, step, cost=cost)
+        return Ending(None, Status.CHAIN_DIVERGED, step)
     for step, iterate in enumerate(chain.iterates(lam, steps)):
         if step > 0:
             slopes = outer_gradients(chain.problem.outer, lam, iterate, chain.outer_batch(step))
-            if not all(is_finite(slope) for slope in slopes):
-                return Hypergradient(
-                    None, estimand, theta, Status.OUTER_NOT_FINITE, step, cost=cost
-                )
-    return Hypergradient(None, estimand, theta, Status.SENSITIVITY_DIVERGED, steps, cost=cost)
+            if not is_finite(torch.cat(slopes)):
+                return Ending(None, Status.OUTER_NOT_FINITE, step)
+    return Ending(None, Status.SENSITIVITY_DIVERGED, steps)

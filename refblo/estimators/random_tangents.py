@@ -151,7 +151,7 @@ class RandomTangents(Estimator):
             sets = {g: directions(draws, self.law, lam, count, g) for g in drawn}
             block = torch.stack([sets[k // count][:, k % count] for k in members], dim=1)
             slopes, theta = self._run(chain, lam, block)
-            owners = torch.tensor([k // count for k in members], device=lam.device)
+            owners = torch.arange(members.start, members.stop, device=lam.device) // count
             sums.index_add_(0, owners, (block * slopes).T, alpha=1 / count)
         return sums, theta, chain
 

@@ -29,11 +29,15 @@ from refblo.errors import require
 from refblo.estimators.protocol import Estimator, conclude
 from refblo.noise import SEED_ZERO, Draws, Stream
 from refblo.problem import BilevelProblem, FixedInitial
-from refblo.types import Estimand, Hypergradient, Lam, Theta
+from refblo.types import Estimand, Hypergradient, Lam, Scalar, Theta
 from refblo.validation import check_arguments
 
 REPLICAS = 2**32
 """Replica r draws its signs from step r·2³² on: no two replicas share numbers."""
+
+
+Factor = float | Scalar
+"""A positive number, where it depends on the run's numbers a tensor: the host never looks at it."""
 
 
 @final
@@ -96,14 +100,14 @@ class UORO(Estimator):
         s, w = rho * pushed + sigma * nu, state.w / rho + fresh / sigma
         return State(chain.advance(state.theta, gradient, m - 1), s, w)
 
-    def _scales(self, pushed: Theta, w: Lam, nu: Theta, fresh: Lam) -> tuple[float, float]:
+    def _scales(self, pushed: Theta, w: Lam, nu: Theta, fresh: Lam) -> tuple[Factor, Factor]:
         """ρ and σ; 1 where a factor vanishes, since then its scale does not matter."""
         if not self.balanced:
             return 1.0, 1.0
-        norms = torch.stack([torch.linalg.vector_norm(v) for v in (w, pushed, fresh, nu)])
-        of_w, of_s, of_fresh, of_nu = norms.tolist()
-        rho = (of_w / of_s) ** 0.5 if of_w > 0 and of_s > 0 else 1.0
-        sigma = (of_fresh / of_nu) ** 0.5 if of_fresh > 0 else 1.0
+        of_w, of_s, of_fresh, of_nu = (torch.linalg.vector_norm(v) for v in (w, pushed, fresh, nu))
+        one = torch.ones_like(of_w)
+        rho = torch.where((of_w > 0) & (of_s > 0), (of_w / of_s).sqrt(), one)
+        sigma = torch.where(of_fresh > 0, (of_fresh / of_nu).sqrt(), one)
         return rho, sigma
 
     @override

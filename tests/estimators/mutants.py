@@ -227,8 +227,8 @@ IFT_MUTANTS = [
     Mutant(
         "a converged iterate thrown away",
         IFT,
-        "return Solve(at.q, Status.COMPLETED)\n            image",
-        "return Solve(0 * at.q, Status.COMPLETED)\n            image",
+        "return Solve(at.q)\n            image",
+        "return Solve(0 * at.q)\n            image",
     ),
     Mutant(
         "the dense Hessian's rows summed",
