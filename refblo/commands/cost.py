@@ -28,6 +28,11 @@ DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.
 )
 @click.option("--dtype", type=click.Choice(list(DTYPES)), help="Of all vectors and data.")
 @click.option("--memory", help="Predict what fits, e.g. 16GiB.")
+@click.option(
+    "--pretend-device",
+    is_flag=True,
+    help="Count on a device that is not there, where transfers and mixed devices are seen.",
+)
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path))
 def cost(
     problem: str,
@@ -36,6 +41,7 @@ def cost(
     batch: int | None,
     dtype: str | None,
     memory: str | None,
+    pretend_device: bool,
     json_file: Path | None,
 ) -> None:
     """Count what one hypergradient of PROBLEM by ESTIMATOR costs, and predict what fits in a memory.
@@ -55,7 +61,7 @@ def cost(
     images = batch or 8
     console = Console()
     with console.status(f"counting {estimator} on {problem}, T = {steps}") as status:
-        run = price(problem, estimator, steps, images, kind)
+        run = price(problem, estimator, steps, images, kind, pretend_device)
         fits: dict[str, Fit] = {}
         if available is not None:
             fits = largest_settings(
@@ -67,7 +73,9 @@ def cost(
                 available,
                 lambda axis: status.update(f"counting at three sizes: {axis}"),
             )
-    console.print(table(problem, estimator, steps, run))
+    console.print(table(problem, estimator, steps, run, pretend_device))
+    for place in run.cost.places:
+        console.print(f"  {place}", highlight=False, markup=False)
     for axis, one in fits.items():
         console.print(sentence(axis, one, available or 0))
     if json_file is not None:
@@ -80,13 +88,14 @@ def cost(
             "p": run.p,
             "held_bytes": run.held,
             **asdict(run.cost),
+            "device": "pretend" if pretend_device else "cpu",
             "memory": available,
             "fits": {axis: asdict(one) for axis, one in fits.items()},
         }
         write_atomically(json_file, json.dumps(document, indent=2) + "\n")
 
 
-def table(problem: str, estimator: str, steps: int, run: CostedRun) -> Table:
+def table(problem: str, estimator: str, steps: int, run: CostedRun, pretend: bool = False) -> Table:
     """One figure a row."""
     shown = Table("what", "count", "", title=f"{estimator} on {problem}, T = {steps}")
     counted, evaluations = run.cost, run.cost.evaluations
@@ -102,6 +111,8 @@ def table(problem: str, estimator: str, steps: int, run: CostedRun) -> Table:
         ("outer gradients", evaluations.outer_gradients, ""),
         ("Hessian products", evaluations.hessian_products, ""),
         ("mixed products", evaluations.mixed_products, ""),
+        ("host synchronisations", counted.host_synchronisations, ""),
+        ("transfers", counted.transfers, "" if pretend else "none on the CPU: --pretend-device"),
     ]
     for name, number, words in rows:
         shown.add_row(name, f"{number:,}", words)

@@ -18,6 +18,7 @@ from typing import Any, final
 
 import torch
 from torch import Tensor
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -31,6 +32,7 @@ from torch.utils._pytree import tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from refblo.cost.live_bytes import tensors_in
+from refblo.cost.pause import uncounted
 from refblo.cost.traffic import PRETEND, READING_METHODS, place, pretending, read_by
 from refblo.errors import RefbloError
 
@@ -67,20 +69,18 @@ def pretend_device(*, adopt: bool = False) -> Iterator[torch.device]:
             print(cost.host_synchronisations, cost.transfers, cost.places)
     """
     _register()
-    before, token = torch._C._only_lift_cpu_tensors(), pretending.set(True)
-    # `torch.tensor(numbers, device=...)` then makes a CPU tensor and moves it, as it does on a GPU.
-    torch._C._set_only_lift_cpu_tensors(True)
+    token = pretending.set(True)
+    owner = _Owner(adopt)
     try:
         # A backward pass of a device runs in a thread of its own, to which what is set here does not reach.
         with (
             torch.autograd.set_multithreading_enabled(False),
-            FakeTensorMode(allow_non_fake_inputs=adopt),
-            _Rules(adopt),
-            _Methods(),
+            _Shapes(allow_non_fake_inputs=adopt),
+            _Rules(owner),
+            _Methods(owner),
         ):
             yield torch.device(PRETEND, 0)
     finally:
-        torch._C._set_only_lift_cpu_tensors(before)
         pretending.reset(token)
 
 
@@ -106,14 +106,51 @@ def _register() -> None:
     maker(rename=PRETEND)
 
 
+class _Shapes(FakeTensorMode):  # type: ignore[no-untyped-call]  # torch's own
+    """torch's mode, told that the device cannot be used: nothing is computed on it ahead of time."""
+
+    @property
+    def avoid_device_init(self) -> bool:
+        """True, so that a CPU tensor of known numbers is moved by its shape."""
+        return True
+
+
+@final
+class _Owner:
+    """Takes tensors with numbers over to the device, or refuses them."""
+
+    def __init__(self, adopt: bool) -> None:
+        self.adopts = adopt
+        self._adopted: Any = WeakTensorKeyDictionary()
+
+    def own(self, value: object) -> object:
+        """The value, or a tensor of the device in the place of one with numbers."""
+        if not isinstance(value, Tensor) or isinstance(value, FakeTensor):
+            return value
+        # What vmap and jvp wrap is a tensor of the device, or is met unwrapped later.
+        if torch._C._functorch.is_functorch_wrapped_tensor(value):
+            return value
+        if not self.adopts:
+            raise PretendDeviceError(
+                f"{place()} must use tensors that were made inside the block, got one with numbers of shape "
+                f"{tuple(value.shape)}; make it inside, or take it over with pretend_device(adopt=True)"
+            )
+        if value not in self._adopted:
+            # Made inside a jvp it would belong to that jvp, and it is kept for all that come.
+            with temporarily_clear_interpreter_stack(), uncounted():
+                self._adopted[value] = torch.empty_strided(
+                    value.shape, value.stride(), dtype=value.dtype, device=PRETEND
+                )
+        return self._adopted[value]
+
+
 @final
 class _Rules(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves the base class's hook unannotated
     """Raises where a GPU would wait, fail or be slow."""
 
-    def __init__(self, adopt: bool) -> None:
+    def __init__(self, owner: "_Owner") -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # likewise
-        self._adopt = adopt
-        self._adopted: Any = WeakTensorKeyDictionary()
+        self._owner = owner
 
     def __torch_dispatch__(
         self,
@@ -124,10 +161,12 @@ class _Rules(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leave
     ) -> object:
         """Run one kernel on shapes alone."""
         name = func.overloadpacket.__name__
-        if name not in _MAKING:
-            args, kwargs = tree_map(self._own, (args, kwargs or {}))
-        if name not in _COPYING:
-            _require_one_precision(name, args)
+        given = list(tensors_in((args, kwargs or {})))
+        if name not in _MAKING and not all(isinstance(tensor, FakeTensor) for tensor in given):
+            args, kwargs = tree_map(self._owner.own, (args, kwargs or {}))
+            given = list(tensors_in((args, kwargs)))
+        if len(given) > 1 and name not in _COPYING:
+            _require_one_precision(name, given)
         if read_by(func, args):
             raise _read(name)
         try:
@@ -135,31 +174,23 @@ class _Rules(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leave
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
             raise _read(name) from error
         except FakeTensorDeviceMismatchError as error:
-            kinds = sorted({str(tensor.device) for tensor in tensors_in((args, kwargs))})
+            kinds = sorted({str(tensor.device) for tensor in given})
             raise PretendDeviceError(
                 f"{place()} must have all tensors on one device, got {name} of tensors on "
                 f"{' and '.join(kinds)}; make each with device=lam.device"
             ) from error
 
-    def _own(self, value: object) -> object:
-        """The value, or a tensor of the device in the place of one with numbers."""
-        if not isinstance(value, Tensor) or isinstance(value, FakeTensor):
-            return value
-        if not self._adopt:
-            raise PretendDeviceError(
-                f"{place()} must use tensors that were made inside the block, got one with numbers of shape "
-                f"{tuple(value.shape)}; make it inside, or take it over with pretend_device(adopt=True)"
-            )
-        if value not in self._adopted:
-            self._adopted[value] = torch.empty_strided(
-                value.shape, value.stride(), dtype=value.dtype, device=PRETEND
-            )
-        return self._adopted[value]
-
 
 @final
 class _Methods(TorchFunctionMode):
-    """Raises at methods that read without a kernel."""
+    """Raises at methods that read without a kernel, and takes tensors over before autograd sees them.
+
+    What autograd makes for a tensor, such as a tangent of zeros, it makes on that tensor's device.
+    """
+
+    def __init__(self, owner: _Owner) -> None:
+        super().__init__()
+        self._owner = owner
 
     def __torch_function__(
         self,
@@ -171,6 +202,8 @@ class _Methods(TorchFunctionMode):
         """Run one method."""
         if func in READING_METHODS and func is not Tensor.__repr__:
             raise _read(func.__name__)
+        if self._owner.adopts:
+            args, kwargs = tree_map(self._owner.own, (args, kwargs or {}))
         return func(*args, **(kwargs or {}))
 
 
@@ -181,7 +214,7 @@ def _read(what: str) -> PretendDeviceError:
     )
 
 
-def _require_one_precision(name: str, args: tuple[Any, ...]) -> None:
+def _require_one_precision(name: str, given: list[Tensor]) -> None:
     """Refuse floating-point vectors of two dtypes on the device.
 
     Raises:
@@ -189,7 +222,7 @@ def _require_one_precision(name: str, args: tuple[Any, ...]) -> None:
     """
     found = {
         tensor.dtype
-        for tensor in tensors_in(args)
+        for tensor in given
         if tensor.ndim > 0 and tensor.is_floating_point() and tensor.device.type == PRETEND
     }
     if len(found) > 1:

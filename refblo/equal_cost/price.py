@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException
 
-from refblo.cost import Cost, LiveBytes, measure, shapes_only
+from refblo.cost import Cost, LiveBytes, measure, pretend_device, shapes_only
+from refblo.cost.traffic import PRETEND
 from refblo.equal_cost.methods import BY_SLUG
 from refblo.errors import ArgumentError
 from refblo.problem import BilevelProblem
@@ -45,7 +46,12 @@ class CostedRun:
 
 
 def price(
-    problem: str, estimator: str, steps: int, batch: int = 8, dtype: torch.dtype | None = None
+    problem: str,
+    estimator: str,
+    steps: int,
+    batch: int = 8,
+    dtype: torch.dtype | None = None,
+    pretend: bool = False,
 ) -> CostedRun:
     """Count one hypergradient.
 
@@ -55,35 +61,52 @@ def price(
         steps: T.
         batch: images a gradient, for `vit-b-16`.
         dtype: float32 for `vit-b-16` and float64 for the catalogue by default.
+        pretend: count on the pretend device, which shows transfers; for a process of its own.
 
     Raises:
         ArgumentError: for a name that is not known, or an estimator that needs numbers at this scale.
         MissingProductError: if the estimator cannot form a product for this problem.
+        PretendDeviceError: for what would be a fault on a GPU.
     """
     if estimator not in BY_SLUG:
         known = ", ".join(BY_SLUG)
         raise ArgumentError(f"estimator must be one of {known}, got {estimator!r}; choose one")
-    scale = problem == VIT
-    with shapes_only() if scale else nullcontext():
-        with LiveBytes() as holding:
-            if scale:
-                plain = estimator in NEEDS_PLAIN_ATTENTION
-                attention: Attention = "plain" if plain else "fused"
-                kind = dtype or torch.float32
-                bilevel, lam = vit_problem(batch, attention=attention, dtype=kind)
-                step_size = 1e-3
-            else:
-                case = build(problem, dtype=dtype or torch.float64)
-                bilevel, lam, step_size = case.problem, case.lam, case.dynamics.step_size
-        method = BY_SLUG[estimator](step_size, steps)
-        try:
-            cost = measure(lambda: method.estimate(bilevel, lam))
-        except DataDependentOutputException as error:
-            raise ArgumentError(
-                f"estimator must not depend on numbers for {problem}, which has none, got {estimator!r}; "
-                "choose hpo-sgld, rmd, rmd-fo, ift-cg or ift-neumann, or a problem of the catalogue"
-            ) from error
-        held, n = max(holding.live, _vectors(bilevel, lam)), bilevel.initial(lam).numel()
+    if problem == VIT:
+        with pretend_device() if pretend else shapes_only():
+            device = PRETEND if pretend else "cpu"
+            plain = estimator in NEEDS_PLAIN_ATTENTION
+            attention: Attention = "plain" if plain else "fused"
+            with LiveBytes() as holding:
+                bilevel, lam = vit_problem(
+                    batch, attention=attention, dtype=dtype or torch.float32, device=device
+                )
+            return _counted(problem, estimator, (bilevel, lam), (1e-3, steps), holding)
+    with LiveBytes() as holding:
+        case = build(problem, dtype=dtype or torch.float64)
+    with pretend_device(adopt=True) if pretend else nullcontext():
+        lam = torch.empty_like(case.lam, device=PRETEND) if pretend else case.lam
+        rule = (case.dynamics.step_size, steps)
+        return _counted(problem, estimator, (case.problem, lam), rule, holding)
+
+
+def _counted(
+    name: str,
+    estimator: str,
+    where: tuple[BilevelProblem, Tensor],
+    rule: tuple[float, int],
+    holding: LiveBytes,
+) -> CostedRun:
+    """The run at λ of a problem, by γ and T."""
+    problem, lam = where
+    method = BY_SLUG[estimator](*rule)
+    try:
+        cost = measure(lambda: method.estimate(problem, lam))
+    except DataDependentOutputException as error:
+        raise ArgumentError(
+            f"estimator must not depend on numbers for {name}, which has none, got {estimator!r}; "
+            "choose hpo-sgld, rmd, rmd-fo, ift-cg or ift-neumann, or a problem of the catalogue"
+        ) from error
+    held, n = max(holding.live, _vectors(problem, lam)), problem.initial(lam).numel()
     return CostedRun(cost, held, n, lam.numel())
 
 

@@ -1,16 +1,26 @@
 """What fits in a memory, predicted from counts; and the command that prints it."""
 
 import json
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import final
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from refblo.cli import main
 from refblo.cost.predict import in_words, largest_that_fits, parse_bytes
+from refblo.equal_cost.methods import BY_SLUG
 from refblo.equal_cost.price import price
 from refblo.errors import ArgumentError
+from refblo.noise import SEED_ZERO, Draws
+from refblo.problem import BilevelProblem
+from refblo.types import Estimand, Hypergradient
 
 BYTES = st.integers(1, 10**6)
 
@@ -108,7 +118,54 @@ def test_bad_input_is_refused_with_a_reason(
     assert reason in capsys.readouterr().err
 
 
+@final
+@dataclass(frozen=True)
+class Looking:
+    """Reads λ, and leaves it at that."""
+
+    name: str = "looking"
+    estimand: Estimand = Estimand.UNROLLED
+
+    def estimate(
+        self,
+        problem: BilevelProblem,
+        lam: Tensor,
+        draws: Draws = SEED_ZERO,  # noqa: ARG002  # the protocol's
+    ) -> Hypergradient:
+        lam.sum().item()
+        return Hypergradient(lam, self.estimand, problem.initial(lam))
+
+
+@pytest.fixture
+def looking(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BY_SLUG, "looking", lambda *_: Looking())
+
+
+@pytest.mark.usefixtures("looking")
+def test_a_look_is_printed_with_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cost", "quadratic", "looking"]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"host synchronisations\s*│\s*1 ", printed)
+    assert re.search(r"transfers\s*│\s*0\s*│ none on the CPU", printed)
+    assert re.search(r"tests/cost/test_predict.py:\d+ in estimate: _local_scalar_dense", printed)
+
+
 @pytest.mark.full
+@pytest.mark.usefixtures("looking")
 def test_an_estimator_that_looks_at_numbers_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["cost", "vit-b-16", "hpo-sgld-discounted", "--steps", "1"]) == 2
+    assert main(["cost", "vit-b-16", "looking", "--steps", "1"]) == 2
     assert "must not depend on numbers" in capsys.readouterr().err
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("words", "looks"), [("quadratic ift-cg", 10), ("vit-b-16 hpo-sgld --steps 2", 0)]
+)
+def test_the_command_counts_on_the_pretend_device(words: str, looks: int, tmp_path: Path) -> None:
+    path = tmp_path / "cost.json"
+    command = ["-m", "refblo", "cost", *words.split(), "--pretend-device", "--json", str(path)]
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(path.read_text(encoding="utf-8"))
+    assert document["device"] == "pretend"
+    assert (document["host_synchronisations"], document["transfers"]) == (looks, 0)
