@@ -2,6 +2,8 @@
 
 import copy
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -33,6 +35,7 @@ class Planted:
     method: Estimator
     more_flops: int = 0
     less_accurate: float = 0.0
+    reads: int = 0
     name: str = field(default="planted", kw_only=True)
 
     @property
@@ -43,6 +46,10 @@ class Planted:
         self, problem: BilevelProblem, lam: Tensor, draws: Draws = SEED_ZERO
     ) -> Hypergradient:
         found = self.method.estimate(problem, lam, draws)
+        for _ in range(self.reads):
+            lam.sum().item()
+        if not (self.more_flops or self.less_accurate):
+            return found
         if self.more_flops:
             ones = torch.ones(self.more_flops // 2)
             torch.dot(ones, ones)
@@ -117,6 +124,56 @@ def test_a_millionth_less_accuracy_is_found(estimator: str) -> None:
     assert any(one.figure in {"error", "value"} and one.worse for one in found)
 
 
+@pytest.mark.parametrize("estimator", SOME)
+def test_one_host_synchronisation_is_found(estimator: str) -> None:
+    planted = Planted(of(estimator), reads=1)
+    found = differences(unharmed(estimator), row(PROBLEM, planted, STEPS))
+    (one,) = [each for each in found if each.figure == "host_synchronisations"]
+    assert one.worse
+    assert one.now == one.was + 1  # type: ignore[operator]  # both are integers
+
+
+@pytest.fixture(scope="module")
+def device_rows() -> dict[str, dict[str, Any]]:
+    """Rows on the pretend device, which has a process of its own."""
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.gate_child"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "without it" in done.stderr:
+        pytest.skip(done.stderr.strip().splitlines()[-1])
+    assert done.returncode == 0, done.stderr
+    rows: dict[str, dict[str, Any]] = json.loads(done.stdout)
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("plant", "figure"), [("looked_at", "host_synchronisations"), ("moved", "transfers")]
+)
+def test_one_synchronisation_and_one_transfer_are_found_on_a_device(
+    plant: str, figure: str, device_rows: dict[str, dict[str, Any]]
+) -> None:
+    assert device_rows["plain"][figure] == 0
+    found = compare({"a": device_rows["plain"]}, {"a": device_rows[plant]})
+    assert Difference("a", figure, 0, 1, worse=True) in found
+    others = {"host_synchronisations", "transfers"} - {figure}
+    assert not others & {one.figure for one in found}
+
+
+def test_a_device_that_fails_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object, **__: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess([], 1, "", "torch must have what it has not")
+
+    monkeypatch.setattr(subprocess, "run", failing)
+    counted.rows_on_a_device.cache_clear()
+    with pytest.raises(WrongAnswerError, match=r"torch must have what it has not; run -m"):
+        counted.measured(counted.ON_A_DEVICE, "RMD", 10)
+
+
 def test_a_wrong_answer_has_no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     make = ESTIMATORS["RMD"]
     monkeypatch.setitem(
@@ -126,7 +183,7 @@ def test_a_wrong_answer_has_no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
         counted.measured(PROBLEM, "RMD", STEPS)
 
 
-ROW: dict[str, Any] = asdict(Row(100, 10, 1000, 5, 80, 1, 1, 1, 1, 0.5, (1.0, 2.0, 3.0)))
+ROW: dict[str, Any] = asdict(Row(100, 10, 1000, 5, 80, 1, 1, 1, 1, 2, 2, 0.5, (1.0, 2.0, 3.0)))
 
 
 @pytest.mark.parametrize("figure", counted.COUNTS)

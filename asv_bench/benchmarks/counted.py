@@ -5,10 +5,14 @@ in NumPy that shares no code with the estimators; a row of an exact estimator th
 figures, for the cost of a wrong answer means nothing.
 """
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from typing import final
+from pathlib import Path
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -30,13 +34,16 @@ from refblo.noise import Draws, Stream
 from refblo.problem import BilevelProblem
 from refblo.problems.quadratic import case_of, instance
 from refblo.problems.vit_b_16 import vit_problem
-from refblo.types import Estimand
+from refblo.types import Estimand, Hypergradient
 
 SIZES = {"quadratic 10 x 6": (10, 6), "quadratic 100 x 60": (100, 60)}
 """Name → (n, p) of a dense quadratic of condition number 10."""
 
 NOISE_SCALE = 1.0
 """κ of the rows with noise."""
+
+ON_A_DEVICE = "quadratic 10 x 6, pretend device"
+"""The first quadratic on a device that is not there, in a process of its own (`on_a_device`)."""
 
 AT_SCALE = ("HPO-SGLD", "HPO-SGLD, with noise", "RMD-FO")
 """The estimators that never differentiate twice through a network: counted on ViT-B/16 as well."""
@@ -88,6 +95,8 @@ class Row:
         outer_gradients: counted.
         hessian_products: counted.
         mixed_products: counted.
+        host_synchronisations: looks of the host at a tensor's numbers.
+        transfers: between devices; on the CPU there are none, see `ON_A_DEVICE`.
         error: ‖value − truth‖/‖truth‖ against the closed form of its estimand; None on shapes alone.
         value: three projections of value/‖truth‖, so that a change of the answer that leaves its error
             as it was is seen as well; None on shapes alone.
@@ -102,6 +111,8 @@ class Row:
     outer_gradients: int
     hessian_products: int
     mixed_products: int
+    host_synchronisations: int = 0
+    transfers: int = 0
     error: float | None = None
     value: tuple[float, float, float] | None = None
 
@@ -169,16 +180,17 @@ def _noise(n: int, steps: int) -> np.ndarray:
 def row(problem: str, method: Estimator, steps: int) -> Row:
     """Measure one row on a quadratic."""
     setting = posed(problem)
-    values: list[Tensor] = []
-    cost = measure(lambda: values.append(method.estimate(setting.problem, setting.lam).value))
+    results: list[Hypergradient] = []
+    # Reading the value is the caller's: it is looked at once the run has been counted.
+    cost = measure(lambda: results.append(method.estimate(setting.problem, setting.lam)))
     noisy = isinstance(method, HPOSGLD) and method.dynamics.noise > 0
     truth = setting.truth(method.estimand, steps, NOISE_SCALE if noisy else 0.0)
     size = float(np.linalg.norm(truth))
-    value = values[0].numpy() / size
+    value = results[0].value.numpy() / size
     error = float(np.linalg.norm(value - truth / size))
     index = np.arange(len(value))
     first, second, third = (float(value @ np.cos(k * (index + 0.5))) for k in (1, 2, 3))
-    return _row(cost, error, (first, second, third))
+    return counts(cost, error, (first, second, third))
 
 
 def row_on_shapes(estimator: str, steps: int, batch: int = 8) -> Row:
@@ -186,12 +198,13 @@ def row_on_shapes(estimator: str, steps: int, batch: int = 8) -> Row:
     with shapes_only():
         problem, lam = vit_problem(batch)
         method = ESTIMATORS[estimator](Langevin(1e-3), steps)
-        return _row(measure(lambda: method.estimate(problem, lam)))
+        return counts(measure(lambda: method.estimate(problem, lam)))
 
 
-def _row(
+def counts(
     cost: Cost, error: float | None = None, value: tuple[float, float, float] | None = None
 ) -> Row:
+    """The row of a run."""
     counted = cost.evaluations
     return Row(
         cost.flops,
@@ -203,6 +216,9 @@ def _row(
         counted.outer_gradients,
         counted.hessian_products,
         counted.mixed_products,
+        # Commits before these were counted have none.
+        getattr(cost, "host_synchronisations", 0),
+        getattr(cost, "transfers", 0),
         error,
         value,
     )
@@ -215,6 +231,7 @@ def grid(steps: tuple[int, ...] = STEPS) -> Iterator[tuple[str, str, int]]:
             for T in steps:
                 yield name, estimator, T
     yield from (("vit-b-16", estimator, 2) for estimator in AT_SCALE)
+    yield from ((ON_A_DEVICE, estimator, STEPS[0]) for estimator in ESTIMATORS)
 
 
 def measured(problem: str, estimator: str, steps: int) -> Row:
@@ -223,6 +240,8 @@ def measured(problem: str, estimator: str, steps: int) -> Row:
     Raises:
         WrongAnswerError: if an exact estimator differs from the closed form by more than rounding.
     """
+    if problem == ON_A_DEVICE:
+        return Row(**rows_on_a_device()[key(problem, estimator, steps)])
     if problem not in SIZES:
         return row_on_shapes(estimator, steps)
     method = ESTIMATORS[estimator](posed(problem).rule, steps)
@@ -232,6 +251,21 @@ def measured(problem: str, estimator: str, steps: int) -> Row:
             f"{key(problem, estimator, steps)} must agree with the closed form to {ROUNDING}, got a "
             f"relative error of {found.error}; mend the estimator before measuring what it costs"
         )
+    return found
+
+
+@cache
+def rows_on_a_device() -> dict[str, dict[str, Any]]:
+    """The rows of `ON_A_DEVICE`: torch cannot take a registered device back, so not in this process."""
+    command = [sys.executable, "-m", "asv_bench.benchmarks.on_a_device"]
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no word"])[-1]
+        raise WrongAnswerError(
+            f"{ON_A_DEVICE} must run, got {last}; run {' '.join(command[1:])} to see where"
+        )
+    found: dict[str, dict[str, Any]] = json.loads(done.stdout)
     return found
 
 

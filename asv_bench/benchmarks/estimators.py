@@ -42,12 +42,18 @@ class Counts:
     def track_evaluations(self, found: Rows, problem: str, estimator: str, steps: int) -> int:
         return Row(**found[key(problem, estimator, steps)]).evaluations
 
+    def track_host_synchronisations(
+        self, found: Rows, problem: str, estimator: str, steps: int
+    ) -> int:
+        return int(found[key(problem, estimator, steps)]["host_synchronisations"])
+
     def track_error(self, found: Rows, problem: str, estimator: str, steps: int) -> float:
         return float(found[key(problem, estimator, steps)]["error"])
 
     track_flops.unit = "FLOP"  # type: ignore[attr-defined]  # how asv is told a unit
     track_peak_bytes.unit = track_bytes_moved.unit = "bytes"  # type: ignore[attr-defined]
     track_evaluations.unit = "evaluations"  # type: ignore[attr-defined]
+    track_host_synchronisations.unit = "synchronisations"  # type: ignore[attr-defined]
     track_error.unit = "relative error"  # type: ignore[attr-defined]
 
 
