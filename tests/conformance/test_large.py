@@ -7,7 +7,7 @@ from torch import Tensor
 
 from refblo.conformance import Verdict, hypergradient_report
 from refblo.conformance.truth.reference import LARGE
-from refblo.conformance.truth.tangent import _BLOCK, _uniform
+from refblo.derivatives.rounding import _BLOCK, _uniform
 from refblo.errors import OracleError
 from refblo.noise import Draws
 from refblo.oracles.differences import Frugal, directional_derivatives
