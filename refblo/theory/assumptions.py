@@ -218,7 +218,10 @@ def _walk(chain: Chain, lam: Lam, steps: int, dense: bool, draws: Draws) -> _Pat
     problem = chain.problem
     slopes, direct, norms = [], [], []
     for index, theta in enumerate(chain.iterates(lam, steps)):
-        if not bool(torch.isfinite(theta).all()):
+        batch = chain.inner_batch(min(index, steps - 1))
+        # A loss that overflows at a finite theta ends the chain at the next step.
+        loss = problem.inner(lam, theta, batch)
+        if not bool(torch.isfinite(theta).all() & torch.isfinite(loss)):
             raise DivergenceError(
                 f"the inner chain left the finite numbers at step {index}; lower the step size",
                 index,
@@ -226,7 +229,6 @@ def _walk(chain: Chain, lam: Lam, steps: int, dense: bool, draws: Draws) -> _Pat
         by_lam, by_theta = outer_gradients(problem.outer, lam, theta, chain.outer_batch(index))
         slopes.append(by_theta)
         direct.append(float(by_lam.norm()))
-        batch = chain.inner_batch(min(index, steps - 1))
         if dense:
             norms.append(_dense_norms(problem, lam, theta, batch, index))
         else:
