@@ -239,8 +239,8 @@ IFT_MUTANTS = [
     Mutant(
         "another batch for H",
         IMPLICIT,
-        "chain.problem.inner, lam, theta, chain.inner_batch(step)",
-        "chain.problem.inner, lam, theta, chain.inner_batch(step - 1)",
+        "chain.problem.inner, chain.inner_batch(step)",
+        "chain.problem.inner, chain.inner_batch(step - 1)",
     ),
 ]
 
