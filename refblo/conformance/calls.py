@@ -122,6 +122,7 @@ def first_wrong(
     return first
 
 
+@np.errstate(invalid="ignore", over="ignore")  # an answer may be infinite
 def gap(calls: Sequence[Call]) -> float:
     """The largest distance between two answers at the same λ; 0 where no λ occurs twice.
 

@@ -127,6 +127,7 @@ class Judgement:
         return max(wrong, key=lambda block: block.margin.relative)
 
 
+@np.errstate(invalid="ignore", over="ignore")  # an answer may be infinite
 def margin(
     observed: Float64[Array, " p"], reference: Reference, floor: float, tolerance: float
 ) -> Margin:
@@ -167,6 +168,7 @@ def is_zero(reference: Reference) -> bool:
     return float(np.linalg.norm(reference.value)) <= float(np.linalg.norm(reference.error))
 
 
+@np.errstate(invalid="ignore", over="ignore")
 def judge(
     observed: Float64[Array, " p"],
     reference: Reference,

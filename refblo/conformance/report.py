@@ -195,6 +195,7 @@ def miss_rate(reference: Reference) -> float:
     return float(chdtr(k, 0.01 * k))
 
 
+@np.errstate(invalid="ignore", over="ignore")  # an answer may be infinite
 def worst_direction(
     observed: Float64[Array, " p"], reference: Reference
 ) -> tuple[Float64[Array, " p"], float, float]:
