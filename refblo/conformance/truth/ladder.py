@@ -18,7 +18,6 @@ from torch import Tensor
 from refblo.conformance.truth.adjoint import adjoint, along, replicated
 from refblo.conformance.truth.program import Program
 from refblo.conformance.truth.tangent import (
-    BATCHED_ENTRIES,
     Parts,
     Pusher,
     directional,
@@ -82,10 +81,7 @@ class Ladder:
 
     def climb(self) -> Iterator[tuple[Rung, Parts]]:
         """The ways that give finite derivatives, from the top."""
-        large = (self.replicas + 1) * self.directions.numel() > BATCHED_ENTRIES
         for rung in (Rung.BATCHED, Rung.FORWARD, Rung.DOUBLE_REVERSE, Rung.REVERSE):
-            if rung is Rung.BATCHED and large:
-                continue
             try:
                 parts = self._by(rung)
             except Exception as error:

@@ -119,8 +119,10 @@ def directional(
         replicas: how many perturbed runs.
         pusher: pushes one tangent; None to push all of them side by side by torch.func.
     """
+    large = (replicas + 1) * directions.numel() > BATCHED_ENTRIES
     many: Pusher = _batched if pusher is None else _one_after_another(pusher)
-    if (replicas + 1) * directions.numel() > BATCHED_ENTRIES:
+    if large:
+        many = _shared if pusher is None else many
         return _one_by_one(program, directions, draws, ulp, replicas, many)
     runs = replicas + 1
     rows = [(r, j) for r in range(runs) for j in range(directions.shape[1])]
@@ -139,7 +141,7 @@ def _one_by_one(
     replicas: int,
     pusher: Pusher,
 ) -> Parts:
-    """The same for a large λ: memory stays that of one tangent, and replicas are made of the first alone.
+    """The same for a large λ: memory stays that of k tangents, and replicas are made of the first alone.
 
     The directions are drawn alike, so what rounding does along one it does along the others.
     """
@@ -149,7 +151,11 @@ def _one_by_one(
         return _run(program, lams, tangents, draws, ulp, int(spare), pusher, row)
 
     count = directions.shape[1]
-    base = [one(0, j, spare=True) for j in range(count)]
+    if pusher is _shared:
+        lams = program.lam.expand(count, -1)
+        base = [_run(program, lams, directions.T, draws, ulp, count, pusher)]
+    else:
+        base = [one(0, j, spare=True) for j in range(count)]
     again = [one(row, 0, spare=False) for row in range(1, replicas + 1)]
 
     def rows(part: int) -> Tensor:
@@ -179,6 +185,21 @@ def _batched(
 
     result: tuple[Tensor, Tensor] = torch.func.vmap(one)(*at, *along)
     return result[0].detach(), result[1].detach()
+
+
+@exclusive
+def _shared(
+    function: Function, at: tuple[Tensor, Tensor], along: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """`push` for rows of tangents at one and the same point, whose value is computed once."""
+    point = (at[0][0], at[1][0])
+
+    def one(u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        pushed: tuple[Tensor, Tensor] = torch.func.jvp(function, point, (u, s))  # type: ignore[assignment]  # annotated for has_aux too
+        return pushed
+
+    value, tangents = torch.func.vmap(one, out_dims=(None, 0))(*along)  # type: ignore[arg-type]  # None is allowed in it
+    return value.detach().expand(tangents.shape), tangents.detach()
 
 
 def _one_after_another(pusher: Pusher) -> Pusher:
