@@ -35,6 +35,9 @@ CHUNK = 512
 DEVICE_CHUNK = 8192
 """Lanes that another device makes at a time, where a call costs more than a pass over memory."""
 
+_COPIED = 2**15
+"""Up to how many numbers are copied out of lanes that are not full."""
+
 WORDS = LANE // 2
 """Of which a lane is made; in double precision it takes as many again."""
 
@@ -79,7 +82,9 @@ def normal(
 
             _in_chunks(lanes, chunk, fill, isinstance(like, FakeTensor))
     shape = like.shape
-    return numbers.as_strided((rows, *shape), (lanes * LANE, *_strides(shape)))
+    drawn = numbers.as_strided((rows, *shape), (lanes * LANE, *_strides(shape)))
+    # A small result must not hold the rest of its last lane: what is made like it would be as large.
+    return drawn.clone() if lanes * LANE != count and rows * count <= _COPIED else drawn
 
 
 def add_normal(source: Words, step: int, to: Float[Tensor, "..."], scale: float) -> None:
