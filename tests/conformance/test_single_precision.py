@@ -221,3 +221,23 @@ def test_rounding_on_purpose_is_not_promoted_away() -> None:
     problem = Problem(rounded, smooth.outer, smooth.lam, smooth.theta0, 0.1)
     with pytest.raises(OracleError, match="no verdict is possible"):
         problem.judged()
+
+
+def test_where_float32_leaves_nothing_its_tensors_are_named() -> None:
+    draw = _draw(0, torch.float32)
+    features, targets = draw(20, 3), draw(20)
+
+    def inner(lam: Tensor, t: Tensor) -> Tensor:
+        if t.dtype is not torch.float32:
+            raise TypeError("this code is for float32 alone")
+        return (features @ t - targets).square().mean() + (lam.exp() * t * t).sum()
+
+    def measured(lam: Tensor, t: Tensor) -> Tensor:
+        # A large constant takes the objective's digits.
+        return (features @ t + targets).square().mean() + 1e6
+
+    problem = Problem(inner, measured, torch.full((3,), -1.0), draw(3), 0.1)
+    with pytest.raises(
+        OracleError, match=r"give the losses float64 data \(features, targets: float32\)"
+    ):
+        problem.judged()

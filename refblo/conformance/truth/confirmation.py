@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from refblo.conformance.truth.held_tensors import small_tensors
 from refblo.conformance.truth.ladder import Ladder, Rung
 from refblo.conformance.truth.program import leaf
 from refblo.conformance.truth.reference import LARGE, Question, Reference, dust_of
@@ -25,6 +26,9 @@ _ENOUGH = 1e-4
 
 _RESOLUTION = 1e-3
 """The relative error of the differences above which they confirm nothing."""
+
+_BLUNT = 0.5
+"""The relative error above which even an answer of zero would hardly be told from the truth."""
 
 _DOUBLE = 1e-10
 """The spacing of numbers below which an oracle's dtype is float64."""
@@ -82,6 +86,8 @@ class Confirmation:
         if single:
             # As many digits as there are: a verdict is still possible on an error that is larger.
             spread = SAFETY * coarse / math.sqrt(len(found.error))
+            if SAFETY * coarse > _BLUNT * scale and found.scale > 0:
+                raise _too_coarse(asked, coarse / scale)
             found = replace(found, error=found.error + spread)
         elif coarse > _RESOLUTION * scale and found.scale > 0:
             dust = dust_of(asked, found, self._objective)
@@ -114,6 +120,18 @@ class Confirmation:
         return columns @ torch.as_tensor(self._weights).to(columns)
 
 
+def _too_coarse(asked: Question, relative: float) -> OracleError:
+    dtype = asked.program.lam.dtype
+    names = small_tensors(asked.program, dtype)
+    small = str(dtype).removeprefix("torch.")
+    held = f" ({names}: {small})" if names else ""
+    return OracleError(
+        f"inner and outer must be known to more digits than {small} leaves, got differences with an error of "
+        f"{relative:.1e} relative to the hypergradient, and a float64 run of the same code that differs by "
+        f"more than rounding or fails: no verdict is possible; give the losses float64 data{held}"
+    )
+
+
 def _differences(
     asked: Question, objective: Callable[[Tensor], float], along: Tensor, expected: Array | None
 ) -> Differences:
@@ -123,9 +141,9 @@ def _differences(
     if lam.numel() > LARGE and expected is not None:
         frugal = Frugal(_ENOUGH, expected)
     return directional_derivatives(
-        objective,
-        lam.detach().cpu(),
-        along.cpu(),
+        lambda at: objective(at.to(lam)),
+        lam.detach().cpu().double(),
+        along.cpu().double(),
         asked.draws,
         float(torch.finfo(lam.dtype).eps),
         frugal,
