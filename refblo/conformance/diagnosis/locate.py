@@ -19,7 +19,7 @@ _SHOWN = 5
 _QUESTIONS = 64
 """Directional truths that a search by halves may ask for."""
 
-_SEEN = 1e-3
+_SEEN = 1e-6
 """The share of the largest error at which an entry counts as wrong."""
 
 
@@ -126,7 +126,8 @@ def _entries(setting: Setting, truth: Array) -> list[str]:
     if truth.size < 2:
         return []
     difference = np.abs(setting.observed - truth)
-    wrong = np.flatnonzero(difference > max(_SEEN * float(difference.max()), 0.0)).tolist()
+    noise = 10 * setting.noise / np.sqrt(setting.seen.size)
+    wrong = np.flatnonzero(difference > max(_SEEN * float(difference.max()), noise)).tolist()
     lines = []
     if 0 < len(wrong) <= truth.size // 2:
         lines.append(f"the error sits in {listed(wrong, truth.size)}")
