@@ -1,6 +1,6 @@
 """Wrong hypergradients that people have met, and the name that each must be given.
 
-Made small from public reports. About eight seconds of processor time.
+Made small from public reports. The quick ones take about 15 s of processor time, most of it in the oracles.
 """
 
 from collections.abc import Callable
@@ -345,3 +345,35 @@ def test_families_that_cannot_be_evaluated_are_listed_and_cost_no_verdict() -> N
         assert report.verdict is Verdict.WRONG
         assert report.diagnosis is not None
         assert report.diagnosis.name is None
+
+
+def test_what_couples_two_tensors_of_a_callers_dict_is_missed_by_name() -> None:
+    normal = _draw(4)
+    x, y = normal(9, 4), normal(9)
+    lam = torch.tensor([0.2, -0.3]).double()
+    start = {"first": torch.zeros(2).double(), "second": torch.zeros(2).double()}
+
+    def inner(at: Tensor, theta: dict[str, Tensor]) -> Tensor:
+        flat = torch.cat([theta["first"], theta["second"]])
+        misfit = (x @ flat - y).square().mean()
+        ridge: Tensor = at[0].exp() * flat.square().sum() + at[1] * flat.sum()
+        return misfit + ridge
+
+    def outer(_: Tensor, theta: dict[str, Tensor]) -> Tensor:
+        return theta["first"].sum() ** 2 + theta["second"].pow(3).sum()
+
+    def blockwise(at: Tensor) -> Tensor:
+        weight = at[0].exp()
+        hessian = 2 * x.T @ x / 9 + 2 * weight * torch.eye(4).double()
+        theta = torch.linalg.solve(hessian, 2 * x.T @ y / 9 - at[1])
+        slope = torch.cat([2 * theta[:2].sum().expand(2), 3 * theta[2:] ** 2])
+        mixed = torch.stack([2 * weight * theta, torch.ones(4).double()], dim=1)
+        blocks = hessian.clone()
+        blocks[:2, 2:] = blocks[2:, :2] = 0
+        wrong: Tensor = -torch.linalg.solve(blocks, slope) @ mixed
+        return wrong
+
+    report = hypergradient_report(
+        inner, outer, lam, start, blockwise, estimand="implicit", steps=100, step_size=0.1
+    )
+    assert _name(report) == Mistake.HESSIAN_BLOCKS.printed
