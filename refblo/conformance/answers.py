@@ -114,19 +114,20 @@ def answers(hypergradient: Subjected, problem: FlatProblem, *, stateful: bool = 
         return _warm_started(hypergradient, problem, here)
     calls: list[Call] = []
     findings: list[str] = []
-    results: list[object] = []
+    first, constant = None, True
     for which, point in zip(_WHICH, points(here), strict=True):
         # A copy of its own: the truth must not depend on what the caller does to it.
         tensor = torch.as_tensor(point).to(problem.lam).clone()
         before = tensor.clone()
         result = _called(hypergradient, (problem.form.unflatten(tensor),), which)
-        results.append(result)
+        first = result if first is None else first
+        constant = constant and result is first
         calls.append(Call(point, vector_of(result, problem)))
         if not findings and not torch.equal(tensor.detach(), before):
             findings.append("finding: it changes the lam that it is given in place")
     answer = calls[0].answer
     unchanged = all(np.array_equal(call.answer, answer, equal_nan=True) for call in calls)
-    if unchanged and all(result is results[0] for result in results):
+    if unchanged and constant:
         # A number computed before, in a function: `lambda lam: value`.
         return Answers(calls[:1], (*findings, *_not_finite(calls[:1])), constant=True)
     return Answers(calls, (*findings, *_not_finite(calls)))

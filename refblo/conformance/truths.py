@@ -160,7 +160,7 @@ class Truths:
             exhaustive=self.directions.exhaustive,
             draws=Draws(0),
             ulp=self.problem.ulp,
-            runs=1 if large else 2,
+            runs=0 if large else 2,
             confirm=0,
         )
         # What differences at λ say of a truth of zero holds nearby as well; here none are taken.
@@ -168,7 +168,7 @@ class Truths:
         found = replace(found, dust=dust)
         if not large:
             return found
-        # One replica says little about rounding: it is taken to be what it is at λ, relative to the truth.
+        # No replica: rounding is taken to be what it is at λ, relative to the truth.
         ratio = float(np.max(base.rounding)) / base.scale if base.scale > 0 else 0.0
         return replace(found, rounding=np.maximum(found.rounding, ratio * found.scale))
 

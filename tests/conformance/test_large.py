@@ -44,9 +44,9 @@ def test_a_right_hypergradient_passes_with_few_evaluations() -> None:
     report = hypergradient_report(counted, outer, LAM, THETA, right, steps=T, step_size=GAMMA)
     assert report.right
     assert report.confirmed < 1e-3
-    # Five tangents and two near λ, nine runs for the noise and four for the difference; the first calls of
+    # Five tangents and one near λ, nine runs for the noise and four for the difference; the first calls of
     # the loss and of one step, which is taken twice.
-    assert evaluations <= (5 + 2 + 9 + 8) * T + 3
+    assert evaluations <= (5 + 1 + 9 + 8) * T + 3
 
 
 def test_what_is_kept_between_calls_is_seen() -> None:
