@@ -14,6 +14,10 @@ from refblo.conformance.truth.reference import Reference
 Array = np.ndarray
 
 
+_DUSTY = 100.0
+"""How many times what rounding leaves of a derivative of zero the error of such a truth may be."""
+
+
 @final
 @dataclass(frozen=True)
 class Margin:
@@ -164,8 +168,14 @@ def _noise(reference: Reference) -> float:
 
 
 def is_zero(reference: Reference) -> bool:
-    """Whether the truth is zero within its own stated error."""
-    return float(np.linalg.norm(reference.value)) <= float(np.linalg.norm(reference.error))
+    """Whether the truth is zero within its own stated error, and that error no more than dust.
+
+    Where roundings grow to the size of the terms, every truth is within its error of zero: that is no zero.
+    """
+    value, error, dust = (
+        float(np.linalg.norm(part)) for part in (reference.value, reference.error, reference.dust)
+    )
+    return value <= error <= _DUSTY * dust or value == error == 0
 
 
 @np.errstate(invalid="ignore", over="ignore")

@@ -165,8 +165,8 @@ RMD_MUTANTS = [
     Mutant(
         "one transition too few kept",
         RMD,
-        "run = range(steps - kept, steps)",
-        "run = range(min(steps - kept + 1, steps - 1), steps)",
+        "run, alpha = range(steps - kept, steps), torch.zeros_like(theta)",
+        "run, alpha = range(min(steps - kept + 1, steps - 1), steps), torch.zeros_like(theta)",
     ),
     Mutant(
         "the direct terms of truncated iterates lost",

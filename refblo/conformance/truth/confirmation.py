@@ -12,7 +12,7 @@ from torch import Tensor
 from refblo.conformance.truth.held_tensors import small_tensors
 from refblo.conformance.truth.ladder import Ladder, Rung
 from refblo.conformance.truth.program import leaf
-from refblo.conformance.truth.reference import LARGE, Question, Reference, dust_of
+from refblo.conformance.truth.reference import LARGE, Question, Reference, dust_of, is_dust
 from refblo.conformance.truth.refusal import kink
 from refblo.derivatives.rounding import SAFETY
 from refblo.errors import OracleError
@@ -62,7 +62,10 @@ class Confirmation:
         allowed = SAFETY * differences.errors + np.abs(weights.T) @ found.error
         lam_size = max(1.0, float(asked.program.lam.abs().max()))
         widening = asked.ulp / float(torch.finfo(asked.program.lam.dtype).eps)
-        dust = np.maximum(found.dust, widening * differences.noise / lam_size)
+        visible = widening * differences.noise / lam_size
+        dust = found.dust
+        if is_dust(asked, visible):
+            dust = np.maximum(dust, visible)
         found = replace(found, dust=dust)
         # Of a truth of zero, what is left is compared with what rounding leaves.
         dusty = float(np.linalg.norm(dust)) if found.scale == 0 else 0.0
@@ -99,8 +102,9 @@ class Confirmation:
             raise OracleError(
                 f"the outer objective must be resolvable by differences, got an error of "
                 f"{coarse / scale:.1e} relative to the hypergradient (the objective's own noise is "
-                f"{differences.noise:.1e}): no verdict is possible; rescale the outer loss, or take a "
-                "large constant out of it"
+                f"{differences.noise:.1e}): no verdict is possible; rescale the outer loss, take a "
+                "large constant out of it, or look for values that jump near this lam (a tie, a sort, an "
+                "argmax, rounding on purpose)"
             )
         return replace(found, confirmed=float(np.max(gaps)) / scale)
 

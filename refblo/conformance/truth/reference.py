@@ -19,7 +19,7 @@ from torch import Tensor
 from refblo.conformance.truth.adjoint import along, replicated
 from refblo.conformance.truth.ladder import Ladder, Rung
 from refblo.conformance.truth.precision import Precision, precision_of
-from refblo.conformance.truth.program import Program
+from refblo.conformance.truth.program import Program, leaf
 from refblo.conformance.truth.refusal import infinite
 from refblo.conformance.truth.stationary import implicit_objective, linearise, replicas
 from refblo.conformance.truth.tangent import Parts
@@ -241,7 +241,31 @@ def dust_of(
     parts = along(sweeps, asked.columns)
     rounded = _numpy(parts.direct + parts.indirect)
     measured: Array = np.maximum(dust, SAFETY * np.sqrt(np.mean(rounded**2, axis=0)))
-    return measured if np.isfinite(measured).all() else dust
+    return measured if is_dust(asked, float(np.linalg.norm(measured))) else dust
+
+
+def is_dust(asked: Question, size: float) -> bool:
+    """Whether what rounding leaves is small beside the terms.
+
+    Roundings that grow to the size of the terms leave nothing of any derivative, zero or not.
+    """
+    return size <= math.sqrt(asked.ulp) * _terms(asked.program)
+
+
+def _terms(program: Program) -> float:
+    """The size of a derivative whose terms do not cancel.
+
+    (|F| + ‖∂_z f‖ ‖z‖) / max(1, |λ|) + ‖∂_λ f‖ at the last state.
+    """
+    steps = program.schedule.steps
+    lam, state = leaf(program.lam), leaf(program.states(program.lam)[-1])
+    value = program.outer(lam, state, steps)
+    by_lam, by_state = torch.autograd.grad(
+        value, (lam, state), allow_unused=True, materialize_grads=True
+    )
+    size = max(1.0, float(lam.detach().abs().max()))
+    through = abs(float(value.detach())) + float(by_state.norm() * state.detach().norm())
+    return through / size + float(by_lam.norm())
 
 
 def _promoted(asked: Question) -> Reference:

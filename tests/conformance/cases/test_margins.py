@@ -281,3 +281,31 @@ def test_a_judgement_is_right_only_if_every_block_is() -> None:
     assert not off.right
     assert off.wrong_block is not None
     assert off.wrong_block.name == "small"
+
+
+def deep(theta: Tensor, X: Tensor) -> Tensor:
+    h = X
+    for w in theta.reshape(40, 4, 4):
+        h = h + torch.tanh(h @ w)
+    return h.sum(1)
+
+
+def test_a_run_whose_roundings_grow_to_its_size_has_no_truth_of_zero() -> None:
+    """A derivative that no arithmetic at hand can tell from zero is no truth of zero: undecided, never right."""
+    torch.manual_seed(0)
+    X, y, W = (torch.randn(*s).double() for s in ((16, 4), (16,), (40 * 16,)))
+    lam, theta = torch.full((4,), -3.0).double(), 0.6 * W
+
+    def inner(lam: Tensor, theta: Tensor) -> Tensor:
+        weights = (lam.exp() * theta.reshape(-1, 4).square()).sum()
+        return (deep(theta, X) - y).square().mean() + weights
+
+    def outer(lam: Tensor, theta: Tensor) -> Tensor:
+        return (deep(theta, X) + y).square().mean()
+
+    for answer in (torch.zeros(4), torch.full((4,), 1e9)):
+        try:
+            report = report_of(inner, outer, lam, theta, answer.double(), steps=14, step_size=0.002)
+        except OracleError:
+            continue
+        assert report.verdict is Verdict.UNDECIDED
