@@ -8,11 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from asv_bench.benchmarks import measures, peers
+from asv_bench.benchmarks import counted, measures, peers
 from asv_bench.benchmarks.problems import Setting, network_with_weight_decay, quadratic, tiny
 from asv_bench.benchmarks.timing import interleaved, ratio
 from refblo.chain import Langevin, Schedule
+from refblo.equal_cost.methods import BY_SLUG
 from refblo.estimators import FMD, HPOSGLD, RMD
+
+OTHER_SETTINGS = {"RMD, a step at a time": "rmd-stored", "HPO-SGLD, with noise": "hpo-sgld"}
+"""A method that is counted under a name of its own, and its name in the table of methods."""
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -86,3 +90,11 @@ def test_asv_is_told_where_things_are() -> None:
     assert (path.parent / configuration["benchmark_dir"] / "__init__.py").is_file()
     assert (path.parent / configuration["repo"] / "pyproject.toml").is_file()
     assert configuration["environment_type"] == "existing"
+
+
+def test_what_is_counted_is_in_the_table_of_methods() -> None:
+    """The benchmarks keep a list of their own, since they run on old commits: the names are the same."""
+    slugs = {
+        OTHER_SETTINGS.get(name, name.lower().replace(", ", "-")) for name in counted.ESTIMATORS
+    }
+    assert slugs <= set(BY_SLUG), slugs - set(BY_SLUG)
