@@ -18,7 +18,7 @@ from refblo.estimators import (
     RMDFirstOrder,
 )
 from refblo.problem import BilevelProblem
-from refblo.testing.explicit import Numbers
+from refblo.testing.explicit import ExplicitNumbers
 from refblo.testing.tensor_problem import tensor_problem
 
 RULE = Langevin(0.05)
@@ -26,7 +26,7 @@ FLOAT64 = 8  # bytes
 
 
 def problem_of(p: int, n: int, moving_start: bool = False) -> tuple[BilevelProblem, Tensor]:
-    problem = tensor_problem(Numbers.random(0, p, n, moving_start))
+    problem = tensor_problem(ExplicitNumbers.random(0, p, n, moving_start))
     return problem, torch.full((p,), 0.1, dtype=torch.float64)
 
 

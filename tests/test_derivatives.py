@@ -26,7 +26,7 @@ from refblo.derivatives import (
 )
 from refblo.errors import MissingProductError
 from refblo.problem import BilevelProblem, Composed, FixedInitial, Separable, identity_initial
-from refblo.testing.explicit import Numbers, Vector
+from refblo.testing.explicit import ExplicitNumbers, Vector
 from refblo.testing.strategies import points, seeds, sizes, structures
 from refblo.testing.tensor_problem import Structure, initial_point, tensor_problem
 from refblo.types import Batch
@@ -45,7 +45,7 @@ class Point:
 
     def __init__(self, data: st.DataObject) -> None:
         p, n = data.draw(sizes())
-        self.numbers = Numbers.random(
+        self.numbers = ExplicitNumbers.random(
             data.draw(seeds()), p, n, moving_start=data.draw(st.booleans())
         )
         self.problem: BilevelProblem = tensor_problem(
@@ -218,7 +218,7 @@ def test_the_size_of_a_recorded_graph_grows_with_the_data_it_holds() -> None:
 
 @pytest.mark.parametrize("structure", Structure)
 def test_the_same_function_in_every_structure(structure: Structure) -> None:
-    numbers = Numbers.random(1, 2, 3, moving_start=False)
+    numbers = ExplicitNumbers.random(1, 2, 3, moving_start=False)
     stated, plain = tensor_problem(numbers, structure), tensor_problem(numbers)
     near(
         stated.inner(LAM, THETA, None).reshape(1),

@@ -16,7 +16,7 @@ from refblo.problem import (
     UniformBatches,
     identity_initial,
 )
-from refblo.testing.explicit import Numbers
+from refblo.testing.explicit import ExplicitNumbers
 from refblo.testing.strategies import seeds
 from refblo.testing.tensor_problem import Structure, tensor_problem
 
@@ -74,7 +74,9 @@ def test_uniform_batches_are_numbers_of_their_interval(
 
 
 def test_a_warm_start_replaces_the_initial_point_only() -> None:
-    problem = tensor_problem(Numbers.random(0, 2, 3, moving_start=True), Structure.SEPARABLE)
+    problem = tensor_problem(
+        ExplicitNumbers.random(0, 2, 3, moving_start=True), Structure.SEPARABLE
+    )
     theta = torch.arange(3, dtype=torch.float64).requires_grad_()
     warm = problem.starting_at(theta)
     start = warm.initial(torch.zeros(2, dtype=torch.float64))

@@ -24,7 +24,7 @@ FAILED = 1
 
 @final
 @dataclass(frozen=True)
-class Finding:
+class InstallationFinding:
     """One line of the report.
 
     Attributes:
@@ -38,19 +38,19 @@ class Finding:
     remedy: str = ""
 
 
-def requirement(text: str, extra: str) -> Finding:
+def requirement(text: str, extra: str) -> InstallationFinding:
     """Whether a requirement is met; only those without an extra are needed by every command."""
     needed = Requirement(text)
     wanted = f"{needed.name}{needed.specifier}"
     installed = _version(needed.name)
     if installed is None:
         remedy = "" if extra else f'pip install "{wanted}"'
-        return Finding(needed.name, "not installed", remedy)
+        return InstallationFinding(needed.name, "not installed", remedy)
     if not needed.specifier.contains(installed, prereleases=True):
-        return Finding(
+        return InstallationFinding(
             needed.name, installed, f'it must be {needed.specifier}: pip install "{wanted}"'
         )
-    return Finding(needed.name, installed)
+    return InstallationFinding(needed.name, installed)
 
 
 def _version(name: str) -> str | None:
@@ -60,25 +60,28 @@ def _version(name: str) -> str | None:
         return None
 
 
-def devices() -> Iterator[Finding]:
+def devices() -> Iterator[InstallationFinding]:
     """What torch can compute on."""
     import torch
 
-    yield Finding(
+    yield InstallationFinding(
         "CPU", f"{torch.get_num_threads()} threads; {platform.processor() or platform.machine()}"
     )
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
-            yield Finding(f"cuda:{index}", torch.cuda.get_device_name(index))
+            yield InstallationFinding(f"cuda:{index}", torch.cuda.get_device_name(index))
     else:
-        yield Finding("CUDA", "none: everything runs on the CPU")
+        yield InstallationFinding("CUDA", "none: everything runs on the CPU")
 
 
-def findings() -> Iterator[tuple[str, list[Finding]]]:
+def findings() -> Iterator[tuple[str, list[InstallationFinding]]]:
     """Sections of the report, each with its lines."""
     version = f"{platform.python_version()} ({sys.implementation.name})"
-    here = [Finding("refblo", _version("refblo") or "no metadata"), Finding("Python", version)]
-    yield "refblo", [*here, Finding("system", platform.platform())]
+    here = [
+        InstallationFinding("refblo", _version("refblo") or "no metadata"),
+        InstallationFinding("Python", version),
+    ]
+    yield "refblo", [*here, InstallationFinding("system", platform.platform())]
     by_extra: dict[str, list[str]] = {"": []}
     for text in metadata.requires("refblo") or []:
         parsed = Requirement(text)

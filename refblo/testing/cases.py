@@ -9,7 +9,7 @@ from refblo.chain import Langevin, Schedule
 from refblo.noise import Draws
 from refblo.problems.case import Case
 from refblo.problems.quadratic import case_of, instance
-from refblo.testing.explicit import Numbers
+from refblo.testing.explicit import ExplicitNumbers
 from refblo.testing.tensor_problem import Structure, tensor, tensor_problem
 
 CaseBuilder = Callable[[torch.dtype], Case]
@@ -30,7 +30,7 @@ def _quadratic(name: str, moving_start: float) -> CaseBuilder:
 
 def _smooth(name: str, structure: Structure, moving: bool) -> CaseBuilder:
     def build(dtype: torch.dtype) -> Case:
-        numbers, lam = Numbers.random(1, 2, 3, moving), np.array([0.3, -0.4])
+        numbers, lam = ExplicitNumbers.random(1, 2, 3, moving), np.array([0.3, -0.4])
         step_size = 0.5 / numbers.largest_curvature(lam)
         return Case(
             name=name,

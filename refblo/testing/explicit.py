@@ -21,7 +21,7 @@ Rows: TypeAlias = npt.NDArray[np.int64] | slice
 
 @final
 @dataclass(frozen=True, eq=False)
-class Numbers:
+class ExplicitNumbers:
     """The numbers of one problem; p = K.shape[1], n = K.shape[0]."""
 
     X: Matrix
@@ -37,7 +37,7 @@ class Numbers:
     D: Matrix
 
     @staticmethod
-    def random(seed: int, p: int, n: int, moving_start: bool) -> "Numbers":
+    def random(seed: int, p: int, n: int, moving_start: bool) -> "ExplicitNumbers":
         """Numbers of order one, as a function of the seed."""
         rng = np.random.default_rng(seed)
 
@@ -47,7 +47,7 @@ class Numbers:
         def vector(size: int) -> Vector:
             return rng.uniform(-1, 1, size)
 
-        return Numbers(
+        return ExplicitNumbers(
             X=matrix(7, n),
             y=rng.integers(0, 2, 7).astype(np.float64),
             K=matrix(n, p),
@@ -144,7 +144,7 @@ class ExplicitAnswer:
     scale: float
 
 
-def trajectory(numbers: Numbers, lam: Vector, run: ExplicitRun) -> list[Vector]:
+def trajectory(numbers: ExplicitNumbers, lam: Vector, run: ExplicitRun) -> list[Vector]:
     """θ⁰ … θ^T by eq. (10) with E = L_T/τ."""
     theta = numbers.initial(lam)
     iterates = [theta]
@@ -157,7 +157,7 @@ def trajectory(numbers: Numbers, lam: Vector, run: ExplicitRun) -> list[Vector]:
 
 
 def pathwise(
-    numbers: Numbers, lam: Vector, run: ExplicitRun, keep: int | None = None
+    numbers: ExplicitNumbers, lam: Vector, run: ExplicitRun, keep: int | None = None
 ) -> ExplicitAnswer:
     """d/dλ (1/M) Σ_{m>B} f(λ, θ^m) by dense Jacobians; with `keep`, of the last `keep` transitions."""
     thetas = trajectory(numbers, lam, run)
@@ -180,7 +180,7 @@ def pathwise(
     return ExplicitAnswer(value, scale / run.samples)
 
 
-def hpo_sgld(numbers: Numbers, lam: Vector, run: ExplicitRun) -> ExplicitAnswer:
+def hpo_sgld(numbers: ExplicitNumbers, lam: Vector, run: ExplicitRun) -> ExplicitAnswer:
     """Algorithm 1 of Kim and Hospedales, line by line, with its matrices A and B formed.
 
     A = ∂² log p/∂θ² = −H/τ, B = ∂² log p/∂λ∂θ = −C/τ; (24), (22) and (25) in this order.
@@ -205,7 +205,7 @@ def hpo_sgld(numbers: Numbers, lam: Vector, run: ExplicitRun) -> ExplicitAnswer:
     return ExplicitAnswer(h, scale)
 
 
-def first_order(numbers: Numbers, lam: Vector, run: ExplicitRun) -> ExplicitAnswer:
+def first_order(numbers: ExplicitNumbers, lam: Vector, run: ExplicitRun) -> ExplicitAnswer:
     """(1/M) Σ_{m>B} [f_λ(θ^m) + f_θ(θ^m)·dθ⁰/dλ]."""
     thetas = trajectory(numbers, lam, run)
     start = numbers.initial_jacobian(lam)
@@ -248,7 +248,7 @@ class Linearised:
         return _norm(self.direct) + _norm(self.slope) * inverse * _norm(self.mixed)
 
 
-def linearised(numbers: Numbers, lam: Vector, run: ExplicitRun) -> Linearised:
+def linearised(numbers: ExplicitNumbers, lam: Vector, run: ExplicitRun) -> Linearised:
     """The derivatives at the last iterate."""
     theta, last = trajectory(numbers, lam, run)[-1], run.burn_in + run.samples
     return Linearised(

@@ -15,7 +15,7 @@ from refblo.chain import Langevin, Schedule
 from refblo.errors import MissingExtraError
 from refblo.noise import Draws
 from refblo.problem import FullBatch, Minibatches
-from refblo.testing.explicit import Numbers
+from refblo.testing.explicit import ExplicitNumbers
 from refblo.testing.tensor_problem import Instance, Structure, tensor_problem
 
 try:
@@ -105,7 +105,7 @@ def instances(
     """
     p, n = draw(sizes())
     moving = draw(st.booleans() if moving_start is None else moving_start)
-    numbers = Numbers.random(draw(seeds()), p, n, moving)
+    numbers = ExplicitNumbers.random(draw(seeds()), p, n, moving)
     lam = draw(points(p))
     curvature = numbers.largest_curvature(np.array(lam.tolist()))
     problem = tensor_problem(

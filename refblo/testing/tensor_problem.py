@@ -22,7 +22,7 @@ from refblo.problem import (
     RegulariserProducts,
     Separable,
 )
-from refblo.testing.explicit import ExplicitRun, Numbers, Rows, Vector
+from refblo.testing.explicit import ExplicitNumbers, ExplicitRun, Rows, Vector
 from refblo.types import Loss
 
 
@@ -40,7 +40,7 @@ class Structure(Enum):
 class Instance:
     """A random problem, where to evaluate it and how to run it, as tensors and as numbers."""
 
-    numbers: Numbers
+    numbers: ExplicitNumbers
     problem: BilevelProblem
     lam: Tensor
     dynamics: Langevin
@@ -83,7 +83,7 @@ def tensor(array: np.ndarray, dtype: torch.dtype = torch.float64) -> Tensor:
 
 
 def inner_loss(
-    numbers: Numbers, structure: Structure, dtype: torch.dtype = torch.float64
+    numbers: ExplicitNumbers, structure: Structure, dtype: torch.dtype = torch.float64
 ) -> Loss | Separable | Composed:
     """L_T of `refblo.testing.explicit`, stated in one of four ways."""
     X, y, K, M = (tensor(array, dtype) for array in (numbers.X, numbers.y, numbers.K, numbers.M))
@@ -118,7 +118,7 @@ def inner_loss(
             return Composed(outputs, loss)
 
 
-def outer_loss(numbers: Numbers, dtype: torch.dtype = torch.float64) -> Loss:
+def outer_loss(numbers: ExplicitNumbers, dtype: torch.dtype = torch.float64) -> Loss:
     """The outer loss of `refblo.testing.explicit`, f."""
     Z, w, q, G, c = (
         tensor(a, dtype) for a in (numbers.Z, numbers.w, numbers.q, numbers.G, numbers.c)
@@ -133,7 +133,7 @@ def outer_loss(numbers: Numbers, dtype: torch.dtype = torch.float64) -> Loss:
 
 
 def initial_point(
-    numbers: Numbers, with_products: bool, dtype: torch.dtype = torch.float64
+    numbers: ExplicitNumbers, with_products: bool, dtype: torch.dtype = torch.float64
 ) -> Initial:
     """θ⁰ of `refblo.testing.explicit`."""
     start, D = tensor(numbers.start, dtype), tensor(numbers.D, dtype)
@@ -153,7 +153,7 @@ def initial_point(
 
 
 def tensor_problem(
-    numbers: Numbers,
+    numbers: ExplicitNumbers,
     structure: Structure = Structure.PLAIN,
     minibatches: bool = False,
     with_products: bool = False,

@@ -25,7 +25,7 @@ from refblo.conformance.truth.reference import Reference, reference
 from refblo.estimators import FMD, RMD, Estimator, IFTConjugateGradient, IFTDense
 from refblo.noise import Draws
 from refblo.problem import Composed, Separable
-from refblo.testing.explicit import Numbers
+from refblo.testing.explicit import ExplicitNumbers
 from refblo.testing.tensor_problem import Structure, inner_loss, outer_loss, tensor_problem
 from tests.estimators.mutants import FMD_MUTANTS, IFT_MUTANTS, RMD_MUTANTS, SHARED_MUTANTS
 from tests.estimators.mutation import Mutant, planted
@@ -40,7 +40,7 @@ class Subject:
     """An estimator on a problem, and how the check is told about it."""
 
     name: str
-    numbers: Numbers
+    numbers: ExplicitNumbers
     problem: BilevelProblem
     lam: Tensor
     method: Estimator
@@ -84,7 +84,7 @@ def subjects() -> Iterator[tuple[Subject, list[Mutant]]]:
     """Subjects with the mutants that can reach them."""
     for index, structure in enumerate(Structure):
         moving = structure in (Structure.PLAIN, Structure.CLOSED_FORM)
-        numbers = Numbers.random(index, 2, 3, moving)
+        numbers = ExplicitNumbers.random(index, 2, 3, moving)
         lam = torch.tensor([0.3, -0.6], dtype=torch.float64)
         gamma = 0.5 / numbers.largest_curvature(np.array(lam.tolist()))
         problem = tensor_problem(numbers, structure)
@@ -114,7 +114,7 @@ def subjects() -> Iterator[tuple[Subject, list[Mutant]]]:
             yield Subject(f"{name}, {where}", numbers, still, lam, solve, solved), implicit
 
 
-def solution(numbers: Numbers, lam: Tensor) -> Tensor:
+def solution(numbers: ExplicitNumbers, lam: Tensor) -> Tensor:
     """Where the inner gradient vanishes, by Newton's method."""
     inner = inner_loss(numbers, Structure.PLAIN)
     assert not isinstance(inner, Separable | Composed)

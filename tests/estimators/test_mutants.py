@@ -25,7 +25,7 @@ from refblo.estimators import (
 from refblo.noise import Draws
 from refblo.testing.explicit import (
     ExplicitAnswer,
-    Numbers,
+    ExplicitNumbers,
     first_order,
     hpo_sgld,
     linearised,
@@ -49,7 +49,7 @@ def instances() -> list[Instance]:
     found = []
     for index, structure in enumerate(Structure):
         for moving in (False, True):
-            numbers = Numbers.random(index, 2, 3, moving)
+            numbers = ExplicitNumbers.random(index, 2, 3, moving)
             lam = torch.tensor([0.3, -0.6], dtype=torch.float64)
             rate = 0.5 / numbers.largest_curvature(np.array(lam.tolist()))
             problem = tensor_problem(numbers, structure, minibatches=True)
