@@ -64,7 +64,11 @@ class Confirmation:
         widening = asked.ulp / float(torch.finfo(asked.program.lam.dtype).eps)
         visible = widening * differences.noise / lam_size
         dust = found.dust
-        if is_dust(asked, visible):
+        # Dust is what a truth of zero is compared with: elsewhere it need not be known.
+        near_zero = float(np.linalg.norm(found.value)) <= max(
+            visible * math.sqrt(dust.size), float(np.linalg.norm(found.error))
+        )
+        if near_zero and is_dust(asked, visible):
             dust = np.maximum(dust, visible)
         found = replace(found, dust=dust)
         # Of a truth of zero, what is left is compared with what rounding leaves.

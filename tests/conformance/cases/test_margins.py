@@ -291,7 +291,7 @@ def deep(theta: Tensor, X: Tensor) -> Tensor:
 
 
 def test_a_run_whose_roundings_grow_to_its_size_has_no_truth_of_zero() -> None:
-    """A derivative that no arithmetic at hand can tell from zero is no truth of zero: undecided, never right."""
+    """A derivative that float64 cannot tell from zero is no truth of zero: undecided, never right."""
     torch.manual_seed(0)
     X, y, W = (torch.randn(*s).double() for s in ((16, 4), (16,), (40 * 16,)))
     lam, theta = torch.full((4,), -3.0).double(), 0.6 * W
