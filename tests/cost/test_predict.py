@@ -108,7 +108,10 @@ def test_the_command_writes_what_it_prints(
         ("quadratic rmd --steps 0", "--steps"),
         ("quadratic rmd --memory much", "memory must be a positive number"),
         ("quadratic rmd --batch 2", "--batch is for vit-b-16 alone"),
-        ("quadratic rmd --json /nowhere/at/all.json", "--json must name a file"),
+        (
+            "quadratic rmd --json pyproject.toml/all.json",
+            "--json must be a file that can be written",
+        ),
     ],
 )
 def test_bad_input_is_refused_with_a_reason(
