@@ -21,7 +21,7 @@ from refblo.noise import Draws, Stream
 from refblo.problem import BilevelProblem
 from refblo.types import Batch, Estimand, Lam, Theta
 
-AHEAD = 16
+AHEAD = 8
 """Steps whose noise is drawn at once where n is small: a draw is then mostly calls, and they are shared."""
 
 SMALL = 4096
@@ -161,7 +161,7 @@ class Chain:
     dynamics: Langevin
     draws: Draws
     drawn: Drawn | None = None
-    _ahead: dict[object, Tensor] = field(default_factory=dict, init=False, repr=False)
+    _ahead: dict[object, tuple[Tensor, ...]] = field(default_factory=dict, init=False, repr=False)
 
     def draw(self, run: range, outer: Iterable[int], like: Theta) -> Drawn:
         """What the transitions of a run draw, and the outer batches at some iterates."""
@@ -205,11 +205,12 @@ class Chain:
         if like.numel() > SMALL:
             return self.draws.normal(Stream.LANGEVIN, step, like)
         block, row = divmod(step, AHEAD)
-        key = (block, type(like), like.shape, like.dtype, like.device)
+        key = (block, type(like), like.shape, like.dtype)
         if key not in self._ahead:
             steps = range(block * AHEAD, (block + 1) * AHEAD)
             self._ahead.clear()
-            self._ahead[key] = self.draws.normal_steps(Stream.LANGEVIN, steps, like)
+            drawn = self.draws.normal_steps(Stream.LANGEVIN, steps, like)
+            self._ahead[key] = drawn.unbind()
         return self._ahead[key][row]
 
     def step(self, lam: Lam, theta: Theta, step: int) -> Theta:
