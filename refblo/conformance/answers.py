@@ -1,5 +1,6 @@
 """What a caller's function returns when it is called, and what its calls leave behind."""
 
+import dis
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -127,7 +128,7 @@ def answers(hypergradient: Subjected, problem: FlatProblem, *, stateful: bool = 
             findings.append("finding: it changes the lam that it is given in place")
     answer = calls[0].answer
     unchanged = all(np.array_equal(call.answer, answer, equal_nan=True) for call in calls)
-    if unchanged and constant:
+    if unchanged and constant and _only_returns(hypergradient):
         # A number computed before, in a function: `lambda lam: value`.
         return Answers(calls[:1], (*findings, *_not_finite(calls[:1])), constant=True)
     return Answers(calls, (*findings, *_not_finite(calls)))
@@ -218,4 +219,25 @@ def _takes_two(function: Callable[..., Any]) -> bool:
     except (TypeError, ValueError):
         return False
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(p.kind in kinds and p.default is p.empty for p in parameters) >= 2
+    positional = [p for p in parameters if p.kind in kinds]
+    # theta may have a default, for a first call without a warm start.
+    theta = [p for p in positional[1:] if p.default is p.empty or p.default is None]
+    return len(positional) >= 2 and len(theta) >= 1
+
+
+_RETURNING = frozenset(
+    {
+        *("RESUME", "COPY_FREE_VARS", "MAKE_CELL", "NOP", "CACHE", "RETURN_VALUE", "RETURN_CONST"),
+        *("LOAD_DEREF", "LOAD_GLOBAL", "LOAD_NAME", "LOAD_CONST"),
+        *("BUILD_MAP", "BUILD_CONST_KEY_MAP", "BUILD_TUPLE", "BUILD_LIST"),
+    }
+)
+"""The instructions of a function that returns what it holds: no argument, call, look-up or branch."""
+
+
+def _only_returns(function: Callable[..., Any]) -> bool:
+    """Whether a function is `lambda lam: value`: a number computed before, and no cache that went stale."""
+    code = getattr(function, "__code__", None)
+    return code is not None and all(
+        instruction.opname in _RETURNING for instruction in dis.get_instructions(code)
+    )

@@ -183,6 +183,11 @@ def _with_batch(name: str, loss: Loss, *, given: bool) -> _Batched:
     return lambda lam, theta, _: loss(lam, theta)
 
 
+def needs_batch(loss: Loss) -> bool:
+    """Whether a loss cannot be called without a batch."""
+    return _positional(loss)[1] == 3
+
+
 def _positional(function: Callable[..., Any]) -> tuple[int, int]:
     """How many positional arguments a function takes at most, and how many it needs."""
     try:
@@ -357,8 +362,19 @@ def _frozen(run: Run, dtype: torch.dtype, steps: int, size: int) -> Frozen:
 def _batches(name: str, batches: Sequence[Any] | None, count: int) -> Sequence[Any] | None:
     if batches is None:
         return None
-    need = f"have at least {count} entries"
-    require(len(batches) >= count, name, need, len(batches), "give one for each")
+    given: object = batches  # a tensor is no sequence to a type checker
+    if isinstance(given, Tensor) and given.ndim == 1 and not given.is_floating_point():
+        raise ArgumentTypeError(
+            f"{name} must be a list with one batch for each step, got a tensor of {given.numel()} integers; "
+            f"give a list, such as [batch] * {count} for one batch that every step sees"
+        )
+    which = (
+        "inner step"
+        if name == "inner_batches"
+        else "iterate, 0 to steps, of which the last ones count"
+    )
+    need = f"have at least {count} entries, one for each {which}"
+    require(len(batches) >= count, name, need, len(batches), "give the missing ones")
     return _Batches(name, batches)
 
 

@@ -1,13 +1,13 @@
 """The verdict on a hypergradient of an inner run on a caller's own losses."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
 
 from refblo.conformance.answers import Answers, Subjected, answers, caller_of, vector_of
-from refblo.conformance.arguments import Loss, Start, flat_problem
+from refblo.conformance.arguments import Loss, Start, flat_problem, needs_batch
 from refblo.conformance.calls import Call, Judged, first_wrong, floor_of
 from refblo.conformance.diagnosis import Diagnosis, Setting, Subject, diagnose
 from refblo.conformance.margins import Judgement, columns, judge
@@ -23,6 +23,7 @@ from refblo.conformance.truth.reference import Reference
 from refblo.conformance.truths import Truths, directions_for
 from refblo.noise import Draws
 from refblo.ravel import Tree
+from refblo.types import Estimand
 
 
 def run_report(
@@ -60,6 +61,7 @@ def run_report(
     report = _report(called, judged, truths, bar)
     if report.verdict is not Verdict.WRONG or not called.calls[judged.position].finite:
         return report
+    report = replace(report, findings=(*report.findings, *_left_out(inner, outer, estimand, given)))
     again = None if given.get("stateful", False) else caller_of(hypergradient, problem)
     earlier = tuple((call.lam, call.answer) for call in called.calls[: judged.position])
     observed = called.calls[judged.position].answer
@@ -67,6 +69,17 @@ def run_report(
     setting = Setting(judged.truth, observed, earlier, again, noise)
     seconds = given.get("diagnosis_seconds", DIAGNOSIS_SECONDS)
     return _diagnosed(report, setting, problem.blocks, seconds)
+
+
+def _left_out(
+    inner: Loss | None, outer: Loss, estimand: Estimand, given: Mapping[str, object]
+) -> Iterator[str]:
+    """What a wrong verdict may come from that was not said: the number of steps, and batches."""
+    if "steps" not in given and estimand in (Estimand.UNROLLED, Estimand.PATHWISE):
+        yield "finding: steps was not given: the run that it was judged by has one step"
+    for name, loss in (("inner", inner), ("outer", outer)):
+        if f"{name}_batches" not in given and loss is not None and needs_batch(loss):
+            yield f"finding: {name} takes a batch and no {name}_batches were given: it was called with None"
 
 
 @final

@@ -349,9 +349,12 @@ def _integer(least: int) -> Callable[[str, object], None]:
 
 def _number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise ArgumentTypeError(
-            f"{name} must be a real number, got {_short(value)}; give a Python number"
-        )
+        way = "give a Python number"
+        if name == "step_size":
+            way += (
+                "; a learning rate that is λ, or depends on it, is written as a step= of your own"
+            )
+        raise ArgumentTypeError(f"{name} must be a real number, got {_short(value)}; {way}")
     return float(value)
 
 
@@ -397,7 +400,8 @@ def _tensor(name: str, value: object) -> None:
     if not good:
         got = value.dtype if isinstance(value, Tensor) else _short(value)
         raise ArgumentTypeError(
-            f"{name} must be a floating-point tensor, got {got}; give what is added to theta at each step"
+            f"{name} must be a floating-point tensor, got {got}; give what is added to theta at each "
+            "step, of shape (steps, n)"
         )
 
 

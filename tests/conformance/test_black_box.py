@@ -23,7 +23,7 @@ from refblo import (
 )
 from refblo.conformance.diagnosis.mistakes import Mistake
 from refblo.conformance.report import Report, Verdict
-from refblo.errors import ArgumentError, ArgumentTypeError, OracleError
+from refblo.errors import ArgumentError, ArgumentTypeError, LossError, OracleError
 
 STEPS, STEP_SIZE = 12, 0.1
 
@@ -208,6 +208,36 @@ def test_a_change_of_the_given_lam_is_seen_and_does_not_change_the_truth() -> No
     assert any("changes the lam" in finding for finding in report.findings)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_single_precision_under_a_lambda_in_double_has_a_verdict(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    X, y = (torch.randn(*shape, generator=generator) for shape in ((20, 3), (20,)))
+
+    def train(lam: Tensor) -> float:
+        theta = torch.zeros(3)
+        for _ in range(10):
+            theta = theta - 0.1 * (2 * X.T @ (X @ theta - y) / 20 + 2 * lam.float().exp() * theta)
+        return (X.flip(0) @ theta - y).square().mean().item()
+
+    lam = torch.full((3,), -2.0, dtype=torch.float64)
+    report = judged(train, lam, torch.zeros(3))
+    assert report.verdict is not Verdict.RIGHT
+    assert any("single precision" in finding for finding in report.findings)
+
+
+@pytest.mark.parametrize(("keeps", "mistake"), [("sum", "ACCUMULATED"), ("last", "STALE_LAMBDA")])
+def test_what_is_kept_between_calls_is_named(keeps: str, mistake: str) -> None:
+    kept: list[np.ndarray] = []
+
+    def stateful(lam: np.ndarray) -> np.ndarray:
+        kept.append(3 * lam**2)
+        return np.sum(kept, axis=0) if keeps == "sum" else kept[max(0, len(kept) - 2)]
+
+    report = judged(lambda at: float(np.sum(at**3)), np.array([1.0, 2.0, -1.5]), stateful)
+    assert report.diagnosis is not None
+    assert Mistake[mistake] in report.diagnosis.mistakes
+
+
 # No verdict.
 
 
@@ -276,6 +306,7 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
         ArgumentError,
         "objective must return one number",
     ),
+    "an error of its own": ({"objective": lambda at: 1 / 0}, LossError, "got ZeroDivisionError"),
     "a complex number": ({"objective": lambda at: 1j}, ArgumentTypeError, "objective must return"),
     "nan": ({"objective": lambda at: float("nan")}, ArgumentError, "objective must be finite"),
     "None as answer": ({"hypergradient": lambda at: None}, ArgumentError, "got None"),

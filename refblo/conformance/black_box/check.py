@@ -96,7 +96,9 @@ def black_box_report(
     if seconds == 0:
         return report
     slope = truths.slope_at(call.lam)
-    return replace(report, diagnosis=name_mistake(call.answer, arrays.blocks, slope, seconds))
+    earlier = [one.answer for one in calls[: judged.position]]
+    named = name_mistake(call.answer, earlier, arrays.blocks, slope, seconds)
+    return replace(report, diagnosis=named)
 
 
 @final

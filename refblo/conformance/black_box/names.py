@@ -1,7 +1,7 @@
 """What can be named without seeing inside the run: the mistakes that show in the returned numbers alone."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import final
@@ -62,12 +62,17 @@ class Numbers:
 
 
 def name_mistake(
-    observed: Float64[Array, " p"], blocks: Mapping[str, slice], slope: Slope, seconds: float
+    observed: Float64[Array, " p"],
+    earlier: Sequence[Float64[Array, " p"]],
+    blocks: Mapping[str, slice],
+    slope: Slope,
+    seconds: float,
 ) -> Diagnosis:
     """Name the mistake of a wrong hypergradient, or say where it is.
 
     Args:
         observed: what was returned, shape (p,).
+        earlier: what the calls before returned.
         blocks: the named parts of λ.
         slope: the truth along a direction.
         seconds: how long it may take.
@@ -75,7 +80,7 @@ def name_mistake(
     with time_limit(seconds), np.errstate(all="ignore"):
         try:
             if observed.size <= ENTRY_BY_ENTRY:
-                return _named(_every_entry(observed, blocks, slope))
+                return _named(_every_entry(observed, blocks, slope), earlier)
             wrong = by_halves(observed.size, _off(observed, slope))
         except (OutOfTime, OracleError) as stopped:
             return _unnamed((), (f"the returned numbers ({stopped})",))
@@ -89,8 +94,8 @@ def _every_entry(observed: Array, blocks: Mapping[str, slice], slope: Slope) -> 
     return Numbers(truth, observed, float(np.linalg.norm(errors)), blocks)
 
 
-def _named(numbers: Numbers) -> Diagnosis:
-    candidates = list(_candidates(numbers))
+def _named(numbers: Numbers, earlier: Sequence[Array]) -> Diagnosis:
+    candidates = [*_between_calls(numbers.truth, earlier), *_candidates(numbers)]
     scored = [one for one in (score(each, numbers) for each in candidates) if one is not None]
     choice = choose(scored, numbers)
     best, second = choice.best, choice.second
@@ -108,6 +113,16 @@ def _named(numbers: Numbers) -> Diagnosis:
 
 def _unnamed(where: tuple[str, ...], cut_off: tuple[str, ...]) -> Diagnosis:
     return Diagnosis(None, "", 1.0, "", math.inf, (), where, 0, cut_off=cut_off)
+
+
+def _between_calls(truth: Array, earlier: Sequence[Array]) -> Iterator[Candidate]:
+    """What is left of the calls before."""
+    for count in range(1, len(earlier) + 1):
+        before = np.sum(earlier[-count:], axis=0)
+        said = f"what the last {count} calls returned is added"
+        yield Candidate(Mistake.ACCUMULATED, truth + before, said)
+    for number, answer in enumerate(earlier, 1):
+        yield Candidate(Mistake.STALE_LAMBDA, answer, f"it is the answer of call {number} again")
 
 
 def _candidates(numbers: Numbers) -> Iterator[Candidate]:

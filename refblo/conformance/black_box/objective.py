@@ -11,7 +11,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from refblo.conformance.black_box.arrays import SPACING, FlatArrays, is_jax
-from refblo.errors import ArgumentError, ArgumentTypeError
+from refblo.errors import ArgumentError, ArgumentTypeError, LossError, RefbloError
 
 Array = np.ndarray
 
@@ -22,6 +22,9 @@ SINGLE = SPACING["float32"]
 
 _POINTS = 9
 """Values along a line from which roughness is measured."""
+
+_APART = math.pi * 2.0**-12
+"""Between points at which values are looked at for being rounded: no value of float32 by itself."""
 
 _ORDERS = (4, 5, 6)
 """Orders of the differences that count as roughness: high enough that curvature is gone at 2^-22."""
@@ -78,7 +81,19 @@ class Objective:
             ArgumentError: if it returns more than one.
         """
         self.seen.calls += 1
-        value, dtype = _number(self.function(self.arrays.at(vector)))
+        try:
+            returned = self.function(self.arrays.at(vector))
+        except RefbloError:
+            raise
+        except Exception as error:
+            said = (
+                f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0] or 'no text'}"
+            )
+            raise LossError(
+                f"objective must be a function of lam that returns the outer loss, got {said} in call "
+                f"{self.seen.calls}; the traceback above this one shows where"
+            ) from error
+        value, dtype = _number(returned)
         if SPACING[dtype] > SPACING[self.seen.dtype]:
             self.seen.dtype = dtype
         return value
@@ -156,25 +171,40 @@ def repeatability(objective: Objective) -> Repeatability:
 def precision(objective: Objective) -> float:
     """The relative spacing of the numbers that the function computes with.
 
-    That of λ's dtype or of the returned one where these are coarse. Otherwise that of float32 if values at
-    points a few units of float32 apart are rough: their differences of order 4 to 6 (Moré and Wild 2011) are
-    then far above those of values that are some units of float64 apart.
+    That of λ's dtype or of the returned one where these are coarse. Otherwise that of float32 if values
+    beside λ are numbers of float32 (one of float64 is so by chance in 2^-29 of all cases), or if values at
+    points a few units of float32 apart are rough: their differences of order 4 to 6 (Moré and Wild 2011)
+    are then far above those of values that are some units of float64 apart.
     """
     coarse = max(objective.arrays.spacing, SPACING[objective.seen.dtype])
     if coarse > SPACING["float64"]:
         return coarse
+    if _rounded(objective):
+        return SINGLE
     fine, single = (roughness(objective, spacing) for spacing in (2.0**-46, 2.0**-21))
     scale = abs(objective(objective.arrays.vector))
     rough = single > 100 * max(fine, SPACING["float64"] * scale)
     return SINGLE if rough else SPACING["float64"]
 
 
-def roughness(objective: Objective, spacing: float) -> float:
-    """The standard deviation of the function's noise between points so many relative units apart."""
+def _rounded(objective: Objective) -> bool:
+    """Whether the values beside λ differ, and are all numbers of float32."""
+    values = np.array([objective(point) for point in _beside(objective, _APART)])
+    differ = np.unique(values).size > 1
+    return differ and np.array_equal(values, values.astype(np.float32).astype(np.float64))
+
+
+def _beside(objective: Objective, spacing: float) -> list[Array]:
+    """Points along a line from λ, so many relative units apart."""
     lam = objective.arrays.vector
     signs = np.where(np.arange(lam.size) % 2 == 0, 1.0, -1.0)
     step = spacing * np.maximum(np.abs(lam), np.abs(lam).max(initial=0.0) or 1.0) * signs
-    values = np.array([objective(lam + index * step) for index in range(_POINTS)])
+    return [lam + index * step for index in range(_POINTS)]
+
+
+def roughness(objective: Objective, spacing: float) -> float:
+    """The standard deviation of the function's noise between points so many relative units apart."""
+    values = np.array([objective(point) for point in _beside(objective, spacing)])
     if not np.isfinite(values).all():
         return 0.0
     deviations = []

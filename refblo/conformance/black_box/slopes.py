@@ -20,7 +20,7 @@ from refblo.oracles.differences import batched_derivatives
 Array = np.ndarray
 
 _SHRINK = 16.0
-"""Between the two step sizes at which one-sided slopes are compared."""
+"""Between the step sizes at which one-sided slopes are compared."""
 
 _VISIBLE = 10.0
 """How many times the rounding error a difference of one-sided slopes must be."""
@@ -60,7 +60,13 @@ def slopes(
     """
     point = torch.as_tensor(objective.arrays.vector)
     columns = torch.as_tensor(directions)
-    found = batched_derivatives(as_batch(objective), point, columns, draws, precision)
+    try:
+        found = batched_derivatives(as_batch(objective), point, columns, draws, precision)
+    except OracleError as error:
+        raise OracleError(
+            "objective must be finite around lam, got values beside it that are not: no verdict is possible; "
+            "choose a lam further inside the domain of the training"
+        ) from error
     slopes = Slopes(directions, found.values, found.errors, found.noise)
     for position in range(directions.shape[1]):
         _refuse_kink(objective, slopes, position)
@@ -84,18 +90,21 @@ def _refuse_kink(objective: Objective, slopes: Slopes, position: int) -> None:
         left = (here - objective(lam - step * along)) / step
         return right - left, left, right
 
-    coarse, fine = gap(small * _SHRINK), gap(small)
+    wide, coarse, fine = (gap(small * _SHRINK**power) for power in (2, 1, 0))
     rounding = 4 * slopes.noise / small
     if not np.isfinite(fine[0]) or abs(fine[0]) <= _VISIBLE * rounding + 2 * error:
         return
-    ratio = abs(fine[0]) / abs(coarse[0]) if coarse[0] else np.inf
-    if ratio < 0.5:  # a smooth function gives 1 / _SHRINK, a kink 1, a jump _SHRINK
+    # A smooth function gives 1 / _SHRINK each time, a kink 1, a jump _SHRINK. Twice in a row, as a step that
+    # is longer than a wave of the function says nothing.
+    ratios = [abs(coarse[0]) / abs(wide[0] or np.nan), abs(fine[0]) / abs(coarse[0] or np.nan)]
+    if not min(ratios) >= 0.5:
         return
-    if ratio > 4:
+    if min(ratios) > 4:
         raise OracleError(
-            f"objective must be continuous at lam, but it jumps by about {abs(fine[0]) * small:.3g} along "
-            f"direction {position}: no verdict is possible; look for a count, a sort, an argmax or an early "
-            "stop that changes with lam, or choose a lam beside this one"
+            f"objective must be continuous at lam, but it changes by about {abs(fine[0]) * small:.3g} within "
+            f"{small:.1e} along direction {position}: a jump, or a wave that is shorter; no verdict is "
+            "possible; look for a count, a sort, an argmax or an early stop that changes with lam, or choose "
+            "a lam beside this one"
         )
     raise OracleError(
         f"objective must be differentiable at lam, but it has a kink there: along direction {position} its "

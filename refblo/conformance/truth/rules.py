@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refblo.errors import require, require_real
+from refblo.errors import ArgumentTypeError, require, require_real
 
 
 @final
@@ -72,6 +72,12 @@ class Rule:
         require(alone, "momentum", "be 0 beside Adam", self.momentum, "Adam has its own: betas[0]")
         has = self.momentum > 0 or not self.nesterov
         require(has, "nesterov", "come with momentum", self.momentum, "give momentum, or drop it")
+        for name in ("nesterov", "decoupled_decay"):
+            value: object = getattr(self, name)  # a caller may give anything
+            if not isinstance(value, bool):
+                raise ArgumentTypeError(
+                    f"{name} must be True or False, got {value!r}; give one of them"
+                )
         has = self.weight_decay > 0 or not self.decoupled_decay
         require(has, "decoupled_decay", "come with weight_decay", self.weight_decay, "give a decay")
 

@@ -295,3 +295,34 @@ class TestWarmStarts:
     def test_one_that_does_not_say_where_it_ended_is_refused(self) -> None:
         with pytest.raises(ArgumentError, match=r"must return \(hypergradient, theta\)"):
             report(right, stateful=True)
+
+
+def test_a_cache_that_returns_one_tensor_is_stale_and_a_number_in_a_function_is_not() -> None:
+    """`lambda lam: value` is a hypergradient that was computed before; a function that looks it up is not."""
+    lam, theta = torch.tensor([0.3, -0.2]).double(), torch.tensor([1.0, 2.0, 0.5]).double()
+
+    def inner(lam: Tensor, theta: Tensor) -> Tensor:
+        return ((theta - lam.sum()).square() * theta.cos()).sum()
+
+    def outer(lam: Tensor, theta: Tensor) -> Tensor:
+        return theta.sin().sum() * lam.exp().sum()
+
+    def right(lam: Tensor) -> Tensor:
+        lam, at = lam.clone().requires_grad_(), theta.clone().requires_grad_()
+        for _ in range(3):
+            at = at - 0.1 * torch.autograd.grad(inner(lam, at), at, create_graph=True)[0]
+        return torch.autograd.grad(outer(lam, at), lam)[0]
+
+    kept: dict[str, Tensor] = {}
+
+    def cached(lam: Tensor) -> Tensor:
+        if "value" not in kept:
+            kept["value"] = right(lam)
+        return kept["value"]
+
+    value = right(lam)
+    for hypergradient, verdict in ((cached, Verdict.WRONG), (lambda lam: value, Verdict.RIGHT)):
+        report = hypergradient_report(
+            inner, outer, lam, theta, hypergradient, steps=3, step_size=0.1
+        )
+        assert report.verdict is verdict
