@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from docs._ext.from_the_code import estimator_table, mistake_list, slug
+from refblo.audit.run import QUICK_STEPS
 from refblo.conformance.diagnosis.mistakes import Mistake
 from refblo.contracts.registry import contracts
 from refblo.estimators.registry import estimator_classes
@@ -50,3 +51,10 @@ def test_every_flag_of_the_vectors_is_a_mistake_or_a_stated_convention() -> None
 def test_the_pages_show_them() -> None:
     assert "```{estimators}" in (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
     assert "```{mistakes}" in (ROOT / "docs" / "mistakes.md").read_text(encoding="utf-8")
+
+
+def test_the_page_on_the_audit_names_what_the_quick_one_leaves_out() -> None:
+    page = (ROOT / "docs" / "howto" / "audit.md").read_text(encoding="utf-8")
+    for contract in contracts():
+        assert contract.quick or f"`{contract.name}`" in page, contract.name
+    assert f"at most {QUICK_STEPS} of burn-in and {QUICK_STEPS} samples" in page
