@@ -27,7 +27,7 @@ SCHEDULE = Schedule(4, 3)
 RESOLVED = 0.01
 """The share of a predicted error that rounding may have: two digits of each point are left."""
 
-FEWEST = 4
+MIN_SWEEP_POINTS = 4
 """Points of a sweep: three are extrapolated, and one more shows the error of that."""
 
 
@@ -59,7 +59,7 @@ def _order_finding(
     # Finer steps than rounding resolves would only drown the extrapolation; how fine that is follows from
     # the prediction and the bound on the rounding, not from what was measured.
     expected = np.linalg.norm(relation.constant) * at**relation.slope
-    count = max(FEWEST, int(np.sum(np.array(noise) <= RESOLVED * expected)))
+    count = max(MIN_SWEEP_POINTS, int(np.sum(np.array(noise) <= RESOLVED * expected)))
     at, differences, truths, noise = at[:count], differences[:count], truths[:count], noise[:count]
     sweep = ParameterSweep("ε", at, np.stack(differences), np.array(noise))
     norms = np.linalg.norm(np.stack(truths), axis=1)

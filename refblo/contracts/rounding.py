@@ -19,7 +19,7 @@ ROUNDINGS_A_STEP = 4
 
 
 def unit_roundoff(dtype: torch.dtype) -> float:
-    """U = eps / 2, the relative error of one rounding."""
+    """u = eps / 2, the relative error of one rounding."""
     return torch.finfo(dtype).eps / 2
 
 

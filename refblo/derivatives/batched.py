@@ -29,7 +29,7 @@ def batched_inner_gradients(
 def batched_outer_values(
     outer: Loss, lams: Float[Tensor, "k p"], thetas: Float[Tensor, "k n"], batch: Batch
 ) -> Float[Tensor, " k"]:
-    """F at k points (λ, θ) on the same batch, shape (k,), by vmap; a value is no derivative and free."""
+    """f at k points (λ, θ) on the same batch, shape (k,), by vmap; a value is no derivative and free."""
     points = (lams.detach(), thetas.detach())
     found: Tensor = torch.func.vmap(lambda lam, theta: outer(lam, theta, batch))(*points)
     return found

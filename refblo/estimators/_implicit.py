@@ -78,7 +78,7 @@ class Solver(Protocol):
         ...
 
     def solve(self, hessian: MixedProduct, rhs: Theta) -> Solve:
-        """Q with H q = rhs, from the function v ↦ H v."""
+        """q with H q = rhs, from the function v ↦ H v."""
         ...
 
 

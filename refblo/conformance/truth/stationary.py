@@ -27,7 +27,7 @@ _LARGEST = 2000  # entries of the state up to which a dense solve is made
 
 
 def residual_of(program: Program) -> tuple[Residual, int]:
-    """R and the size of its argument.
+    """r, whose root is the minimiser, and the size of its argument.
 
     With batches given, L_T is the mean over the batches that the run sees: what its steps minimise.
 
@@ -82,7 +82,7 @@ def _same(first: object, second: object) -> bool:
 
 
 def outer_of(program: Program) -> Callable[[Tensor, Tensor], Tensor]:
-    """F at the root: the outer loss at the last iterate's batch."""
+    """f at the root: the outer loss at the last iterate's batch."""
     last = program.schedule.steps
 
     def outer(lam: Tensor, z: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ class Linear:
 def jacobians(
     residual: Residual, lam: Tensor, z: Tensor
 ) -> tuple[Tensor, Float[Tensor, "N N"], Float[Tensor, "N p"]]:
-    """R, ∂_z r and ∂_λ r."""
+    """r, ∂_z r and ∂_λ r."""
     at_lam, at_z = leaf(lam), leaf(z)
     with torch.enable_grad():
         value = residual(at_lam, at_z)
