@@ -1,7 +1,8 @@
-"""Reverse mode over 100,000 steps in the memory of twenty states: `python -m asv_bench.long_run`.
+"""Reverse mode over 100,000 steps with twenty stored states: `python -m asv_bench.long_run`.
 
 The answer is compared with the closed form of a diagonal quadratic, the advances with the formula of binomial
-checkpointing, and the most bytes alive at once with twenty states. Writes asv_bench/results/long_run.json.
+checkpointing, and the most bytes alive at once with those of a run of two steps and two states, one vector
+more for each further state. Writes asv_bench/results/long_run.json.
 """
 
 import json
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from refblo.chain import Langevin, Schedule
 from refblo.cost import LiveBytes, counting
@@ -19,9 +21,7 @@ from refblo.problem import BilevelProblem, FixedInitial
 
 RESULTS = Path(__file__).resolve().parent / "results" / "long_run.json"
 SIZE, STEPS, STEP_SIZE = 10_000, 100_000, 1e-5
-STATES = 14
-"""Beside them live six vectors: the moving iterate, its gradient and its graph, the adjoint and the sums."""
-MEMORY_IN_STATES = 20
+STATES = 20
 AGREEMENT = 1e-12
 
 
@@ -35,10 +35,10 @@ def main() -> int:
         outer=lambda _, theta, __: theta.sin().sum(),
         initial=FixedInitial(torch.zeros(SIZE, dtype=torch.float64)),
     )
-    method = RMD(Langevin(STEP_SIZE), Schedule.last(STEPS), states=STATES, graph_bytes=0)
     started = time.perf_counter()
-    with counting() as evaluations, LiveBytes() as memory:
-        value = method.estimate(problem, lam).value
+    _, _, short = run(problem, lam, 2, 2)
+    value, evaluations, peak = run(problem, lam, STEPS, STATES)
+    allowed = short + (STATES - 2) * 8 * SIZE
     # θ^T = (1 − (1 − γw)^T) λ, entry by entry.
     moved = -torch.expm1(STEPS * torch.log1p(-STEP_SIZE * weights))
     truth = moved * torch.cos(moved * lam)
@@ -48,20 +48,25 @@ def main() -> int:
         "n": SIZE,
         "steps": STEPS,
         "states": STATES,
-        "peak bytes over the bytes of a state": memory.peak / (8 * SIZE),
-        "inner gradients": evaluations.inner_gradients,
+        "peak bytes": peak,
+        "peak bytes of two steps, and the further states": allowed,
+        "inner gradients": evaluations,
         "inner gradients by the formula": expected,
         "relative distance from the closed form": off,
         "seconds": round(time.perf_counter() - started),
     }
     print(json.dumps(found, indent=1))
     RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    holds = (
-        memory.peak <= MEMORY_IN_STATES * 8 * SIZE
-        and evaluations.inner_gradients == expected
-        and off <= AGREEMENT
-    )
+    holds = peak <= allowed and evaluations == expected and off <= AGREEMENT
     return 0 if holds else 1
+
+
+def run(problem: BilevelProblem, lam: Tensor, steps: int, states: int) -> tuple[Tensor, int, int]:
+    """The hypergradient, the inner gradients taken, and the most bytes alive at once."""
+    method = RMD(Langevin(STEP_SIZE), Schedule.last(steps), states=states, graph_bytes=0)
+    with counting() as evaluations, LiveBytes() as memory:
+        value = method.estimate(problem, lam).value
+    return value, evaluations.inner_gradients, int(memory.peak)
 
 
 if __name__ == "__main__":

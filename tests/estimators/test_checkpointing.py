@@ -147,7 +147,7 @@ def test_two_limits_at_once_are_refused() -> None:
 
 @pytest.mark.full
 @pytest.mark.timeout(3600)
-def test_a_hundred_thousand_steps_in_the_memory_of_twenty_states() -> None:
+def test_a_hundred_thousand_steps_with_twenty_stored_states() -> None:
     # In a process of its own: the tests' shape checker would look at every step.
     command = [sys.executable, "-m", "asv_bench.long_run"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
