@@ -89,7 +89,7 @@ class EvolutionStrategies(Estimator):
         self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
     ) -> Hypergradient:
         check_arguments(problem, lam, draws)
-        lam = lam.detach()
+        lam = lam.detach().contiguous()
         chain = Chain(problem, self.dynamics, draws)
         with counting() as cost:
             value = self.samples(problem, lam, draws).mean(dim=0)
@@ -102,6 +102,8 @@ class EvolutionStrategies(Estimator):
         """The N independent estimates whose mean is the estimate."""
         chain = Chain(problem, self.dynamics, draws)
         z = draws.normal(Stream.DIRECTIONS, 0, lam.new_empty(self.draws_of_z, lam.numel()))
+        # A product over a λ that is spread out in memory sums in another order.
+        lam = lam.contiguous()
         ahead = self._all_values(chain, lam + self.sigma * z)
         if self.variant is Variant.ANTITHETIC:
             behind = self._all_values(chain, lam - self.sigma * z)
