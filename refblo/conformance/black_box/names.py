@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from refblo.conformance.diagnosis.budget import OutOfTime, time_limit
-from refblo.conformance.diagnosis.choose import choose, score
+from refblo.conformance.diagnosis.choose import NOTHING, choose, score
 from refblo.conformance.diagnosis.locate import by_halves, listed
 from refblo.conformance.diagnosis.mistakes import Mistake
 from refblo.conformance.diagnosis.order import permuted
@@ -83,9 +83,9 @@ def name_mistake(
                 return _named(_every_entry(observed, blocks, slope), earlier)
             wrong = by_halves(observed.size, _off(observed, slope))
         except (OutOfTime, OracleError) as stopped:
-            return _unnamed((), (f"the returned numbers ({stopped})",))
+            return Diagnosis.of(NOTHING, 0, cut_off=(f"the returned numbers ({stopped})",))
     where = (f"the error sits in {listed(wrong, observed.size)}",) if wrong else ()
-    return _unnamed(where, ())
+    return Diagnosis.of(NOTHING, 0, where)
 
 
 def _every_entry(observed: Array, blocks: Mapping[str, slice], slope: Slope) -> Numbers:
@@ -97,22 +97,7 @@ def _every_entry(observed: Array, blocks: Mapping[str, slice], slope: Slope) -> 
 def _named(numbers: Numbers, earlier: Sequence[Array]) -> Diagnosis:
     candidates = [*_between_calls(numbers.truth, earlier), *_candidates(numbers)]
     scored = [one for one in (score(each, numbers) for each in candidates) if one is not None]
-    choice = choose(scored, numbers)
-    best, second = choice.best, choice.second
-    return Diagnosis(
-        name=None if best is None else best.name,
-        text="" if best is None else best.text,
-        unexplained=1.0 if best is None else best.unexplained,
-        runner_up="" if second is None else second.name,
-        runner_up_unexplained=math.inf if second is None else second.unexplained,
-        also=choice.same,
-        components=tuple(_where(numbers)),
-        tried=len(scored),
-    )
-
-
-def _unnamed(where: tuple[str, ...], cut_off: tuple[str, ...]) -> Diagnosis:
-    return Diagnosis(None, "", 1.0, "", math.inf, (), where, 0, cut_off=cut_off)
+    return Diagnosis.of(choose(scored, numbers), len(scored), tuple(_where(numbers)))
 
 
 def _between_calls(truth: Array, earlier: Sequence[Array]) -> Iterator[Candidate]:

@@ -89,6 +89,10 @@ class Choice:
     second: Scored | None
 
 
+NOTHING = Choice(None, (), None)
+"""The choice where nothing was compared."""
+
+
 def score(candidate: Candidate, setting: Observation) -> Scored | None:
     """How far a candidate is from what was observed; None where that says nothing."""
     size = setting.seen.size

@@ -1,6 +1,5 @@
 """Which known mistake explains what was observed, how well, and where the error sits if none does."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -53,19 +52,7 @@ def diagnose(
             tally.guarded("float32 inside", partial(_single_precision, setting, tally))
             choice = replace(choice, best=tally.single)
         tally.guarded("location of the error", partial(_locate, setting, tally))
-    best, second = choice.best, choice.second
-    return Diagnosis(
-        name=None if best is None else best.name,
-        text="" if best is None else best.text,
-        unexplained=1.0 if best is None else best.unexplained,
-        runner_up="" if second is None else second.name,
-        runner_up_unexplained=math.inf if second is None else second.unexplained,
-        also=choice.same,
-        components=tuple(tally.components),
-        tried=len(tally.scored),
-        failed=tuple(tally.failed),
-        cut_off=tuple(tally.cut_off),
-    )
+    return Diagnosis.of(choice, len(tally.scored), tally.components, tally.failed, tally.cut_off)
 
 
 @final

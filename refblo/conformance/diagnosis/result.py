@@ -1,8 +1,11 @@
 """What a diagnosis says."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
+from refblo.conformance.diagnosis.choose import Choice
 from refblo.conformance.diagnosis.mistakes import Mistake
 
 
@@ -34,6 +37,29 @@ class Diagnosis:
     tried: int
     failed: tuple[str, ...] = ()
     cut_off: tuple[str, ...] = ()
+
+    @staticmethod
+    def of(
+        choice: Choice,
+        tried: int,
+        components: Sequence[str] = (),
+        failed: Sequence[str] = (),
+        cut_off: Sequence[str] = (),
+    ) -> "Diagnosis":
+        """The diagnosis that a choice among candidates makes, with what else was found."""
+        best, second = choice.best, choice.second
+        return Diagnosis(
+            name=None if best is None else best.name,
+            text="" if best is None else best.text,
+            unexplained=1.0 if best is None else best.unexplained,
+            runner_up="" if second is None else second.name,
+            runner_up_unexplained=math.inf if second is None else second.unexplained,
+            also=choice.same,
+            components=tuple(components),
+            tried=tried,
+            failed=tuple(failed),
+            cut_off=tuple(cut_off),
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
