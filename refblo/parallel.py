@@ -2,13 +2,18 @@
 
 import contextlib
 import multiprocessing
+import os
 import pickle
-import queue
 import signal
+import threading
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnContext
 from multiprocessing.process import BaseProcess
-from typing import TypeVar
+from typing import Any, Generic, TypeVar, final
 
 import torch
 
@@ -16,22 +21,46 @@ from refblo.errors import RefbloError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
-
-_SECONDS_BETWEEN_CHECKS = 0.2
-"""How long the parent waits for a result before it looks whether the workers are still alive."""
+Lost = Callable[[Job, int, str], Iterable[Result]]
+"""What stands for the results that did not come: from the job, how many came, and why there are no more."""
 
 _RESULT, _DONE, _FAILED = "result", "done", "failed"
 """The kinds of message that a worker sends: a pickled result, the end of a job, a traceback."""
-
-_Message = tuple[str, bytes | str]
 
 
 class WorkerError(RefbloError, RuntimeError):
     """A worker process ended before its work was done."""
 
 
+@final
+@dataclass(eq=False)
+class _Worker(Generic[Job]):
+    """A process with the job that it is at.
+
+    Attributes:
+        process: it.
+        pipe: to and from it, of its own: a worker that dies while it writes disturbs no other.
+        job: what it is at.
+        delivered: how many results of the job have come.
+    """
+
+    process: BaseProcess
+    pipe: Connection
+    job: Job
+    delivered: int = 0
+
+    def end(self) -> None:
+        """End the process."""
+        self.pipe.close()
+        self.process.kill()
+        self.process.join()
+
+
 def stream(
-    work: Callable[[Job], Iterable[Result]], jobs: Sequence[Job], workers: int
+    work: Callable[[Job], Iterable[Result]],
+    jobs: Sequence[Job],
+    workers: int,
+    lost: Lost[Job, Result] | None = None,
 ) -> Iterator[Result]:
     """The results of all jobs, in the order in which they are finished.
 
@@ -42,84 +71,110 @@ def stream(
         work: a module-level function; jobs and results must be picklable.
         jobs: what to work on, the longest first.
         workers: how many processes.
+        lost: makes results for those that a job still owed when its work raised or its worker ended; the
+            other jobs go on. Without it that is an error.
 
     Raises:
-        WorkerError: if a worker raises, dies, or ends without having finished its job.
+        WorkerError: if a worker raises, dies, or ends without having finished its job, and `lost` is None.
     """
     if workers <= 1 or len(jobs) <= 1:
         for job in jobs:
             yield from work(job)
         return
     context = multiprocessing.get_context("spawn")
-    waiting, messages = context.Queue(), context.Queue()
-    for job in jobs:
-        waiting.put(job)
-    count = min(workers, len(jobs))
-    processes = [
-        context.Process(target=_serve, args=(work, waiting, messages), daemon=True)
-        for _ in range(count)
-    ]
-    for process in processes:
-        waiting.put(None)
-        process.start()
+    waiting, running = deque(jobs), list[_Worker[Job]]()
     try:
-        finished = 0
-        while finished < len(jobs):
-            kind, content = _next_message(messages, processes)
-            if kind == _DONE:
-                finished += 1
-            elif kind == _FAILED:
-                raise WorkerError(
-                    f"a worker process must finish its job, but it raised:\n{content!s}"
-                )
-            elif isinstance(content, bytes):
-                result: Result = pickle.loads(content)
-                yield result
+        while waiting or running:
+            while waiting and len(running) < workers:
+                running.append(_started(context, work, waiting.popleft()))
+            for worker in _ready(running):
+                kind, content = _message(worker)
+                if kind == _RESULT:
+                    worker.delivered += 1
+                    result: Result = pickle.loads(content)
+                    yield result
+                    continue
+                if kind == _FAILED:
+                    reason = content.decode("utf-8", "replace")
+                    if lost is None:
+                        raise WorkerError(f"a worker process must finish its job, but {reason}")
+                    yield from lost(worker.job, worker.delivered, reason)
+                if not waiting or not _given(worker, waiting[0]):
+                    running.remove(worker)
+                    worker.end()
+                else:
+                    waiting.popleft()
     finally:
-        for process in processes:
-            process.terminate()
-            process.join()
+        for worker in running:
+            worker.end()
 
 
-def _next_message(
-    messages: "multiprocessing.Queue[_Message]", processes: Sequence[BaseProcess]
-) -> _Message:
-    """Wait for a message from a worker.
-
-    Raises:
-        WorkerError: if none can come any more: a worker died, or all of them have ended.
-    """
-    while True:
-        # Asked before the wait: what a worker sent before it ended is then received by the wait.
-        codes = [process.exitcode for process in processes]
-        try:
-            return messages.get(timeout=_SECONDS_BETWEEN_CHECKS)
-        except queue.Empty:
-            # A worker ends with status 0 when no job is left. With jobs unfinished, one with another status
-            # took its job along; and so did somebody if all have ended, whatever their status.
-            if any(codes) or None not in codes:
-                raise WorkerError(
-                    f"worker processes must finish their jobs, got exit codes {codes}; run with one "
-                    "worker to see why"
-                ) from None
+def _started(
+    context: SpawnContext, work: Callable[[Job], Iterable[object]], job: Job
+) -> _Worker[Job]:
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(work, theirs), daemon=True)
+    process.start()
+    # The worker holds the only other end: when it is gone, so is the pipe.
+    theirs.close()
+    worker = _Worker(process, ours, job)
+    _given(worker, job)
+    return worker
 
 
-def _serve(
-    work: Callable[[Job], Iterable[Result]],
-    waiting: "multiprocessing.Queue[Job | None]",
-    messages: "multiprocessing.Queue[_Message]",
-) -> None:
+def _given(worker: _Worker[Job], job: Job) -> bool:
+    """Give a worker its next job; whether it could be given, since the worker may be gone."""
+    try:
+        worker.pipe.send(job)
+    except OSError:
+        return False
+    worker.job, worker.delivered = job, 0
+    return True
+
+
+def _ready(running: Sequence[_Worker[Job]]) -> list[_Worker[Job]]:
+    """Wait for workers that have sent something, or have ended."""
+    found = wait([each for worker in running for each in (worker.pipe, worker.process.sentinel)])
+    return [
+        worker for worker in running if worker.pipe in found or worker.process.sentinel in found
+    ]
+
+
+def _message(worker: _Worker[Any]) -> tuple[str, bytes]:
+    """What a worker sent; a failure in its place if it ended without a word."""
+    # What was sent before the end comes first.
+    with contextlib.suppress(EOFError, OSError):
+        if worker.pipe.poll(0):
+            kind, content = worker.pipe.recv()
+            return str(kind), bytes(content)
+    worker.process.join()
+    return _FAILED, f"its process ended with exit code {worker.process.exitcode}".encode()
+
+
+def _serve(work: Callable[[Job], Iterable[object]], pipe: Connection) -> None:
     """Take jobs until there are none, and send their results."""
     # The parent alone answers an interruption: it ends its workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(RuntimeError):
         torch.set_num_threads(1)
-    while (job := waiting.get()) is not None:
+    while True:
+        try:
+            job: Job = pipe.recv()
+        except (EOFError, OSError):
+            return
         try:
             for result in work(job):
-                # Pickled here: the queue would do it in a thread that loses the result when it cannot.
-                messages.put((_RESULT, pickle.dumps(result)))
+                pipe.send((_RESULT, pickle.dumps(result)))
         except Exception:  # whatever it is, the parent is to know it
-            messages.put((_FAILED, traceback.format_exc()))
-            return
-        messages.put((_DONE, b""))
+            pipe.send((_FAILED, f"it raised:\n{traceback.format_exc()}".encode()))
+        else:
+            pipe.send((_DONE, b""))
+
+
+def _end_with_parent() -> None:
+    """End when the parent has: a worker must not go on with a job that nobody waits for."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -7,6 +7,7 @@ import torch
 
 from refblo.audit import run as audit
 from refblo.audit.run import AuditOutcome, AuditSettings, plan
+from refblo.contracts.registry import contracts
 from refblo.theory.budget import ErrorBudget
 
 
@@ -48,3 +49,15 @@ def test_a_budget_that_breaks_is_a_row_and_the_rest_is_there(
     assert all("on purpose" in row.message for row in wrong)
     assert result.complete
     assert not result.passed
+
+
+def test_a_worker_without_an_answer_is_a_row_of_error_for_each_that_it_owed() -> None:
+    names = tuple(contract.name for contract in contracts()[:3])
+    job = audit._Job(AuditSettings(), "quadratic", names, budget=True)
+    rows = list(audit._lost(job, 1, "its process ended with exit code 0"))
+    assert [row.contract for row in rows] == [*names[1:], "error budget"]
+    assert {row.outcome for row in rows} == {AuditOutcome.ERROR}
+    assert all("ended with exit code 0; run it alone" in row.message for row in rows)
+    # All that it owed had come before it ended: nothing is missing but the budget.
+    assert [row.contract for row in audit._lost(job, 3, "it ended")] == ["error budget"]
+    assert list(audit._lost(job, 4, "it ended")) == []

@@ -146,7 +146,7 @@ class AuditPlan:
             _Job(self.settings, name, tuple(names), name in budgets)
             for name, names in sorted(chosen.items(), key=lambda item: -sizes[item[0]])
         ]
-        yield from stream(_work, jobs, workers)
+        yield from stream(_work, jobs, workers, _lost)
 
 
 @final
@@ -168,6 +168,26 @@ def _work(job: _Job) -> Iterator[AuditRow | ErrorBudget]:
         yield _check(case, known[name], context)
     if job.budget:
         yield _budget(case, context.draws)
+
+
+def _lost(job: _Job, finished: int, reason: str) -> Iterator[AuditRow]:
+    """A row of error for each that a case still owed when its worker ended, so that the others' go on."""
+    message = f"there is no answer: {reason}; run it alone with --only {job.case!r} to see more"
+    known = {contract.name: contract for contract in contracts()}
+    for name in job.contracts[finished:]:
+        contract = known[name]
+        yield AuditRow(
+            contract=name,
+            estimator=contract.estimator,
+            relation=contract.relation,
+            claim=contract.claim,
+            case=job.case,
+            outcome=AuditOutcome.ERROR,
+            seconds=0.0,
+            message=message,
+        )
+    if job.budget and finished <= len(job.contracts):
+        yield _no_budget(job.case, 0.0, message)
 
 
 def _case(builder: Builder, settings: AuditSettings) -> Case:
@@ -228,16 +248,20 @@ def _budget(case: Case, draws: Draws) -> AuditRow | ErrorBudget:
     try:
         return error_budget(case, draws)
     except Exception as error:  # one broken budget must not take the rows along
-        return AuditRow(
-            contract="error budget",
-            estimator="HPO-SGLD",
-            relation="",
-            claim="the distance from the truth splits into named terms",
-            case=case.name,
-            outcome=AuditOutcome.ERROR,
-            seconds=time.perf_counter() - start,
-            message=_told(error),
-        )
+        return _no_budget(case.name, time.perf_counter() - start, _told(error))
+
+
+def _no_budget(case: str, seconds: float, message: str) -> AuditRow:
+    return AuditRow(
+        contract="error budget",
+        estimator="HPO-SGLD",
+        relation="",
+        claim="the distance from the truth splits into named terms",
+        case=case,
+        outcome=AuditOutcome.ERROR,
+        seconds=seconds,
+        message=message,
+    )
 
 
 def _told(error: Exception) -> str:
