@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from torch.utils.flop_counter import FlopCounterMode
 
 from refblo.cost import measure, shapes_only
 from refblo.errors import ArgumentError, ArgumentTypeError
@@ -91,6 +92,26 @@ def test_several_steps_at_once_are_the_single_ones(shape: tuple[int, ...]) -> No
     together = Draws(4).normal_steps(Stream.LANGEVIN, range(5, 8), like)
     for row, step in enumerate(range(5, 8)):
         assert torch.equal(together[row], Draws(4).normal(Stream.LANGEVIN, step, like))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@given(
+    seeds(), streams, steps, st.integers(1, 9), st.one_of(st.integers(1, 130), st.integers(1, 900))
+)
+def test_short_draws_have_the_bits_of_any_other(
+    dtype: torch.dtype, seed: int, stream: Stream, step: int, rows: int, n: int
+) -> None:
+    def drawn() -> torch.Tensor:
+        return Draws(seed).normal_steps(
+            stream, range(step, step + rows), torch.empty(n, dtype=dtype)
+        )
+
+    short = drawn()
+    with torch.inference_mode():
+        assert torch.equal(drawn(), short)
+    with FlopCounterMode(display=False):  # a short draw that is counted is made as a long one is
+        assert torch.equal(drawn(), short)
+    assert torch.equal(drawn(), short)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])

@@ -1,23 +1,12 @@
 """Standard normal numbers out of words: Box and Muller, two numbers from two integers.
 
-An integer w of 32 bits, read with its sign, gives a magnitude and an angle,
-
-    u = (w + ½) / 2^31 in (−1, 1),    φ = 2π w / 2^32 in [−π, π),
-
-and two integers w, w' give the numbers r cos φ', r sin φ' with r = √(−ln u²): |u| is uniform on (0, 1). Small
-|u| keep their relative precision, so that r reaches 6.7. In double precision w + ½ becomes w + v/2^32, v the
-32 bits of another word, and r reaches 9.4; a draw in single precision thus is within 2^-32/(|u| r) and
-its roundings of the same draw in double precision.
-
-The numbers of a draw come in lanes of 128: a lane takes 128 integers in the words' order (a word is two, the
-lower half first), the first 64 for u, the others for φ, and gives 64 cosines, then 64 sines. A lane
-depends on its own words alone, so a draw of m numbers is the beginning of a longer one.
+The formula is in `lanes`. The numbers of a draw come in lanes of 128: a lane takes 128 integers in the words'
+order (a word is two, the lower half first), the first 64 for u, the others for φ, and gives 64 cosines, then
+64 sines. A lane depends on its own words alone, so a draw of m numbers is the beginning of a longer one.
 G. E. P. Box, M. E. Muller, A note on the generation of random normal deviates, Ann. Math. Stat. 29 (1958).
 """
 
-import math
 from collections.abc import Callable
-from functools import cache
 
 import torch
 from jaxtyping import Float, Int32
@@ -26,10 +15,18 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from refblo.cost import repeated
 from refblo.errors import ArgumentTypeError
+from refblo.random_words.lanes import (
+    HALF_LANE,
+    LANE,
+    WORDS,
+    Constants,
+    as_numbers,
+    as_tensors,
+    cosine_and_sine,
+)
+from refblo.random_words.short import draws_short, short
 from refblo.random_words.source import Words
 
-HALF_LANE = 64
-LANE = 2 * HALF_LANE
 CHUNK = 512
 """Lanes that the CPU makes at a time: what they need, 0.8 MiB, stays in its cache."""
 DEVICE_CHUNK = 8192
@@ -37,9 +34,6 @@ DEVICE_CHUNK = 8192
 
 _COPIED = 2**15
 """Up to how many numbers are copied out of lanes that are not full."""
-
-WORDS = LANE // 2
-"""Of which a lane is made; in double precision it takes as many again."""
 
 _COMPUTED_IN = {
     torch.float16: torch.float32,
@@ -66,10 +60,12 @@ def normal(
     """
     dtype, count, device = _computed_in(like), like.numel(), like.device
     lanes, rows = -(-count // LANE), len(steps)
-    chunk = chunk or _chunk(device)
-    numbers = torch.empty((rows * lanes, 2, HALF_LANE), dtype=like.dtype, device=device)
     if count == 0 or rows == 0:
         return like.new_empty((rows, *like.shape))
+    if draws_short(source, like, rows * lanes):
+        return short(source, steps, like)
+    chunk = chunk or _chunk(device)
+    numbers = torch.empty((rows * lanes, 2, HALF_LANE), dtype=like.dtype, device=device)
     if rows * lanes <= chunk:
         _fill(numbers, source, steps, 0, dtype)
     else:
@@ -155,11 +151,7 @@ def _fill(
         integers = upper.bitwise_left_shift_(32).bitwise_or_(lower)
     working.copy_(integers)
     radius, angle = working.unbind()
-    unit, half, turn = _constants(dtype, numbers)
-    radius.mul_(unit).add_(half)
-    torch.mul(radius, radius, out=radius).log_().neg_().sqrt_()
-    sine = torch.sin(angle.mul_(turn))
-    angle.cos_()
+    sine = cosine_and_sine(radius, angle, _constants(dtype, numbers))
     if numbers.dtype == dtype:
         cosines, sines = numbers.unbind(1)
         torch.mul(angle, radius, out=cosines)
@@ -187,21 +179,11 @@ def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-def _constants(dtype: torch.dtype, numbers: Tensor) -> tuple[Tensor | float, ...]:
-    """1/2^{b−1}, ½/2^{b−1} and 2π/2^b; on the CPU as tensors, by which torch multiplies twice as fast."""
+def _constants(dtype: torch.dtype, numbers: Tensor) -> Constants:
+    """The constants as suit the device of `numbers`."""
     if numbers.device.type != "cpu":
-        return _numbers(dtype)
+        return as_numbers(dtype)
     if isinstance(numbers, FakeTensor):
-        return tuple(map(numbers.fake_mode.from_tensor, _tensors(dtype)))
-    return _tensors(dtype)
-
-
-def _numbers(dtype: torch.dtype) -> tuple[float, float, float]:
-    bits = 8 * dtype.itemsize
-    return 2.0 ** (1 - bits), 2.0**-bits, math.pi * 2.0 ** (1 - bits)
-
-
-@cache
-def _tensors(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    unit, half, turn = (torch.tensor(number, dtype=dtype) for number in _numbers(dtype))
-    return unit, half, turn
+        unit, half, turn = map(numbers.fake_mode.from_tensor, as_tensors(dtype))
+        return unit, half, turn
+    return as_tensors(dtype)
