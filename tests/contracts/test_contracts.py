@@ -1,4 +1,7 @@
-"""The contracts hold for the estimators they are about, and for no planted bug."""
+"""The contracts hold for the estimators they are about, and for no planted bug.
+
+Takes 45 s of the quick suite, which has a third of the pairs of contract and planted bug.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -84,24 +87,29 @@ def test_hpo_sgld_has_the_predicted_bias(
     assert judgement.holds, judgement
 
 
-@pytest.mark.parametrize("contract", HPO_CONTRACTS)
+HPO_BUGS: dict[str, Factory] = {
+    "half dropped": scaled(HPOSGLD, 2.0),
+    "half twice": scaled(HPOSGLD, 0.5),
+    "sign": scaled(HPOSGLD, -1.0),
+    "0.1 %": scaled(HPOSGLD, 1.001),
+    "eps for gamma": epsilon_for_gamma(HPOSGLD),
+    "exact": RMD,
+    "no indirect": RMDFirstOrder,
+}
+
+
 @pytest.mark.parametrize(
-    "bug",
+    ("bug", "contract"),
     [
-        scaled(HPOSGLD, 2.0),
-        scaled(HPOSGLD, 0.5),
-        scaled(HPOSGLD, -1.0),
-        scaled(HPOSGLD, 1.001),
-        epsilon_for_gamma(HPOSGLD),
-        RMD,
-        RMDFirstOrder,
+        pytest.param(bug, contract, marks=() if (row + column) % 3 == 0 else pytest.mark.full)
+        for row, bug in enumerate(HPO_BUGS)
+        for column, contract in enumerate(HPO_CONTRACTS)
     ],
-    ids=["half dropped", "half twice", "sign", "0.1 %", "eps for gamma", "exact", "no indirect"],
 )
 def test_planted_bugs_in_hpo_sgld_are_rejected(
-    contract: Callable[[str, Factory], Contract], bug: Factory
+    bug: str, contract: Callable[[str, Factory], Contract]
 ) -> None:
-    judgement = contract("HPO-SGLD", bug).check(build("quadratic"), Context()).judgement
+    judgement = contract("HPO-SGLD", HPO_BUGS[bug]).check(build("quadratic"), Context()).judgement
     assert not judgement.holds, judgement
 
 
