@@ -6,18 +6,23 @@ from dataclasses import dataclass, field
 from typing import final
 
 from proofs_check.evidence import Check
+from proofs_check.scope import Scope
 from proofs_check.statement import ClaimStatement
 
 
 class ClaimVerdict(enum.Enum):
-    """What the evidence makes of a claim."""
+    """What the evidence makes of a claim; how strong the evidence is, is another axis.
 
-    PROVED = "proved"
-    CONDITIONAL = "proved under an added condition"
+    The word *proved* is none of these: it needs a verdict and a strength, see `ledger.word`.
+    """
+
+    HOLDS = "holds"
+    CONDITIONAL = "holds under an added condition"
     REFUTED = "refuted"
     VACUOUS = "vacuous"
     TYPOGRAPHICAL = "typographical"
     REPRODUCED = "reproduced"
+    COMPATIBLE = "compatible with what is published"
     NOT_REPRODUCED = "not reproduced"
     NEEDS_DATA = "needs data or weights"
     CANNOT_RUN = "cannot run here"
@@ -29,6 +34,7 @@ class ClaimSource(enum.Enum):
     KIM = "Kim and Hospedales"
     FRANCESCHI = "Franceschi et al. (2018)"
     FIELD = "established result the others rest on"
+    OWN = "finding of this ledger"
 
 
 class Effort(enum.IntEnum):
@@ -75,6 +81,7 @@ class ClaimContext:
         return self.effort is Effort.FULL
 
 
+UNSTATED = Scope()
 Evidence = Callable[[ClaimStatement, ClaimContext], Iterator[Check]]
 
 
@@ -98,6 +105,9 @@ class Claim:
         missing: what is not here: data, weights, a GPU; with the verdict that follows from it.
         by_hand: the step of the argument that no machine carried, if any.
         remark: what a reader should know besides.
+        scope: what the statement is for; a claim without one is refused.
+        on: the instances on which the checks that are not general were executed.
+        repeats: the key of the claim that this one states again; it is then counted once.
     """
 
     key: str
@@ -114,6 +124,9 @@ class Claim:
     missing: str = ""
     by_hand: str = ""
     remark: str = ""
+    scope: Scope = UNSTATED
+    on: str = ""
+    repeats: str = ""
 
     @property
     def established(self) -> ClaimStatement:

@@ -19,3 +19,11 @@ class UnknownClaimError(ProofsCheckError, KeyError):
     def __str__(self) -> str:
         """The message without the quotes that KeyError puts around it."""
         return str(self.args[0])
+
+
+class ScopeError(ProofsCheckError, ValueError):
+    """A scope, or a check's cover of it, that contradicts what it is about."""
+
+
+class ClaimRefusedError(ProofsCheckError, ValueError):
+    """A claim that the ledger does not accept; the message names its file and what to add."""

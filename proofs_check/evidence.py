@@ -12,6 +12,8 @@ from typing import final
 import flint
 import sympy as sp
 
+from proofs_check.scope import Cover, Covers, verify
+
 
 class Role(enum.Enum):
     """What a check is for."""
@@ -21,6 +23,8 @@ class Role(enum.Enum):
     VACUITY = "shows that the statement says nothing"
     FIGURE = "the paper's figure beside ours"
     SCALED = "the scaled-down run"
+    PRINTED = "compares figures of the paper with one another"
+    DEFINITION = "says what a symbol means; carries no evidence"
 
 
 class EvidenceMethod(enum.Enum):
@@ -46,6 +50,9 @@ class Check:
         right: what the statement says.
         role: what the check is for.
         agrees: for a figure of the paper, whether ours agrees with it; None otherwise.
+        over: what of the claim's scope the check covers in general, and how.
+        power: for a figure held against an interval, the share of the possible values that would not
+            have agreed; None otherwise.
     """
 
     name: str
@@ -55,6 +62,8 @@ class Check:
     right: str
     role: Role = Role.SUPPORT
     agrees: bool | None = None
+    over: tuple[tuple[str, Cover], ...] = ()
+    power: float | None = None
 
 
 def brief(value: object) -> str:
@@ -106,7 +115,20 @@ def vanishes(expression: sp.Expr) -> bool:
     return bool(sp.simplify(expanded) == 0)
 
 
-def identity(name: str, found: sp.Expr, stated: sp.Expr, role: Role = Role.SUPPORT) -> Check:
+def covered(over: Covers | None, *sides: sp.Expr) -> tuple[tuple[str, Cover], ...]:
+    """The covers of a check, each held against the expressions that were compared."""
+    for name, cover in (over or {}).items():
+        verify(name, cover, sides)
+    return tuple((over or {}).items())
+
+
+def identity(
+    name: str,
+    found: sp.Expr,
+    stated: sp.Expr,
+    role: Role = Role.SUPPORT,
+    over: Covers | None = None,
+) -> Check:
     """An equality of expressions, for all values of their symbols.
 
     Args:
@@ -114,29 +136,61 @@ def identity(name: str, found: sp.Expr, stated: sp.Expr, role: Role = Role.SUPPO
         found: what the derivation gives.
         stated: what the statement says.
         role: what the check is for.
+        over: what of the claim's scope it covers in general, and how.
 
     Returns:
         The check; it holds when the difference reduces to zero.
     """
     found, stated = sp.sympify(found), sp.sympify(stated)
     holds = vanishes(found - stated)
-    return Check(name, holds, EvidenceMethod.SYMBOLIC, brief(found), brief(stated), role)
+    shown = brief(found), brief(stated)
+    return Check(
+        name, holds, EvidenceMethod.SYMBOLIC, *shown, role, over=covered(over, found, stated)
+    )
 
 
-def matrix_identity(name: str, found: sp.Matrix, stated: sp.Matrix) -> Check:
+def matrix_identity(
+    name: str, found: sp.Matrix, stated: sp.Matrix, over: Covers | None = None
+) -> Check:
     """An equality of matrices of expressions, entry by entry.
 
     Args:
         name: what is compared.
         found: what the derivation gives.
         stated: what the statement says, of the same shape.
+        over: what of the claim's scope it covers in general, and how.
 
     Returns:
         The check.
     """
     holds = found.shape == stated.shape and all(vanishes(e) for e in found - stated)
+    shown = brief(found.tolist()), brief(stated.tolist())
+    return Check(name, holds, EvidenceMethod.SYMBOLIC, *shown, over=covered(over, *found, *stated))
+
+
+def induction(name: str, base: Check, step: Check, over: Covers) -> Check:
+    """A statement for every index, from its base and its step, both executed.
+
+    Args:
+        name: what is proved.
+        base: the statement at the first index.
+        step: the statement at index + 1 from that at a symbolic index.
+        over: what else the two cover, and how; the index itself among them.
+
+    Returns:
+        The check; it holds when both do, and it shows the one that does not.
+    """
+    both = (base, step)
+    shown = next((check for check in both if not check.holds), step)
+    methods = {check.method for check in both}
+    method = EvidenceMethod.SYMBOLIC if methods == {EvidenceMethod.SYMBOLIC} else base.method
     return Check(
-        name, holds, EvidenceMethod.SYMBOLIC, brief(found.tolist()), brief(stated.tolist())
+        f"{name}: {'base' if shown is base else 'base and step'} ({shown.name})",
+        base.holds and step.holds,
+        method,
+        shown.left,
+        shown.right,
+        over=tuple(over.items()),
     )
 
 
@@ -164,6 +218,7 @@ def fact(
     stated: object,
     method: EvidenceMethod = EvidenceMethod.EXACT,
     role: Role = Role.SUPPORT,
+    over: Covers | None = None,
 ) -> Check:
     """A comparison made by the caller, with both of its sides recorded.
 
@@ -174,11 +229,13 @@ def fact(
         stated: what the statement says of it.
         method: how it was evaluated.
         role: what the check is for.
+        over: what of the claim's scope it covers in general, and how.
 
     Returns:
         The check.
     """
-    return Check(name, bool(holds), method, brief(found), brief(stated), role)
+    shown = brief(found), brief(stated)
+    return Check(name, bool(holds), method, *shown, role, over=tuple((over or {}).items()))
 
 
 def less(name: str, small: flint.arb, large: flint.arb, role: Role = Role.SUPPORT) -> Check:
@@ -263,6 +320,36 @@ def figure(name: str, paper: Fraction, ours: float, decimals: int) -> Check:
     agrees = bool(abs(ours - float(paper)) <= half_unit)
     printed, found = f"{float(paper):.{decimals}f}", f"{ours:.{decimals + 2}f}"
     return Check(name, True, EvidenceMethod.NUMERIC, found, printed, Role.FIGURE, agrees)
+
+
+def spread(
+    name: str, printed: float, interval: tuple[float, float], possible: tuple[float, float]
+) -> Check:
+    """A figure of the paper held against the spread of our own runs, with its power.
+
+    Args:
+        name: what the figure is.
+        printed: the printed number.
+        interval: the central 99 % of our runs.
+        possible: the values that the quantity could have had.
+
+    Returns:
+        The check: it always holds; `agrees` says whether the figure is inside, and `power` which share
+        of the possible values is not.
+    """
+    low, high = interval
+    covered_part = max(0.0, min(high, possible[1]) - max(low, possible[0]))
+    power = 1 - covered_part / (possible[1] - possible[0])
+    return Check(
+        name,
+        True,
+        EvidenceMethod.STATISTICAL,
+        f"[{low:.4f}, {high:.4f}], {100 * (1 - power):.0f} % of [{possible[0]:g}, {possible[1]:g}]",
+        f"{printed:.4f}",
+        Role.FIGURE,
+        bool(low <= printed <= high),
+        power=power,
+    )
 
 
 def rational(value: Fraction | int) -> flint.arb:

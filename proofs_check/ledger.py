@@ -8,7 +8,8 @@ from typing import final
 
 from proofs_check.claim import Assumption, Claim, ClaimContext, ClaimVerdict
 from proofs_check.evidence import Check, Role
-from proofs_check.statement import ClaimStatement
+from proofs_check.statement import ClaimStatement, mutants
+from proofs_check.strength import Strength, hand_steps, strength_of
 
 
 @final
@@ -33,6 +34,12 @@ class LedgerRow:
         missing: what is not here.
         by_hand: the step argued by hand.
         remark: what a reader should know besides.
+        scope: what the statement is for, in words.
+        on: the instances on which what is not general was executed.
+        strength: how strong the evidence is; None where there is no verdict.
+        weakest: the number of the statement whose evidence is the weakest; empty without numbers.
+        steps: the steps made by hand.
+        repeats: the claim that this one states again; empty for a claim of its own.
         seconds: the time it took.
     """
 
@@ -51,6 +58,12 @@ class LedgerRow:
     missing: str
     by_hand: str
     remark: str
+    scope: str
+    on: str
+    strength: Strength | None
+    weakest: str
+    steps: tuple[str, ...]
+    repeats: str
     seconds: float
 
     @property
@@ -59,9 +72,44 @@ class LedgerRow:
         return not self.failure
 
     @property
+    def word(self) -> str:
+        """The verdict as it is printed: *proved* only where the strength allows it."""
+        if not self.holds or self.derived is None or self.strength is None:
+            return f"NO VERDICT: {self.failure}"
+        return word(self.derived, self.strength, self.on)
+
+    @property
     def command(self) -> str:
         """The command that shows it."""
         return f"python -m proofs_check --only {self.key}"
+
+
+_HOLDING = (ClaimVerdict.HOLDS, ClaimVerdict.CONDITIONAL)
+
+
+def word(verdict: ClaimVerdict, strength: Strength, on: str) -> str:
+    """A verdict in words.
+
+    Args:
+        verdict: what the evidence makes of the claim.
+        strength: how strong the evidence is.
+        on: the instances on which it was executed.
+
+    Returns:
+        *proved* for a statement that holds and whose evidence is general; *checked on* the instances
+        for one that holds and whose evidence is not; the verdict's own name for any other.
+    """
+    if verdict not in _HOLDING:
+        return verdict.value
+    if strength is Strength.DEFINITION:
+        return "definition"
+    if strength.proves:
+        said = "proved"
+    elif strength is Strength.PRINTED:
+        said = "agrees with the printed figures"
+    else:
+        said = f"checked on {on}"
+    return said if verdict is ClaimVerdict.HOLDS else f"{said}, under an added condition"
 
 
 def first_rejection(claim: Claim, statement: ClaimStatement, context: ClaimContext) -> Check | None:
@@ -92,10 +140,16 @@ def _from_roles(claim: Claim, checks: tuple[Check, ...]) -> ClaimVerdict | None:
     if Role.COUNTEREXAMPLE in roles:
         return ClaimVerdict.TYPOGRAPHICAL if claim.slip else ClaimVerdict.REFUTED
     if figures:
-        agree = all(check.agrees for check in figures)
-        return ClaimVerdict.REPRODUCED if agree else ClaimVerdict.NOT_REPRODUCED
-    return ClaimVerdict.PROVED
+        if not all(check.agrees for check in figures):
+            return ClaimVerdict.NOT_REPRODUCED
+        powerless = any(check.power is not None and check.power < MIN_POWER for check in figures)
+        return ClaimVerdict.COMPATIBLE if powerless else ClaimVerdict.REPRODUCED
+    return ClaimVerdict.HOLDS
 
+
+MIN_POWER = 0.9
+"""A figure that agrees with an interval counts as reproduced where at most a tenth of all possible
+values would have agreed."""
 
 _UNAVAILABLE = (ClaimVerdict.NEEDS_DATA, ClaimVerdict.CANNOT_RUN)
 
@@ -115,7 +169,7 @@ def _derive(
         if rejection is None:
             return None, (), "the evidence does not tell the printed statement from the corrected"
         found.append(rejection)
-        if verdict is ClaimVerdict.PROVED:
+        if verdict is ClaimVerdict.HOLDS:
             verdict = ClaimVerdict.TYPOGRAPHICAL if claim.slip else ClaimVerdict.REFUTED
     for condition in (*claim.added, *claim.tested):
         without = ClaimContext(context.effort, context.off | {condition.key})
@@ -123,9 +177,58 @@ def _derive(
         if rejection is None:
             return None, (), f"the evidence holds without the condition {condition.key!r}"
         found.append(rejection)
-        if verdict is ClaimVerdict.PROVED and condition in claim.added:
+        if verdict is ClaimVerdict.HOLDS and condition in claim.added:
             verdict = ClaimVerdict.CONDITIONAL
     return verdict, tuple(found), ""
+
+
+def number_strength(
+    claim: Claim, name: str, context: ClaimContext, best: Strength
+) -> tuple[Strength, Check | None]:
+    """The strength of one number: that of the strongest check that notices its change.
+
+    Args:
+        claim: the claim.
+        name: the number.
+        context: under what.
+        best: the strength of the claim's strongest check, at which the search ends.
+
+    Returns:
+        The strength, and the check that noticed; `DEFINITION` and None where none did.
+    """
+    mutant = next(m for m in mutants(claim.established) if m.term.name == name)
+    found, noticed = Strength.DEFINITION, None
+    for check in claim.evidence(mutant.statement, context):
+        if check.holds and check.agrees is not False:
+            continue
+        own = strength_of(check, claim.scope)
+        if noticed is None or own > found:
+            found, noticed = own, check
+        if own >= best:
+            break
+    return found, noticed
+
+
+def _strength(
+    claim: Claim, checks: tuple[Check, ...], context: ClaimContext
+) -> tuple[Strength, str, tuple[str, ...]]:
+    """The strength of a row: that of the weakest number of its statement."""
+    graded = [strength_of(check, claim.scope) for check in checks]
+    best = max(graded)
+    weakest, used = (best, ""), list(checks[:0])
+    for term in claim.established.terms:
+        found, noticed = number_strength(claim, term.name, context, best)
+        used += [noticed] if noticed else []
+        if found < weakest[0]:
+            weakest = (found, term.name)
+    if not claim.established.terms:
+        weakest, used = (min(graded), ""), list(checks)
+    steps = hand_steps(tuple(used))
+    if claim.by_hand:
+        steps = (claim.by_hand, *steps)
+        if weakest[0] is Strength.GENERAL:
+            weakest = (Strength.GENERAL_BY_HAND, weakest[1])
+    return *weakest, steps
 
 
 def settle(claim: Claim, context: ClaimContext) -> LedgerRow:
@@ -142,9 +245,16 @@ def settle(claim: Claim, context: ClaimContext) -> LedgerRow:
     checks: tuple[Check, ...] = ()
     counterexamples: tuple[Check, ...] = ()
     derived: ClaimVerdict | None = None
+    strength: Strength | None = None
+    weakest = ""
+    steps: tuple[str, ...] = (claim.by_hand,) if claim.by_hand else ()
     try:
         checks = tuple(claim.evidence(claim.established, context))
         derived, counterexamples, failure = _derive(claim, checks, context)
+        if not failure:
+            strength, weakest, steps = _strength(claim, checks, context)
+            if not strength.proves and not claim.on:
+                failure = "the evidence is an instance; say on which: add on=... to the claim"
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         failure = f"the evidence raised {error!r} at {where.name}, line {where.lineno}"
@@ -167,6 +277,12 @@ def settle(claim: Claim, context: ClaimContext) -> LedgerRow:
         missing=claim.missing,
         by_hand=claim.by_hand,
         remark=claim.remark,
+        scope=claim.scope.text(),
+        on=claim.on,
+        strength=strength,
+        weakest=weakest,
+        steps=steps,
+        repeats=claim.repeats,
         seconds=time.perf_counter() - start,
     )
 

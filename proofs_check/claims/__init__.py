@@ -4,7 +4,7 @@ import importlib
 from functools import cache
 
 from proofs_check.claim import Claim
-from proofs_check.errors import ProofsCheckError, UnknownClaimError
+from proofs_check.errors import ClaimRefusedError, ProofsCheckError, UnknownClaimError
 
 _FAMILIES = (
     "formulation",
@@ -40,18 +40,38 @@ def all_claims() -> tuple[Claim, ...]:
         The claims.
 
     Raises:
+        ClaimRefusedError: a claim says too little of itself, see `accept`.
         ProofsCheckError: two claims have the same key.
     """
     found: list[Claim] = []
     for family in _FAMILIES:
         module = importlib.import_module(f"proofs_check.claims.{family}")
         claims: tuple[Claim, ...] = module.CLAIMS
+        for claim in claims:
+            accept(claim, str(module.__file__))
         found.extend(claims)
     keys = [claim.key for claim in found]
     twice = sorted({key for key in keys if keys.count(key) > 1})
     if twice:
         raise ProofsCheckError(f"keys must be unique, got twice: {', '.join(twice)}; rename one")
     return tuple(sorted(found, key=_order))
+
+
+def accept(claim: Claim, file: str) -> None:
+    """Refuse a claim that says too little of itself.
+
+    Args:
+        claim: the claim.
+        file: where it stands.
+
+    Raises:
+        ClaimRefusedError: it has no scope.
+    """
+    if not claim.scope.stated:
+        raise ClaimRefusedError(
+            f"claim {claim.key!r} in {file} must have a scope, got none; add scope=Scope(n=..., "
+            "p=..., m=..., T=..., f=..., inner=...) with what its sentence is stated for"
+        )
 
 
 _KINDS = ("eq", "thm", "alg", "tab", "fig", "text", "franceschi", "field")

@@ -8,6 +8,7 @@ import sympy as sp
 
 from proofs_check.claim import Assumption, Claim, ClaimContext, ClaimSource, ClaimVerdict
 from proofs_check.evidence import Check, EvidenceMethod, fact, identity, number, within
+from proofs_check.scope import ALL, Every, Scope
 from proofs_check.statement import ClaimStatement, coefficient, exponent, index
 from proofs_check.tools.measure import slope
 from proofs_check.tools.refblo_runs import RefbloRun, Small, hpo_sgld, reverse_mode
@@ -226,6 +227,9 @@ def _bound_claim(key: str, title: str) -> Claim:
         assumptions=(Assumption("A3", "the chain converges to p(θ|λ)"),),
         added=(CONVEX, NOISELESS, UNBIASED),
         by_hand="The descent lemma (Taylor with a Lipschitz gradient) and monotone gaps.",
+        scope=Scope(p=ALL, m=ALL, f=Every("expected loss convex and smooth")),
+        on="F = 2λ² and F = λ²/2",
+        repeats="" if key == "thm-2" else "thm-2",
         remark=_THEOREM_REMARK,
     )
 
@@ -252,10 +256,11 @@ CLAIMS = (
             (coefficient("q", 1), exponent("e", -1)),
         ),
         remark="A factor 1/2 stands for any factor below 1, which is what 'linear' means.",
+        scope=Scope(about="an error of 1/k"),
     ),
     Claim(
         "text-corrected-theorem",
-        ClaimSource.FIELD,
+        ClaimSource.OWN,
         "what HPO-SGLD does converge to",
         ClaimStatement(
             "if h̄ = E[h] is μ-strongly monotone and ℓ-Lipschitz with h̄(λ̃) = 0 and the variance is "
@@ -268,5 +273,7 @@ CLAIMS = (
         added=(MONOTONE,),
         by_hand="Cauchy-Schwarz and the tower rule; the steps between are the identities checked.",
         remark="A geometric rate, but to the root of the recursion's own field, not to λ*.",
+        scope=Scope(p=ALL, about="gradient descent with a mean field"),
+        on="p = 1",
     ),
 )

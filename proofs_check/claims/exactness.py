@@ -21,6 +21,7 @@ from proofs_check.evidence import (
     number,
     within,
 )
+from proofs_check.scope import ALL, ONE, Every, Only, Scope, by_hand
 from proofs_check.statement import ClaimStatement, coefficient, exponent, sign
 from proofs_check.tools.algebra import Jets, Series, chain_series, lowest, root, weight
 from proofs_check.tools.measure import STANDARD_ERRORS, limit_check, slope_check
@@ -252,7 +253,10 @@ def _alignment(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     w = sp.Matrix([1, 1 / sp.sqrt(kappa)])  # H⁻¹v
     cosine = (v.T * w)[0] / sp.sqrt((v.T * v)[0] * (w.T * w)[0])
     stated = number(s["c"]) * kappa ** number(s["e"]) / (1 + kappa)
-    yield identity("cosine at the extremal vector", cosine, stated)
+    over = {
+        "n": by_hand("Kantorovich's inequality from the averaged bound, by the AM-GM inequality")
+    }
+    yield identity("cosine at the extremal vector", cosine, stated, over=over)
     hessian = np.diag([1.0, 3.0, 10.0])
     mixed = np.eye(3) if context.has(ORTHOGONAL) else np.array([[1.0], [0.0], [-2.0]])
     slope = np.array([1.0, 0.2, 0.9])
@@ -290,6 +294,8 @@ CLAIMS = (
         by_hand="From scalar jets to n parameters: B, A and f_θθ enter as ordered products.",
         remark="At fixed m the indirect term vanishes with ε: zero is compared with zero. The "
         "relative error is O(√ε), or O(ε) without noise or with a linear f.",
+        scope=Scope(n=ALL, p=ALL, m=ALL, f=Every("C³"), inner=Every("C³")),
+        on="n = p = 1 with every derivative a symbol, m = 2, 3, 4",
     ),
     Claim(
         "thm-3",
@@ -309,6 +315,7 @@ CLAIMS = (
         ),
         remark="(A3) wants m → ∞ and (A2) ε → 0; what decides is S = mγ. The recursion grows "
         "linearly in S, the truth tends to -f_θA⁻¹B.",
+        scope=Scope(n=ONE, p=ONE, f=Only("a linear function"), inner=Only("a quadratic")),
     ),
     Claim(
         "text-assumptions-2-3",
@@ -331,10 +338,12 @@ CLAIMS = (
         ),
         remark="A converged chain and an exact recursion exclude one another (linear f, scalar "
         "Hessian), however small ε is.",
+        scope=Scope(n=ONE, p=ONE, f=Only("a linear function"), inner=Only("a quadratic")),
+        on="a linear f and a scalar Hessian",
     ),
     Claim(
         "text-alignment",
-        ClaimSource.KIM,
+        ClaimSource.OWN,
         "where the wrong scale does no harm",
         ClaimStatement(
             "with no direct term the recursion is γm·f_θB; its cosine with the implicit "
@@ -344,8 +353,8 @@ CLAIMS = (
         _alignment,
         ClaimVerdict.CONDITIONAL,
         added=(ORTHOGONAL,),
-        by_hand="Kantorovich's inequality from the averaged bound, by the AM-GM inequality.",
         remark="With a direct term the wrong scale moves the fixed point; with a general B even "
         "the sign can be wrong.",
+        scope=Scope(n=ALL, about="a recursion without a direct term"),
     ),
 )

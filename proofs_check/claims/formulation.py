@@ -1,13 +1,24 @@
 """The problem: (1) to (6), when the stochastic objective exists, and what τ → 0 does."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 
 import flint
 import sympy as sp
 
 from proofs_check.claim import Assumption, Claim, ClaimContext, ClaimSource, ClaimVerdict
-from proofs_check.evidence import Check, EvidenceMethod, encloses, fact, identity, less, number
+from proofs_check.evidence import (
+    Check,
+    EvidenceMethod,
+    Role,
+    encloses,
+    fact,
+    identity,
+    less,
+    number,
+)
+from proofs_check.scope import ALL, COMPONENT, FUNCTIONS, JETS, ONE, Every, Only, Scope
 from proofs_check.statement import ClaimStatement, coefficient, exponent, index, sign
 
 COERCIVE = Assumption("coercive", "the inner loss plus its penalty is bounded below and coercive")
@@ -89,10 +100,15 @@ def _outer_is_validation(s: ClaimStatement, _context: ClaimContext) -> Iterator[
     losses = [(theta * xi - yi) ** 2 for xi, yi in zip(x, y, strict=True)]
     outer = sum(losses) / 3
     mean_of_f = number(s["a"]) * sum(losses) / 3
-    yield identity("f is the mean validation loss", mean_of_f, outer)
+    yield _definition(identity("f is the mean validation loss", mean_of_f, outer))
     slope = sp.diff(mean_of_f, theta)
     parts = sum(sp.diff(loss, theta) for loss in losses) / 3
-    yield identity("and so is its gradient", slope, parts)
+    yield _definition(identity("and so is its gradient", slope, parts))
+
+
+def _definition(check: Check) -> Check:
+    """The same check, as one that says what a symbol means."""
+    return replace(check, role=Role.DEFINITION)
 
 
 def laplace_correction() -> sp.Expr:
@@ -118,7 +134,8 @@ def laplace_correction() -> sp.Expr:
 def _gibbs_limit(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     f1, f2, t3 = sp.symbols("f1 f2 t", real=True)
     stated = number(s["c"]) * (f2 / h - f1 * t3 / h ** number(s["e"]))
-    yield identity("first-order temperature error", laplace_correction(), stated)
+    over = {"f": JETS, "inner": JETS}
+    yield identity("first-order temperature error", laplace_correction(), stated, over=over)
     # f(θ) = θ. One well: L = (θ - 1)²/2, mean 1. Two equal wells at ±1: the mean is 0 at every τ.
     wells = [sp.S(1)] if context.has(UNIQUE) else [sp.S(1), sp.S(-1)]
     mean = sum(wells) / len(wells)
@@ -128,12 +145,11 @@ def _gibbs_limit(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
 
 def _energy(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     tau_ = sp.symbols("tau", positive=True)
-    loss = h * theta**2 / 2
+    loss = sp.Function("L")(theta)
     energy = loss * tau_ ** number(s["e"])
-    density = sp.exp(-energy)
-    wanted = sp.exp(-loss / tau_)
-    ratio = sp.simplify(sp.diff(sp.log(density / wanted), theta))
-    yield identity("exp(-E) is proportional to exp(-L_T/τ)", ratio, sp.S(0))
+    slopes = (sp.diff(-energy, theta), sp.diff(-loss / tau_, theta))
+    over = {"n": COMPONENT, "inner": FUNCTIONS}
+    yield identity("exp(-E) is proportional to exp(-L_T/τ): their scores", *slopes, over=over)
 
 
 def _existence(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
@@ -162,6 +178,8 @@ CLAIMS = (
         ClaimVerdict.CONDITIONAL,
         added=(COERCIVE,),
         remark="λ is unconstrained in the text; at λ_j below -h/2 the inner problem has no minimum.",
+        scope=Scope(n=ONE, p=ONE, inner=Only("a quadratic with its penalty")),
+        on="λ = 1",
     ),
     Claim(
         "eq-2",
@@ -175,6 +193,8 @@ CLAIMS = (
         ClaimVerdict.CONDITIONAL,
         added=(NORMALISABLE,),
         remark="Fails for Synth-1D's cubic on R and for any flat direction of an unbounded θ.",
+        scope=Scope(n=ALL, inner=ALL),
+        on="n = 1, E = θ²/2",
     ),
     Claim(
         "eq-3",
@@ -189,6 +209,8 @@ CLAIMS = (
         ClaimVerdict.CONDITIONAL,
         added=(SINGLETON,),
         remark="With '∈ argmin' the outer objective is not a function of λ: Figure 1's data.",
+        scope=Scope(n=ONE, p=ONE, inner=Only("Synth-1D")),
+        on="Synth-1D",
     ),
     Claim(
         "eq-4",
@@ -196,7 +218,9 @@ CLAIMS = (
         "the outer function is the validation loss",
         ClaimStatement("f(λ, θ) := {a}·L_V(λ, θ)", (coefficient("a", 1),)),
         _outer_is_validation,
-        ClaimVerdict.PROVED,
+        ClaimVerdict.HOLDS,
+        scope=Scope(f=ALL, M=ALL),
+        on="three validation points",
     ),
     Claim(
         "eq-5",
@@ -211,6 +235,8 @@ CLAIMS = (
         ClaimVerdict.CONDITIONAL,
         added=(UNIQUE,),
         by_hand="Laplace's method: that the tails of the integral are exponentially small in 1/τ.",
+        scope=Scope(n=ONE, f=Every("C²"), inner=Every("C⁴, one minimiser")),
+        on="n = 1",
     ),
     Claim(
         "eq-6",
@@ -218,7 +244,9 @@ CLAIMS = (
         "the energy",
         ClaimStatement("E(λ, θ) := L_T(λ, θ)·τ^{e}", (exponent("e", -1),)),
         _energy,
-        ClaimVerdict.PROVED,
+        ClaimVerdict.HOLDS,
+        scope=Scope(n=ALL, inner=ALL),
+        on="n = 1",
     ),
     Claim(
         "text-existence",
@@ -232,5 +260,7 @@ CLAIMS = (
         ClaimVerdict.CONDITIONAL,
         added=(NORMALISABLE,),
         remark="Finite on the box [0, 1] of the text; infinite on R, where the chain runs.",
+        scope=Scope(n=ONE, p=ONE, inner=Only("Synth-1D")),
+        on="Synth-1D at λ = 1/2",
     ),
 )

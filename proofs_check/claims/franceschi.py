@@ -6,7 +6,17 @@ from fractions import Fraction
 import sympy as sp
 
 from proofs_check.claim import Assumption, Claim, ClaimContext, ClaimSource, ClaimVerdict
-from proofs_check.evidence import Check, EvidenceMethod, at_most, fact, identity, number, rational
+from proofs_check.evidence import (
+    Check,
+    EvidenceMethod,
+    Role,
+    at_most,
+    fact,
+    identity,
+    number,
+    rational,
+)
+from proofs_check.scope import ALL, Every, Scope
 from proofs_check.statement import ClaimStatement, coefficient, exponent
 
 COMPACT = Assumption("compact", "Λ is compact")
@@ -100,7 +110,7 @@ def _convergence(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
         bound = Fraction(2) * Fraction(1, 4) ** steps
         yield at_most(f"sup|w_T - w| against q^T·sup|w_λ|, q = 1/4, T = {steps}",
                       rational(distance), rational(bound))  # fmt: skip
-    yield fact("the constant is that of E(w) = w", s["nu"] == 1, s["nu"], 1)
+    yield fact("the constant is that of E(w) = w", s["nu"] == 1, s["nu"], 1, role=Role.DEFINITION)
     # Curvature λ on (0, 1], start 1, step 1, E = -w: every λ converges, no rate serves them all.
     edge = sp.Rational(1, 10) if context.has(UNIFORM) else sp.S(0)
     least = -((1 - edge) ** t)
@@ -125,11 +135,13 @@ CLAIMS = (
             (exponent("e", -1), coefficient("c", "1/2")),
         ),
         _existence,
-        ClaimVerdict.PROVED,
+        ClaimVerdict.HOLDS,
         assumptions=(COMPACT, CONTINUOUS, SINGLETON, BOUNDED),
         tested=(COMPACT, CONTINUOUS, SINGLETON, BOUNDED),
         by_hand="w_λ is continuous (a bounded sequence of minimisers has all its limits in the "
         "singleton argmin), so f is continuous on a compact set.",
+        scope=Scope(n=ALL, p=ALL, f=Every("jointly continuous"), inner=Every("jointly continuous")),
+        on="ridge on [0, 2]",
     ),
     Claim(
         "franceschi-convergence",
@@ -141,10 +153,12 @@ CLAIMS = (
             (coefficient("nu", 1), exponent("e", 1)),
         ),
         _convergence,
-        ClaimVerdict.PROVED,
+        ClaimVerdict.HOLDS,
         assumptions=(LIPSCHITZ, UNIFORM),
         tested=(LIPSCHITZ, UNIFORM),
         by_hand="|inf f_T - inf f| ≤ sup|f_T - f| ≤ ν·sup‖w_T - w‖; limit points by continuity.",
         remark="Without uniform convergence inf f_T can stay at -1 while inf f = 0.",
+        scope=Scope(n=ALL, p=ALL, T=ALL, f=Every("Lipschitz in w"), inner=ALL),
+        on="ridge on [1/2, 1], T = 2, 5, 9",
     ),
 )

@@ -14,9 +14,20 @@ from proofs_check.evidence import (
     at_most,
     fact,
     identity,
+    induction,
     matrix_identity,
     number,
     rational,
+)
+from proofs_check.scope import (
+    ALL,
+    INDUCTION,
+    ONE_MATRIX,
+    SYMBOL_OF_H,
+    SYMBOL_OF_STEP,
+    Every,
+    Scope,
+    by_hand,
 )
 from proofs_check.statement import ClaimStatement, coefficient, exponent, sign
 
@@ -53,10 +64,12 @@ def _neumann(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     series = alpha ** number(s["a"]) * sum((1 - alpha * h) ** j for j in range(count))
     left = 1 / h - series
     power = count * number(s["e"])
-    yield identity("error of K = 7 terms", left, (1 - alpha * h) ** power / h)
-    geometric = (1 - (1 - alpha * h) ** terms) / (alpha * h)
-    step = sp.simplify(geometric.subs(terms, terms + 1) - geometric - (1 - alpha * h) ** terms)
-    yield identity("the closed form, from K to K + 1 terms", step, sp.S(0))
+    base = identity("error of K = 7 terms", left, (1 - alpha * h) ** power / h)
+    # One more term takes the stated error after K terms to the stated error after K + 1.
+    error = (1 - alpha * h) ** (terms * number(s["e"])) / h
+    term = alpha ** number(s["a"]) * (1 - alpha * h) ** terms
+    step = identity("from K to K + 1 terms", error - term, error.subs(terms, terms + 1))
+    yield induction("every K", base, step, {"n": ONE_MATRIX, "m": INDUCTION})
     at = Fraction(1, 2) if context.has(SCALE_SMALL) else Fraction(5, 2)
     rate = abs(1 - at)
     yield fact(f"|1 - αh| at h = 1, α = {at}", rate < 1, rate, "< 1")
@@ -65,7 +78,8 @@ def _neumann(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
 def _unscaled(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     alpha, h = sp.symbols("alpha h", positive=True)
     total = 1 / (1 - (1 - alpha * h))  # Σ (1 - αh)^j
-    yield identity("limit of the series without α", total, alpha ** number(s["a"]) / h)
+    over = {"n": ONE_MATRIX, "inner": SYMBOL_OF_H}
+    yield identity("limit of the series without α", total, alpha ** number(s["a"]) / h, over=over)
     # Table 2's row: α = 0.99 without the factor, so its error is 1/α - 1 of the reaction term.
     from proofs_check.tools.hand import solve
 
@@ -133,11 +147,21 @@ def _conjugate_gradient(s: ClaimStatement, _context: ClaimContext) -> Iterator[C
     root = kappa ** number(s["e"])
     rho = (root - 1) / (root + 1)
     middle = (kappa + 1) / (kappa - 1)
-    yield identity("ρ + 1/ρ", rho + 1 / rho, 2 * middle)
-    # T_k(½(x + 1/x)) = ½(x^k + x^-k) ≥ ½ρ^-k at x = 1/ρ.
-    x = sp.symbols("x", positive=True)
-    chebyshev = sp.chebyshevt(4, (x + 1 / x) / 2)
-    yield identity("T₄(½(x + 1/x))", chebyshev, (x**4 + x**-4) / number(s["c"]))
+    krylov = {
+        "n": by_hand("CG minimises over the Krylov space, so the Chebyshev polynomial is a bound"),
+        "m": SYMBOL_OF_STEP,
+    }
+    yield identity("ρ + 1/ρ", rho + 1 / rho, 2 * middle, over=krylov)
+    # T_k(½(x + 1/x)) = ½(x^k + x^-k) ≥ ½ρ^-k at x = 1/ρ, by T_(k+1) = 2yT_k - T_(k-1).
+    x, k = sp.symbols("x k", positive=True)
+
+    def closed(j: sp.Expr) -> sp.Expr:
+        return (x**j + x**-j) / number(s["c"])
+
+    y = (x + 1 / x) / 2
+    first = identity("T₁(y) = y", closed(sp.S(1)), y)
+    next_ = identity("T_(k+1) = 2yT_k - T_(k-1)", 2 * y * closed(k) - closed(k - 1), closed(k + 1))
+    yield induction("T_k(½(x + 1/x))", first, next_, {**krylov, "m": INDUCTION})
     with flint.ctx.workprec(400):
         errors = cg_errors()
         _, _, condition = spd_system()
@@ -176,6 +200,11 @@ def _iterative(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
                    1 / (1 - a))  # fmt: skip
 
 
+_INSTANCE = by_hand("from the instance to a general contraction: the triangle inequality")
+_AID = {"n": _INSTANCE, "p": _INSTANCE, "T": _INSTANCE, "m": _INSTANCE, "f": _INSTANCE,
+        "inner": _INSTANCE}  # fmt: skip
+
+
 def _approximate(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     """AID on inner θ²/2·h - λθ with outer θ³/3: θ_t = θ*(1 - q^t), solve of H v = f_θ by k steps."""
     q, star, h = sp.symbols("q theta_star h", positive=True)
@@ -184,9 +213,9 @@ def _approximate(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     solved = slope / h * (1 - q**k)
     error = star**2 / h - solved
     in_t = sp.simplify((star**2 / h - slope / h) / q ** (number(s["a"]) * t))
-    yield identity("error with an exact solve, over q^t", in_t, star**2 * (2 - q**t) / h)
+    yield identity("error with an exact solve, over q^t", in_t, star**2 * (2 - q**t) / h, over=_AID)
     in_k = sp.simplify((star**2 / h - star**2 / h * (1 - q**k)) / q ** (number(s["b"]) * k))
-    yield identity("error with an exact inner solution, over q^k", in_k, star**2 / h)
+    yield identity("error with an exact inner solution, over q^k", in_k, star**2 / h, over=_AID)
     split = sp.expand(error - (star**2 / h - slope / h) - slope / h * q**k)
     yield identity("the two parts add up", split, sp.S(0))
 
@@ -224,6 +253,8 @@ CLAIMS = (
         _implicit,
         ClaimVerdict.CONDITIONAL,
         added=(STRONGLY_CONVEX,),
+        scope=Scope(n=ALL, p=ALL, f=Every("C¹"), inner=Every("C², one minimiser")),
+        on="n = 3, p = 2, one quadratic E and one f",
     ),
     Claim(
         "field-neumann",
@@ -236,6 +267,8 @@ CLAIMS = (
         _neumann,
         ClaimVerdict.CONDITIONAL,
         added=(SCALE_SMALL,),
+        scope=Scope(n=ALL, m=ALL, about="a symmetric H"),
+        on="K = 7 terms",
     ),
     Claim(
         "text-neumann-factor",
@@ -246,6 +279,8 @@ CLAIMS = (
         ClaimVerdict.REFUTED,
         corrected=ClaimStatement("Σ (1 - αh)^j tends to α^{a}/h", (exponent("a", -1),)),
         remark="The printed row needs the factor α left out; with it the row is nearer the optimum.",
+        scope=Scope(n=ALL, inner=Every("quadratic, H symmetric and positive definite")),
+        on="one eigenvalue",
     ),
     Claim(
         "field-cg",
@@ -256,8 +291,9 @@ CLAIMS = (
             (coefficient("c", 2), exponent("e", "1/2")),
         ),
         _conjugate_gradient,
-        ClaimVerdict.PROVED,
-        by_hand="CG minimises over the Krylov space, so the Chebyshev polynomial is a bound.",
+        ClaimVerdict.HOLDS,
+        scope=Scope(n=ALL, m=ALL, about="a symmetric positive definite H"),
+        on="n = 5, condition number 50, four steps",
     ),
     Claim(
         "field-itd",
@@ -269,8 +305,10 @@ CLAIMS = (
             (exponent("e", 1), exponent("k", 1)),
         ),
         _iterative,
-        ClaimVerdict.PROVED,
+        ClaimVerdict.HOLDS,
         by_hand="The upper bound for a general contraction, by unrolling the tangent's recursion.",
+        scope=Scope(n=ALL, p=ALL, T=ALL, inner=Every("a contraction")),
+        on="one quadratic map of the line",
     ),
     Claim(
         "field-aid",
@@ -281,8 +319,9 @@ CLAIMS = (
             (exponent("a", 1), exponent("b", 1)),
         ),
         _approximate,
-        ClaimVerdict.PROVED,
-        by_hand="From the instance to a general contraction: the triangle inequality.",
+        ClaimVerdict.HOLDS,
+        scope=Scope(n=ALL, p=ALL, T=ALL, m=ALL, f=Every("smooth"), inner=Every("a contraction")),
+        on="n = p = 1, one quadratic E",
     ),
     Claim(
         "field-posteriori",
@@ -290,6 +329,8 @@ CLAIMS = (
         "error from residuals (Ehrhardt and Roberts 2023)",
         ClaimStatement("‖q̂ - H⁻¹b‖ ≤ ‖Hq̂ - b‖·μ^{e}", (exponent("e", -1),)),
         _posteriori,
-        ClaimVerdict.PROVED,
+        ClaimVerdict.HOLDS,
+        scope=Scope(n=ALL, about="a symmetric positive definite H"),
+        on="one system of five equations, μ = 1",
     ),
 )

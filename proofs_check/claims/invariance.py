@@ -16,6 +16,7 @@ from proofs_check.evidence import (
     matrix_identity,
     number,
 )
+from proofs_check.scope import ALL, NORM, Scope
 from proofs_check.statement import ClaimStatement, coefficient, exponent, sign
 
 BOX = Assumption("bounded-lambda", "λ is confined to a bounded set")
@@ -29,7 +30,8 @@ def _unbounded(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     # Rotations act periodically: the loss is a continuous function of an angle, so between 0 and K.
     top = sp.symbols("K", positive=True)
     upper = number(s["s"]) * rho * r ** number(s["e"]) + top
-    yield identity("curvature of the reward in |λ|", sp.diff(upper, r, 2), -2 * rho)
+    bend = sp.diff(upper, r, 2)
+    yield identity("curvature of the reward in |λ|", bend, -2 * rho, over={"p": NORM})
     edge = sp.Integer(10) if context.has(BOX) else sp.oo
     lowest = sp.limit(upper, r, edge)
     yield fact("an upper bound of the objective at the edge of λ's set", lowest != -sp.oo, lowest,
@@ -41,7 +43,8 @@ def _separable(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     one = sp.log(1 + sp.exp(number(s["s"]) * t))
     slope = sp.diff(one, t)
     yield fact("a logistic loss falls with its margin", bool(slope.subs(t, 0) < 0),
-               slope.subs(t, 0), "< 0", EvidenceMethod.SYMBOLIC)  # fmt: skip
+               slope.subs(t, 0), "< 0", EvidenceMethod.SYMBOLIC,
+               over={"n": NORM})  # fmt: skip
     # Two points of one class only: separable. With a third of the other class a minimum exists.
     loss = 2 * one
     if context.has(ATTAINED):
@@ -118,6 +121,7 @@ CLAIMS = (
         added=(BOX,),
         remark="Unbounded below in the rotation parameter: a large |λ₃| such as 10 is drift of the "
         "iterates, not an optimum.",
+        scope=Scope(p=ALL, about="any bounded validation loss"),
     ),
     Claim(
         "eq-60",
@@ -130,6 +134,8 @@ CLAIMS = (
         _separable,
         ClaimVerdict.CONDITIONAL,
         added=(ATTAINED,),
+        scope=Scope(n=ALL, about="the logistic loss"),
+        on="one margin",
     ),
     Claim(
         "text-lie-group",
@@ -146,9 +152,10 @@ CLAIMS = (
             ),
         ),
         _lie_group,
-        ClaimVerdict.PROVED,
+        ClaimVerdict.HOLDS,
         remark="Generators as in the cited work; the paper prints none. Since they do not commute, "
         "each λ_i is not the extent of its own transformation alone.",
+        scope=Scope(about="the six generators of the plane"),
     ),
     Claim(
         "text-rotation-angle",
@@ -164,5 +171,7 @@ CLAIMS = (
             "rotations by up to ±90° need λ₃ = {lam}; 1.04 covers ±{degrees}°",
             (coefficient("lam", "1.57"), coefficient("degrees", "59.6")),
         ),
+        scope=Scope(about="the printed 1.04"),
+        on="the printed 1.04",
     ),
 )

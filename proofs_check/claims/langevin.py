@@ -7,12 +7,26 @@ import sympy as sp
 
 from proofs_check.claim import Assumption, Claim, ClaimContext, ClaimSource, ClaimVerdict
 from proofs_check.evidence import Check, EvidenceMethod, fact, identity, number
+from proofs_check.scope import (
+    ALL,
+    COMPONENT,
+    FUNCTIONS,
+    NORM,
+    ONE,
+    ONE_MATRIX,
+    SYMBOL_OF_H,
+    Every,
+    Only,
+    Scope,
+)
 from proofs_check.statement import ClaimStatement, coefficient, exponent, index, sign
 
 UNIT_KAPPA = Assumption("unit-noise", "κ = 1, so that the chain's temperature is that of p")
 VANISHING_STEP = Assumption("vanishing-step", "ε → 0 along the chain")
 FULL_GRADIENT = Assumption("full-gradient", "the gradient has no minibatch noise")
 STABLE = Assumption("stable-step", "γ·h < 2 for every eigenvalue h of the inner Hessian")
+
+_EVERY = {"n": COMPONENT, "inner": FUNCTIONS}
 
 x, lam = sp.symbols("theta lambda", real=True)
 eps, kap, tau, h, gam = sp.symbols("epsilon kappa tau h gamma", positive=True)
@@ -39,8 +53,8 @@ def _langevin(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     drift = -number(s["c"]) * sp.diff(energy, x)
     diffusion = eps ** (2 * number(s["e"]) - 1) * kappa**2 / 2
     density = sp.exp(-energy)
-    current = drift * density - diffusion * sp.diff(density, x)
-    yield identity("the stationary current under exp(-E)", sp.simplify(current / density), sp.S(0))
+    carried, spread = drift, diffusion * sp.diff(density, x) / density
+    yield identity("the stationary current under exp(-E)", carried, spread, over=_EVERY)
     variance = stationary_variance(1 - number(s["c"]) * eps * h, eps ** number(s["e"]) * kappa)
     found = sp.limit(variance, eps, 0) if context.has(VANISHING_STEP) else variance
     yield identity("the stationary variance for E = hθ²/2", found, 1 / h)
@@ -51,7 +65,8 @@ def _score(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     normaliser = sp.Function("Z")(lam)
     log_density = -energy - sp.log(normaliser)
     stated = number(s["s"]) * sp.diff(energy, x)
-    yield identity("∂ log p/∂θ", sp.diff(log_density, x), stated)
+    over = {"n": COMPONENT, "p": COMPONENT, "inner": FUNCTIONS}
+    yield identity("∂ log p/∂θ", sp.diff(log_density, x), stated, over=over)
     mixed = sp.diff(log_density, lam, x)
     yield identity("and its λ derivative needs no Z", mixed, sp.diff(stated, lam))
 
@@ -59,12 +74,17 @@ def _score(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
 def _step(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     noise = sp.symbols("z")
     loss = sp.Function("L")
-    energy = loss(lam, x) / tau
-    stated = x - number(s["c"]) * eps * sp.diff(energy, x) + eps ** number(s["e"]) * noise
+    # The iterates around the m-th, by their offset from it; the gradient is taken where {at} says.
+    iterates = {offset: sp.Symbol(f"theta_{offset}", real=True) for offset in range(-2, 2)}
+    before, at = iterates[-1], iterates.get(s.integer("at"), lam)
+    score = sp.diff(loss(lam, x) / tau, x).subs(x, at)
+    stated = at - number(s["c"]) * eps * score + eps ** number(s["e"]) * noise
     step = eps / (2 * tau)
-    code = x - step * sp.diff(loss(lam, x), x) + sp.sqrt(2 * tau * step) * noise
-    yield identity("against a gradient step γ = ε/(2τ) and noise √(2τγ)", stated, code)
-    yield fact("evaluated at the previous iterate", s["at"] == -1, s["at"], -1)
+    code = (
+        before - step * sp.diff(loss(lam, x), x).subs(x, before) + sp.sqrt(2 * tau * step) * noise
+    )
+    over = {"n": COMPONENT, "m": NORM, "inner": FUNCTIONS}
+    yield identity("against a gradient step γ = ε/(2τ) and noise √(2τγ)", stated, code, over=over)
     yield from _step_of_the_package(s)
 
 
@@ -83,7 +103,8 @@ def _step_of_the_package(s: ClaimStatement) -> Iterator[Check]:
 def _ula(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     variance = stationary_variance(1 - gam * h, sp.sqrt(2 * tau * gam) * kap)
     stated = tau * kap ** number(s["k"]) / h / (1 - number(s["c"]) * gam * h)
-    yield identity("one eigenvalue of H", variance, stated)
+    over = {"n": ONE_MATRIX, "inner": SYMBOL_OF_H}
+    yield identity("one eigenvalue of H", variance, stated, over=over)
     # The matrix equation Σ = (I - γH)Σ(I - γH) + 2τγκ² I with a full H.
     a, b, d = sp.Rational(2), sp.Rational(1, 3), sp.Rational(3, 2)
     hessian = sp.Matrix([[a, b], [b, d]])
@@ -101,8 +122,9 @@ def _ula(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
 def _temperature(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     energy = sp.Function("E")(x)
     density = sp.exp(-energy * kap ** number(s["k"]))
-    current = -sp.diff(energy, x) / 2 * density - kap**2 / 2 * sp.diff(density, x)
-    yield identity("the stationary current", sp.simplify(current / density), sp.S(0))
+    spread = kap**2 / 2 * sp.diff(density, x) / density
+    carried = -sp.diff(energy, x) / 2
+    yield identity("the stationary current", carried, spread, over=_EVERY)
 
 
 def _minibatch(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
@@ -171,6 +193,8 @@ CLAIMS = (
         ClaimVerdict.CONDITIONAL,
         added=(UNIT_KAPPA, VANISHING_STEP),
         remark="At κ ≠ 1 it samples exp(-E/κ²); at a constant step the law is off by O(ε).",
+        scope=Scope(n=ALL, inner=Every("C¹")),
+        on="n = 1",
     ),
     Claim(
         "eq-11",
@@ -178,10 +202,31 @@ CLAIMS = (
         "the score needs no normaliser",
         ClaimStatement("∂ log p/∂θ = {s}·∂E/∂θ", (sign("s", -1),)),
         _score,
-        ClaimVerdict.PROVED,
+        ClaimVerdict.HOLDS,
+        scope=Scope(n=ALL, p=ALL, inner=Every("C¹")),
+        on="n = 1",
     ),
-    Claim("eq-12", ClaimSource.KIM, "the first transition", _STEP, _step, ClaimVerdict.PROVED),
-    Claim("eq-24", ClaimSource.KIM, "the m-th transition", _STEP, _step, ClaimVerdict.PROVED),
+    Claim(
+        "eq-12",
+        ClaimSource.KIM,
+        "the first transition",
+        _STEP,
+        _step,
+        ClaimVerdict.HOLDS,
+        scope=Scope(n=ALL, inner=Every("C¹")),
+        on="n = 1",
+    ),
+    Claim(
+        "eq-24",
+        ClaimSource.KIM,
+        "the m-th transition",
+        _STEP,
+        _step,
+        ClaimVerdict.HOLDS,
+        scope=Scope(n=ALL, m=ALL, inner=Every("C¹")),
+        on="n = 1",
+        repeats="eq-12",
+    ),
     Claim(
         "eq-27",
         ClaimSource.KIM,
@@ -191,8 +236,10 @@ CLAIMS = (
             (coefficient("a", "1/3"), coefficient("w", "3/10")),
         ),
         _noisy_loss,
-        ClaimVerdict.PROVED,
+        ClaimVerdict.HOLDS,
         remark="It adds γσ²/2 ≈ 2.1e-4 to the temperature: two of Table 3's three are swamped.",
+        scope=Scope(n=ONE, inner=Only("the noisy Synth-1D")),
+        on="the noisy Synth-1D",
     ),
     Claim(
         "text-temperature",
@@ -205,6 +252,8 @@ CLAIMS = (
             "the chain with noise scale κ samples exp(-E·κ^{k})", (exponent("k", -2),)
         ),
         remark="Table 4's κ = 1e-6 lowers the temperature by a factor of 1e12.",
+        scope=Scope(n=ALL, inner=Every("C¹")),
+        on="n = 1",
     ),
     Claim(
         "text-minibatch",
@@ -219,6 +268,8 @@ CLAIMS = (
         ClaimVerdict.CONDITIONAL,
         added=(FULL_GRADIENT,),
         remark="Also true where γ → 0, which no experiment of the paper does.",
+        scope=Scope(n=ONE, inner=Only("a quadratic")),
+        on="a quadratic, n = 1",
     ),
     Claim(
         "field-ula",
@@ -231,5 +282,7 @@ CLAIMS = (
         _ula,
         ClaimVerdict.CONDITIONAL,
         added=(STABLE,),
+        scope=Scope(n=ALL, inner=Every("quadratic, H symmetric and positive definite")),
+        on="n = 1, 2",
     ),
 )

@@ -7,7 +7,8 @@ import numpy as np
 import sympy as sp
 
 from proofs_check.claim import Assumption, Claim, ClaimContext, ClaimSource, ClaimVerdict
-from proofs_check.evidence import Check, EvidenceMethod, exact, fact, identity, number
+from proofs_check.evidence import Check, EvidenceMethod, Role, exact, fact, identity, number
+from proofs_check.scope import ALL, ONE, Every, Only, Scope
 from proofs_check.statement import ClaimStatement, coefficient, exponent, index, sign
 from proofs_check.tools.refblo_runs import RefbloRun, Small, forward_mode, hpo_sgld
 
@@ -45,7 +46,8 @@ def _taylor(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     stated = taylor_loss(s).subs({LAMS[k]: derivative[k] for k in powers})
     yield identity("its derivative in f is that of the Taylor polynomial",
                    sp.diff(stated, u), sp.diff(taylor, u))  # fmt: skip
-    yield fact("the mean over the classes carries a minus", s["m"] == -1, s["m"], -1)
+    yield fact("the mean over the classes carries a minus", s["m"] == -1, s["m"], -1,
+               role=Role.DEFINITION)  # fmt: skip
     # On one-hot labels the loss is a cubic in f for y = 0 and another for y = 1.
     columns = []
     for label in (0, 1):
@@ -163,6 +165,8 @@ CLAIMS = (
         ClaimVerdict.CONDITIONAL,
         added=(BOUNDED,),
         remark="With λ₄ ≠ 0 the loss (53) is an odd cubic in a logit: no inner minimum exists.",
+        scope=Scope(M=ALL, inner=ALL),
+        on="four losses in minibatches of two",
     ),
     Claim(
         "eq-29",
@@ -170,7 +174,9 @@ CLAIMS = (
         "the outer loss of loss learning",
         ClaimStatement("L_V = {a}·mean over the validation set of the cross-entropy", _MEAN),
         _cross_entropy,
-        ClaimVerdict.PROVED,
+        ClaimVerdict.HOLDS,
+        scope=Scope(M=ALL, about="the cross-entropy of any number of classes"),
+        on="three classes, four losses",
     ),
     Claim(
         "eq-53",
@@ -183,8 +189,10 @@ CLAIMS = (
             (sign("m", -1), *_WEIGHTS, index("rank", 5)),
         ),
         _taylor,
-        ClaimVerdict.PROVED,
+        ClaimVerdict.HOLDS,
         remark="Third order about (λ₁, λ₀), without the terms that do not depend on f.",
+        scope=Scope(about="one component of the learned loss"),
+        on="one component of the learned loss",
     ),
     Claim(
         "eq-54",
@@ -199,6 +207,8 @@ CLAIMS = (
             "θ*(λ) minimises L_T(λ, θ) over variable {over} (0: λ, 1: θ)", (index("over", 1),)
         ),
         slip=True,
+        scope=Scope(n=ALL, p=ALL, inner=ALL),
+        on="n = p = 1, one quadratic",
     ),
     Claim(
         "eq-55",
@@ -209,6 +219,9 @@ CLAIMS = (
         ClaimVerdict.CONDITIONAL,
         added=(BOUNDED,),
         remark="As (28).",
+        scope=Scope(M=ALL, inner=ALL),
+        on="four losses in minibatches of two",
+        repeats="eq-28",
     ),
     Claim(
         "eq-56",
@@ -216,7 +229,10 @@ CLAIMS = (
         "the outer loss of loss learning, again",
         ClaimStatement("L_V = {a}·mean over the validation set of the cross-entropy", _MEAN),
         _cross_entropy,
-        ClaimVerdict.PROVED,
+        ClaimVerdict.HOLDS,
+        scope=Scope(M=ALL, about="the cross-entropy of any number of classes"),
+        on="three classes, four losses",
+        repeats="eq-29",
     ),
     Claim(
         "eq-57",
@@ -227,8 +243,10 @@ CLAIMS = (
             (index("at", 0), exponent("k", 1)),
         ),
         _initial_point,
-        ClaimVerdict.PROVED,
+        ClaimVerdict.HOLDS,
         remark="An unrolled objective, not the stochastic one of (2): see text-maml.",
+        scope=Scope(T=ALL, n=ALL, inner=Every("quadratic")),
+        on="n = 1, K = 3",
     ),
     Claim(
         "eq-58",
@@ -236,7 +254,9 @@ CLAIMS = (
         "the inner updates of INR meta-learning",
         ClaimStatement("θ^k = θ^(k-1) + {s}·η·∇L(θ^(k-1)), θ⁰ = λ", (sign("s", -1),)),
         _one_update,
-        ClaimVerdict.PROVED,
+        ClaimVerdict.HOLDS,
+        scope=Scope(T=ALL, n=ALL, inner=Every("C¹")),
+        on="n = 1, three steps on a quadratic",
     ),
     Claim(
         "text-maml",
@@ -256,5 +276,7 @@ CLAIMS = (
         ),
         remark="The stochastic objective is then constant in λ; what is estimated is the unrolled "
         "gradient, to first order in mγh.",
+        scope=Scope(n=ONE, m=ALL, f=Only("a linear function"), inner=Only("a quadratic without λ")),
+        on="m = 8",
     ),
 )

@@ -6,6 +6,7 @@ import sympy as sp
 
 from proofs_check.claim import Assumption, Claim, ClaimContext, ClaimSource, ClaimVerdict
 from proofs_check.evidence import Check, identity, number
+from proofs_check.scope import ALL, COMPONENT, FUNCTIONS, Every, Scope, by_hand
 from proofs_check.statement import ClaimStatement, coefficient, exponent, sign
 
 STATIONARY = Assumption("stationary", "every θ^m has the law p(θ|λ)")
@@ -84,7 +85,13 @@ def _covariance(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     products = [v * d for v, d in zip(values, slopes, strict=True)]
     covariance = mean(products) - mean(values) * mean(slopes)
     stated = a * mean([sp.diff(v, lam) for v in values]) + b * covariance
-    yield identity("any three states, any E and f", sp.diff(mean(values), lam), stated)
+    over = {
+        "n": by_hand("from finitely many states to a density: dominated convergence"),
+        "p": COMPONENT,
+        "f": FUNCTIONS,
+        "inner": FUNCTIONS,
+    }
+    yield identity("any three states, any E and f", sp.diff(mean(values), lam), stated, over=over)
     t = sp.symbols("theta", real=True)
     # Gaussian: E = (θ - λ)²/2, f = λθ² + θ³; every moment in closed form.
     f, energy = lam * t**2 + t**3, (t - lam) ** 2 / 2
@@ -114,6 +121,8 @@ CLAIMS = (
         assumptions=(STATIONARY,),
         added=(INDEPENDENT,),
         remark="Along a chain of autocorrelation ρ the variance is (1+ρ)/(1-ρ) times larger.",
+        scope=Scope(M=ALL, f=Every("finite variance")),
+        on="M = 1, 2, 3, 5",
     ),
     Claim(
         "eq-8",
@@ -127,6 +136,8 @@ CLAIMS = (
         ClaimVerdict.CONDITIONAL,
         added=(COUPLED,),
         remark="A finite chain from a fixed θ⁰ has the law p(·|λ) only in the limit.",
+        scope=Scope(n=ALL, p=ALL, f=Every("C¹"), inner=ALL),
+        on="n = p = 1, one cubic f, a Gaussian p",
     ),
     Claim(
         "eq-9",
@@ -134,7 +145,9 @@ CLAIMS = (
         "the chain rule for one sample",
         ClaimStatement("df(λ, θ^m)/dλ = {a}·∂_λ f + {b}·∂_θ f·dθ^m/dλ", _CHAIN),
         _chain_rule,
-        ClaimVerdict.PROVED,
+        ClaimVerdict.HOLDS,
+        scope=Scope(n=ALL, p=ALL, f=Every("C¹")),
+        on="n = 3, p = 2, one cubic f",
     ),
     Claim(
         "eq-17",
@@ -142,7 +155,10 @@ CLAIMS = (
         "the indirect term g_m",
         ClaimStatement("df(λ, θ^(m))/dλ = {a}·∂_λ f + {b}·g_m, g_m := ∂_θ f·dθ^(m)/dλ", _CHAIN),
         _chain_rule,
-        ClaimVerdict.PROVED,
+        ClaimVerdict.HOLDS,
+        scope=Scope(n=ALL, p=ALL, f=Every("C¹")),
+        on="n = 3, p = 2, one cubic f",
+        repeats="eq-9",
     ),
     Claim(
         "field-covariance",
@@ -153,7 +169,8 @@ CLAIMS = (
             (coefficient("a", 1), sign("b", -1)),
         ),
         _covariance,
-        ClaimVerdict.PROVED,
-        by_hand="From finitely many states to a density: dominated convergence.",
+        ClaimVerdict.HOLDS,
+        scope=Scope(n=ALL, p=ALL, f=Every("C¹ and bounded"), inner=Every("C¹")),
+        on="three states; a Gaussian",
     ),
 )

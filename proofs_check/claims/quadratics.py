@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from proofs_check.claim import Claim, ClaimContext, ClaimSource, ClaimVerdict
 from proofs_check.evidence import Check, EvidenceMethod, Role, fact
+from proofs_check.scope import Only, Scope
 from proofs_check.statement import ClaimStatement, exponent, index
 
 Vector = NDArray[np.float64]
@@ -96,7 +97,8 @@ def update_at_optimum(problem: ExampleQuadratic, temperature: float, power: floa
 
 
 def _quadratic(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
-    yield fact("the target of the table", s["target"] == -5, s["target"], -5)
+    yield fact("the target of the table", s["target"] == -5, s["target"], -5,
+               role=Role.DEFINITION)  # fmt: skip
     easy = quadratic(10.0, 0)
     cold, hot = (update_at_optimum(easy, tau, 0.5) for tau in (1e-4, 1.0))
     stated = (1e-4) ** float(s["e"]) * hot
@@ -128,5 +130,7 @@ CLAIMS = (
         ClaimVerdict.NOT_REPRODUCED,
         remark="Underspecified (dimension, spectrum, outer loss). At the stated temperature the noise "
         "alone keeps the iterates orders of magnitude above the target.",
+        scope=Scope(inner=Only("quadratics of condition number 10 and 1000")),
+        on="quadratics of five parameters",
     ),
 )

@@ -10,6 +10,7 @@ from sympy.polys.rings import PolyElement
 from proofs_check.claim import Assumption, Claim, ClaimContext, ClaimSource, ClaimVerdict
 from proofs_check.claims.tangent import FIXED_STEPS, equal
 from proofs_check.evidence import Check, EvidenceMethod, fact, identity, number
+from proofs_check.scope import ALL, Every, Scope
 from proofs_check.statement import ClaimStatement, coefficient, exponent, index
 from proofs_check.tools.algebra import EPS, Jets, chain_series, lowest, root, weight
 from proofs_check.tools.world import Exact, World, world
@@ -218,7 +219,9 @@ CLAIMS = (
             (index("i", 0), index("j", 0)),
         ),
         _definition,
-        ClaimVerdict.PROVED,
+        ClaimVerdict.HOLDS,
+        scope=Scope(n=ALL, p=ALL, m=ALL, f=Every("C¹"), inner=Every("C²")),
+        on="n = 3, p = 2, m = 3, one cubic E and f, one rational trajectory",
     ),
     Claim(
         "eq-19",
@@ -230,7 +233,9 @@ CLAIMS = (
             (*_HALVES, index("j", -1)),
         ),
         _one_step,
-        ClaimVerdict.PROVED,
+        ClaimVerdict.HOLDS,
+        scope=Scope(n=ALL, p=ALL, m=ALL, f=Every("C¹"), inner=Every("C²")),
+        on="n = 3, p = 2, m = 3, one cubic E and f, one rational trajectory",
     ),
     Claim(
         "eq-20",
@@ -244,6 +249,8 @@ CLAIMS = (
         _step_cut,
         ClaimVerdict.CONDITIONAL,
         added=(FIXED_STEPS,),
+        scope=Scope(n=ALL, p=ALL, m=ALL, f=Every("C²"), inner=Every("C³")),
+        on="n = p = 1, m = 3",
     ),
     Claim(
         "eq-21",
@@ -254,6 +261,8 @@ CLAIMS = (
         ClaimVerdict.CONDITIONAL,
         added=(START_FIXED, FIXED_STEPS),
         remark=STEP_REMARK,
+        scope=Scope(n=ALL, p=ALL, m=ALL, f=Every("C³"), inner=Every("C³")),
+        on="n = p = 1, m = 3",
     ),
     Claim(
         "eq-22",
@@ -268,6 +277,8 @@ CLAIMS = (
         ClaimVerdict.CONDITIONAL,
         added=(FIXED_STEPS,),
         remark="Forward mode with every transition Jacobian replaced by the identity.",
+        scope=Scope(n=ALL, p=ALL, m=ALL, f=Every("C²"), inner=Every("C²")),
+        on="n = 3, p = 2, m = 1, 4, one cubic E and f, one rational trajectory",
     ),
     Claim(
         "eq-23",
@@ -275,7 +286,9 @@ CLAIMS = (
         "the product f_θ·B by automatic differentiation",
         ClaimStatement("grad(t₁, λ, grad_outputs=t₂) = {c}·t₂·B", (coefficient("c", 1),)),
         _vector_product,
-        ClaimVerdict.PROVED,
+        ClaimVerdict.HOLDS,
+        scope=Scope(n=ALL, p=ALL, inner=Every("C²")),
+        on="n = 3, p = 2, one E, one draw in double precision",
     ),
     Claim(
         "eq-25",
@@ -286,7 +299,9 @@ CLAIMS = (
             (exponent("e", -1), coefficient("d", 1), coefficient("g", 1), index("first", 1)),
         ),
         _average,
-        ClaimVerdict.PROVED,
+        ClaimVerdict.HOLDS,
+        scope=Scope(n=ALL, p=ALL, M=ALL, f=Every("C¹"), inner=Every("C²")),
+        on="n = p = 1, B = 2, M = 3, one run in double precision",
     ),
     Claim(
         "alg-1",
@@ -298,7 +313,10 @@ CLAIMS = (
             (exponent("e", -1), coefficient("d", 1), coefficient("g", 1), index("first", 1)),
         ),
         _average,
-        ClaimVerdict.PROVED,
+        ClaimVerdict.HOLDS,
         remark="The algorithm is well defined; that h is the hypergradient is Theorem 1.",
+        scope=Scope(n=ALL, p=ALL, M=ALL, f=Every("C¹"), inner=Every("C²")),
+        on="n = p = 1, B = 2, M = 3, one run in double precision",
+        repeats="eq-25",
     ),
 )

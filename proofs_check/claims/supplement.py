@@ -14,6 +14,7 @@ from proofs_check.claims.recursion import (
 )
 from proofs_check.claims.tangent import FIXED_STEPS
 from proofs_check.evidence import Check, identity, number
+from proofs_check.scope import ALL, Every, Scope
 from proofs_check.statement import ClaimStatement, coefficient, exponent
 from proofs_check.tools.algebra import Jets, chain_series, lowest
 
@@ -58,6 +59,9 @@ CLAIMS = (
         ClaimVerdict.CONDITIONAL,
         added=(START_FIXED, FIXED_STEPS),
         remark=STEP_REMARK,
+        scope=Scope(n=ALL, p=ALL, m=ALL, f=Every("C³"), inner=Every("C³")),
+        on="n = p = 1, m = 3",
+        repeats="eq-21",
     ),
     Claim(
         "eq-38",
@@ -68,6 +72,9 @@ CLAIMS = (
         ClaimVerdict.CONDITIONAL,
         added=(START_FIXED, FIXED_STEPS),
         remark=STEP_REMARK,
+        scope=Scope(n=ALL, p=ALL, m=ALL, f=Every("C³"), inner=Every("C³")),
+        on="n = p = 1, m = 3",
+        repeats="eq-21",
     ),
     Claim(
         "eq-39",
@@ -84,6 +91,8 @@ CLAIMS = (
             (exponent("e", "1/2"), coefficient("L", 1)),
         ),
         slip=True,
+        scope=Scope(n=ALL, m=ALL, inner=Every("C¹")),
+        on="n = 1, m = 2",
     ),
     Claim(
         "eq-40",
@@ -100,6 +109,8 @@ CLAIMS = (
             (coefficient("c", 1), exponent("p", "1/2"), exponent("e", 1)),
         ),
         slip=True,
+        scope=Scope(n=ALL, p=ALL, m=ALL, f=Every("C³"), inner=Every("C²")),
+        on="n = p = 1, m = 2",
     ),
     Claim(
         "eq-41",
@@ -116,6 +127,9 @@ CLAIMS = (
             (coefficient("c", 1), exponent("p", "1/2"), exponent("e", 1)),
         ),
         slip=True,
+        scope=Scope(n=ALL, p=ALL, m=ALL, f=Every("C³"), inner=Every("C²")),
+        on="n = p = 1, m = 2",
+        repeats="eq-40",
     ),
     Claim(
         "eq-42",
@@ -132,6 +146,8 @@ CLAIMS = (
             (exponent("e", 1), coefficient("c", "1/2")),
         ),
         slip=True,
+        scope=Scope(n=ALL, p=ALL, m=ALL, inner=Every("C²")),
+        on="n = p = 1, m = 3",
     ),
     Claim(
         "eq-43",
@@ -142,5 +158,8 @@ CLAIMS = (
         ClaimVerdict.CONDITIONAL,
         added=(START_FIXED, FIXED_STEPS),
         remark=STEP_REMARK + " Its o(√ε) is an O(√ε), as in (39).",
+        scope=Scope(n=ALL, p=ALL, m=ALL, f=Every("C³"), inner=Every("C³")),
+        on="n = p = 1, m = 3",
+        repeats="eq-21",
     ),
 )

@@ -21,6 +21,7 @@ from proofs_check.evidence import (
     number,
     rational,
 )
+from proofs_check.scope import ONE, Only, Scope
 from proofs_check.statement import ClaimStatement, coefficient, exponent, sign
 
 lam, theta = sp.symbols("lambda theta")
@@ -269,6 +270,8 @@ CLAIMS = (
             ),
         ),
         remark="To twelve certified digits; the printed pair is the best of a grid.",
+        scope=Scope(n=ONE, p=ONE, inner=Only("Synth-1D")),
+        on="Synth-1D",
     ),
     Claim(
         "text-synth-grid",
@@ -284,10 +287,12 @@ CLAIMS = (
         ),
         _grid,
         ClaimVerdict.REPRODUCED,
+        scope=Scope(n=ONE, p=ONE, inner=Only("Synth-1D")),
+        on="Synth-1D",
     ),
     Claim(
         "text-drift",
-        ClaimSource.FIELD,
+        ClaimSource.OWN,
         "where HPO-SGLD goes on Synth-1D as the inner steps grow",
         ClaimStatement(
             "the fixed point tends to {a}θ + {b}λ + {c} = 0 on θ = √(1 - λ²): λ = {lam}, θ = {theta}",
@@ -300,8 +305,10 @@ CLAIMS = (
             ),
         ),
         _drift,
-        ClaimVerdict.PROVED,
+        ClaimVerdict.HOLDS,
         remark="λ = (2√19 - 1)/10; forward and reverse mode converge to the optimum instead.",
+        scope=Scope(n=ONE, p=ONE, inner=Only("Synth-1D without noise, θ⁰ at θ*")),
+        on="Synth-1D without noise, θ⁰ at θ*",
     ),
     Claim(
         "fig-2",
@@ -315,6 +322,8 @@ CLAIMS = (
         _inner_iterations,
         ClaimVerdict.NEEDS_DATA,
         missing="the figure's curves (an image); our own fixed points were computed instead",
+        scope=Scope(n=ONE, p=ONE, inner=Only("Synth-1D")),
+        on="Synth-1D",
     ),
     Claim(
         "fig-3",
@@ -333,5 +342,7 @@ CLAIMS = (
             (sign("trend", 1),),
         ),
         remark="The one-step error is small, as the left panel says; it adds up.",
+        scope=Scope(n=ONE, p=ONE, inner=Only("Synth-1D")),
+        on="Synth-1D at λ = 1/2 from θ⁰ = 0.1",
     ),
 )

@@ -17,10 +17,17 @@ from proofs_check.evidence import (
     number,
     rational,
 )
+from proofs_check.scope import ALL, OPERATORS, Every, Only, Scope, by_hand
 from proofs_check.statement import ClaimStatement, coefficient, exponent, index, sign
 from proofs_check.tools.algebra import EPS, S0, coefficient_of, matrices, tangent
 from proofs_check.tools.world import ENERGY, LAMS, THETAS, Exact, same, world
 
+_MATRICES = {"n": OPERATORS, "p": OPERATORS}
+_EVERY_STEP = {
+    **_MATRICES,
+    "m": by_hand("induction over m; its base and its first three steps are executed"),
+    "inner": OPERATORS,
+}
 FIXED_STEPS = Assumption("fixed-steps", "the number of steps is fixed while ε → 0")
 FROZEN_NOISE = Assumption("frozen-noise", "z does not depend on λ")
 
@@ -74,11 +81,12 @@ def _tangent_sum(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
         constant, linear = _first_order_sum(s, m)
         found = tangent(m)
         yield identity(f"ε⁰, m = {m}", coefficient_of(found, 0), constant)
-        yield identity(f"ε¹, m = {m}", coefficient_of(found, 1), linear)
+        yield identity(f"ε¹, m = {m}", coefficient_of(found, 1), linear, over=_EVERY_STEP)
         a, b = matrices("A", m), matrices("B", m)
         pairs = sum((a[j] * (a[i] * S0 + b[i]) for j in range(m) for i in range(j)), start=sp.S(0))
         stated = sp.expand(number(s["r"]) * pairs)
-        yield identity(f"ε², m = {m}", coefficient_of(found, 2), stated)
+        over = _EVERY_STEP if m > 1 else {}
+        yield identity(f"ε², m = {m}", coefficient_of(found, 2), stated, over=over)
     yield from _remainder_bound()
     yield _limit(context)
 
@@ -124,7 +132,7 @@ def _two_steps_plugged(s: ClaimStatement, _context: ClaimContext) -> Iterator[Ch
     a, b = matrices("A", 2), matrices("B", 2)
     first = (1 + number(s["a"]) * EPS * a[0]) * S0 + number(s["b"]) * EPS * b[0]
     stated = (1 + number(s["a"]) * EPS * a[1]) * first + number(s["b"]) * EPS * b[1]
-    yield identity("s_2 with ordered products", tangent(2), sp.expand(stated))
+    yield identity("s_2 with ordered products", tangent(2), sp.expand(stated), over=_MATRICES)
 
 
 def _two_steps_arranged(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
@@ -132,7 +140,8 @@ def _two_steps_arranged(s: ClaimStatement, _context: ClaimContext) -> Iterator[C
     half = number(s["h"]) * EPS
     linear = (1 + half * (a[0] + a[1])) * S0 + half * (b[0] + b[1])
     tail = number(s["c"]) * EPS ** number(s["e"]) * a[1] * (a[0] * S0 ** number(s["k"]) + b[0])
-    yield identity("s_2 with ordered products", tangent(2), sp.expand(linear + tail))
+    stated = sp.expand(linear + tail)
+    yield identity("s_2 with ordered products", tangent(2), stated, over=_MATRICES)
     run = world()
     fits = run.A(0).shape == run.B(0).shape
     yield fact(
@@ -143,10 +152,11 @@ def _two_steps_arranged(s: ClaimStatement, _context: ClaimContext) -> Iterator[C
 def _two_steps_cut(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     a, b = matrices("A", 2), matrices("B", 2)
     stated = number(s["h"]) * ((a[0] + a[1]) * S0 + b[0] + b[1])
-    yield identity("ε¹", coefficient_of(tangent(2), 1), sp.expand(stated))
+    yield identity("ε¹", coefficient_of(tangent(2), 1), sp.expand(stated), over=_MATRICES)
     dropped = sp.expand(tangent(2) - S0 - EPS * stated)
     power = next(k for k in range(4) if coefficient_of(dropped, k) != 0)
-    yield fact("the first power dropped", power == s["e"], power, s["e"], EvidenceMethod.SYMBOLIC)
+    yield fact("the first power dropped", power == s["e"], power, s["e"], EvidenceMethod.SYMBOLIC,
+               over=_MATRICES)  # fmt: skip
 
 
 _HALVES = (coefficient("a", "1/2"), coefficient("b", "1/2"))
@@ -162,8 +172,10 @@ CLAIMS = (
             (coefficient("c", "1/2"), coefficient("frozen", 1)),
         ),
         _first_derivative,
-        ClaimVerdict.PROVED,
+        ClaimVerdict.HOLDS,
         assumptions=(FROZEN_NOISE,),
+        scope=Scope(n=ALL, p=ALL, inner=Every("C²")),
+        on="n = 3, p = 2, one cubic E, one rational trajectory",
     ),
     Claim(
         "eq-14",
@@ -171,8 +183,10 @@ CLAIMS = (
         "the first tangent",
         ClaimStatement("dθ^(1)/dλ = (I + {a}·ε·A(θ⁰))·dθ⁰/dλ + {b}·ε·B(θ⁰)", _HALVES),
         _first_tangent,
-        ClaimVerdict.PROVED,
+        ClaimVerdict.HOLDS,
         assumptions=(FROZEN_NOISE,),
+        scope=Scope(n=ALL, p=ALL, inner=Every("C²")),
+        on="n = 3, p = 2, one cubic E, one rational trajectory",
     ),
     Claim(
         "eq-15",
@@ -183,7 +197,9 @@ CLAIMS = (
             (sign("a", -1), sign("b", -1)),
         ),
         _curvatures,
-        ClaimVerdict.PROVED,
+        ClaimVerdict.HOLDS,
+        scope=Scope(n=ALL, p=ALL, inner=Every("C²")),
+        on="n = 3, p = 2, one cubic E",
     ),
     Claim(
         "eq-16",
@@ -197,8 +213,10 @@ CLAIMS = (
         _tangent_sum,
         ClaimVerdict.CONDITIONAL,
         added=(FIXED_STEPS,),
-        by_hand="Induction over m, and ‖product‖ ≤ product of norms for the remainder's bound.",
+        by_hand="‖product‖ ≤ product of norms for the remainder's bound.",
         remark="Needs ε·m·‖A‖ ≪ 1, against (A3), where m → ∞.",
+        scope=Scope(n=ALL, p=ALL, m=ALL, inner=Every("C²")),
+        on="m = 1 to 4",
     ),
     Claim(
         "eq-30",
@@ -209,7 +227,10 @@ CLAIMS = (
             (sign("a", -1), sign("b", -1)),
         ),
         _curvatures,
-        ClaimVerdict.PROVED,
+        ClaimVerdict.HOLDS,
+        scope=Scope(n=ALL, p=ALL, inner=Every("C²")),
+        on="n = 3, p = 2, one cubic E",
+        repeats="eq-15",
     ),
     Claim(
         "eq-31",
@@ -220,8 +241,10 @@ CLAIMS = (
             (*_HALVES, index("at", 1)),
         ),
         _two_steps,
-        ClaimVerdict.PROVED,
+        ClaimVerdict.HOLDS,
         assumptions=(FROZEN_NOISE,),
+        scope=Scope(n=ALL, p=ALL, m=Only("2"), inner=Every("C²")),
+        on="n = 3, p = 2, one cubic E, one rational trajectory",
     ),
     Claim(
         "eq-32",
@@ -229,8 +252,11 @@ CLAIMS = (
         "the second tangent, by the chain rule",
         ClaimStatement("dθ^(2)/dλ = dθ^(1)/dλ + ε·({b}·B(θ¹) + {a}·A(θ¹)·dθ^(1)/dλ)", _HALVES),
         _two_steps,
-        ClaimVerdict.PROVED,
+        ClaimVerdict.HOLDS,
         assumptions=(FROZEN_NOISE,),
+        scope=Scope(n=ALL, p=ALL, m=Only("2"), inner=Every("C²")),
+        on="n = 3, p = 2, one cubic E, one rational trajectory",
+        repeats="eq-31",
     ),
     Claim(
         "eq-33",
@@ -238,8 +264,11 @@ CLAIMS = (
         "the second tangent, factored",
         ClaimStatement("dθ^(2)/dλ = (I + {a}·ε·A(θ¹))·dθ^(1)/dλ + {b}·ε·B(θ¹)", _HALVES),
         _two_steps,
-        ClaimVerdict.PROVED,
+        ClaimVerdict.HOLDS,
         assumptions=(FROZEN_NOISE,),
+        scope=Scope(n=ALL, p=ALL, m=Only("2"), inner=Every("C²")),
+        on="n = 3, p = 2, one cubic E, one rational trajectory",
+        repeats="eq-31",
     ),
     Claim(
         "eq-34",
@@ -250,8 +279,9 @@ CLAIMS = (
             _HALVES,
         ),
         _two_steps_plugged,
-        ClaimVerdict.PROVED,
+        ClaimVerdict.HOLDS,
         assumptions=(FROZEN_NOISE,),
+        scope=Scope(n=ALL, p=ALL, m=Only("2")),
     ),
     Claim(
         "eq-35",
@@ -281,6 +311,7 @@ CLAIMS = (
         ),
         slip=True,
         remark="The printed ε² term adds an n × n to an n × p matrix; it is dropped right after.",
+        scope=Scope(n=ALL, p=ALL, m=Only("2")),
     ),
     Claim(
         "eq-36",
@@ -291,7 +322,8 @@ CLAIMS = (
             (coefficient("h", "1/2"), exponent("e", 2)),
         ),
         _two_steps_cut,
-        ClaimVerdict.PROVED,
+        ClaimVerdict.HOLDS,
         remark="With two steps fixed the relative error is O(ε).",
+        scope=Scope(n=ALL, p=ALL, m=Only("2")),
     ),
 )

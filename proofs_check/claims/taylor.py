@@ -9,6 +9,7 @@ from sympy.polys.rings import PolyElement
 from proofs_check.claim import Claim, ClaimContext, ClaimSource, ClaimVerdict
 from proofs_check.claims.recursion import order_check
 from proofs_check.evidence import Check, EvidenceMethod, fact, identity, number
+from proofs_check.scope import ALL, Every, Only, Scope
 from proofs_check.statement import ClaimStatement, coefficient, exponent, index, sign
 from proofs_check.tools.algebra import Jets, Series, chain_series, generator, lowest, root, weight
 
@@ -111,8 +112,10 @@ CLAIMS = (
             (coefficient("g", 1), coefficient("c", "1/2")),
         ),
         _lagrange,
-        ClaimVerdict.PROVED,
+        ClaimVerdict.HOLDS,
         by_hand="Rolle's theorem along the segment, for h in C².",
+        scope=Scope(n=ALL, f=Every("C²")),
+        on="a quadratic of two variables, a quartic along a line",
     ),
     Claim(
         "eq-45",
@@ -131,6 +134,8 @@ CLAIMS = (
         ),
         slip=True,
         remark="G is vector-valued; harmless, since only the remainder's size is used.",
+        scope=Scope(n=ALL, p=Only("2"), f=Every("C³")),
+        on="the components θ³ and θ⁴",
     ),
     Claim(
         "eq-46",
@@ -138,8 +143,10 @@ CLAIMS = (
         "the remainder's orders put in",
         ClaimStatement("the remainder of (45) is {c}·ε^{e}·z²·f_θθθ·dθ⁰/dλ + O(ε^{r})", _REMAINDER),
         _remainder,
-        ClaimVerdict.PROVED,
+        ClaimVerdict.HOLDS,
         remark="One intermediate point for each component, as in (45).",
+        scope=Scope(n=ALL, p=ALL, m=ALL, f=Every("C³"), inner=Every("C²")),
+        on="n = p = 1, m = 2",
     ),
     Claim(
         "eq-47",
@@ -150,8 +157,11 @@ CLAIMS = (
             _REMAINDER,
         ),
         _remainder,
-        ClaimVerdict.PROVED,
+        ClaimVerdict.HOLDS,
         remark="The recursion (22) leaves this term out: with θ⁰ = λ its own error is O(ε).",
+        scope=Scope(n=ALL, p=ALL, m=ALL, f=Every("C³"), inner=Every("C²")),
+        on="n = p = 1, m = 2",
+        repeats="eq-46",
     ),
     Claim(
         "text-assumption-2",
@@ -169,5 +179,7 @@ CLAIMS = (
         ),
         slip=True,
         remark="The main text and the proof use α ≥ 0.5; the supplement's list says α > 0.5.",
+        scope=Scope(n=ALL, p=ALL, m=ALL, f=Every("C²"), inner=Every("C²")),
+        on="n = p = 1, m = 3",
     ),
 )

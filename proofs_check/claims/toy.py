@@ -8,6 +8,7 @@ import sympy as sp
 
 from proofs_check.claim import Claim, ClaimContext, ClaimSource, ClaimVerdict
 from proofs_check.evidence import Check, EvidenceMethod, exact, fact, figure, identity, number
+from proofs_check.scope import Scope
 from proofs_check.statement import ClaimStatement, coefficient, index
 
 lam, t2, x = sp.symbols("lambda theta2 x")
@@ -199,6 +200,8 @@ CLAIMS = (
         _figure,
         ClaimVerdict.REPRODUCED,
         remark="The good one is not the best of its row: θ₂ = -2/5 has 1/2048.",
+        scope=Scope(about="the toy problem of Figure 1"),
+        on="the toy problem of Figure 1",
     ),
     Claim(
         "text-outer-set",
@@ -210,6 +213,7 @@ CLAIMS = (
         corrected=ClaimStatement("L_V sums over data set {set} (0: T, 1: V)", (index("set", 1),)),
         slip=True,
         remark="Over T it is 0 at every inner optimum, so nothing would be chosen.",
+        scope=Scope(about="the toy problem of Figure 1"),
     ),
     Claim(
         "text-toy-average",
@@ -220,7 +224,8 @@ CLAIMS = (
             (coefficient("a", "25/512"), coefficient("b", 4), coefficient("c", "2/5")),
         ),
         _closed_form,
-        ClaimVerdict.PROVED,
+        ClaimVerdict.HOLDS,
+        scope=Scope(about="the toy problem of Figure 1"),
     ),
     Claim(
         "text-random-columns",
@@ -236,7 +241,9 @@ CLAIMS = (
             ),
         ),
         _random_columns,
-        ClaimVerdict.PROVED,
+        ClaimVerdict.HOLDS,
+        scope=Scope(about="the toy problem of Figure 1"),
+        on="the 21 × 11 grid of Figure 1",
     ),
     Claim(
         "text-one-start",
@@ -248,8 +255,10 @@ CLAIMS = (
             (index("dim", 1), coefficient("g", "25/256")),
         ),
         _one_start,
-        ClaimVerdict.PROVED,
+        ClaimVerdict.HOLDS,
         remark="The printed failure comes from drawing another column for every λ, which no "
         "gradient method with a common initial point does.",
+        scope=Scope(about="the toy problem of Figure 1"),
+        on="the toy problem of Figure 1",
     ),
 )

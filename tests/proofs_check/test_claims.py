@@ -3,11 +3,14 @@
 Both are tested claim by claim in one process, since a claim's mutants share its cached runs.
 """
 
+from pathlib import Path
+
 import pytest
 
 from proofs_check.claim import Claim, ClaimContext, ClaimSource, ClaimVerdict
-from proofs_check.claims import all_claims
+from proofs_check.claims import all_claims, find
 from proofs_check.ledger import first_rejection, settle
+from proofs_check.render import cell
 from proofs_check.statement import mutants
 
 CONTEXT = ClaimContext()
@@ -15,11 +18,25 @@ ENOUGH_MUTANTS = 60
 """How many planted errors the ledger must reject, at least."""
 
 
+PAGE = Path(__file__).parents[2] / "docs" / "theory" / "ledger.md"
+
+
+def section_of(key: str) -> str:
+    """The ledger's section about one claim on the page of the docs."""
+    page = PAGE.read_text(encoding="utf-8")
+    _, _, rest = page.partition(f"\n({key})=\n")
+    return rest.partition("\n(")[0]
+
+
 @pytest.mark.parametrize("claim", all_claims(), ids=lambda claim: claim.key)
 def test_the_evidence_holds_and_no_planted_error_survives(claim: Claim) -> None:
     row = settle(claim, CONTEXT)
     assert row.holds, row.failure
     assert row.checks, "a verdict without executed evidence"
+    assert row.strength is not None
+    assert row.strength.proves or "proved" not in row.word
+    remedy = "make it again: python -m proofs_check --markdown > docs/theory/ledger.md"
+    assert f"**{cell(row.word)}** · {row.strength.words} ·" in section_of(claim.key), remedy
     survivors = [
         mutant.name()
         for mutant in mutants(claim.established)
@@ -68,3 +85,11 @@ def test_a_refutation_or_a_misprint_states_what_holds_instead() -> None:
 def test_both_papers_are_there() -> None:
     sources = {claim.source for claim in all_claims()}
     assert sources == set(ClaimSource)
+
+
+@pytest.mark.parametrize("claim", all_claims(), ids=lambda claim: claim.key)
+def test_a_claim_stated_again_names_one_with_the_same_evidence(claim: Claim) -> None:
+    if claim.repeats:
+        first = find(claim.repeats)
+        assert first.evidence is claim.evidence
+        assert not first.repeats

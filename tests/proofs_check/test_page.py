@@ -1,4 +1,8 @@
-"""The page of the docs is the ledger's own, and not an old one."""
+"""The page of the docs is the ledger's own: every claim is on it, with its sentence.
+
+That the verdict and the strength on it are those of the evidence is tested where the evidence is
+executed, in `test_claims.py`.
+"""
 
 from pathlib import Path
 
@@ -6,14 +10,18 @@ import pytest
 
 from proofs_check.claim import Claim
 from proofs_check.claims import all_claims
+from proofs_check.render import cell
 
 PAGE = Path(__file__).parents[2] / "docs" / "theory" / "ledger.md"
+REMEDY = "make it again: python -m proofs_check --markdown > docs/theory/ledger.md"
 
 
 @pytest.mark.parametrize("claim", all_claims(), ids=lambda claim: claim.key)
-def test_the_page_has_the_claim_with_its_verdict(claim: Claim) -> None:
+def test_the_page_has_the_claim_with_its_sentence(claim: Claim) -> None:
     lines = PAGE.read_text(encoding="utf-8").splitlines()
     start = lines.index(f"({claim.key})=")
-    section = lines[start : start + 5]
-    remedy = "make it again: python -m proofs_check --markdown > docs/theory/ledger.md"
-    assert any(f"**{claim.verdict.value}**" in line for line in section), remedy
+    section = lines[start : start + 11]
+    assert f"Printed: {cell(claim.printed.text())}" in section, REMEDY
+    if claim.corrected:
+        assert f"Holds instead: {cell(claim.corrected.text())}" in section, REMEDY
+    assert f"Stated for: {cell(claim.scope.text())}." in section, REMEDY
