@@ -56,7 +56,7 @@ class Row:
 
     Attributes:
         device: in words.
-        torch: its version.
+        torch: the version of torch.
         precision: of the network: float32, TF32 products, or bfloat16 by autocast.
         batch: images that one gradient sees.
         n: parameters, and hyperparameters.
@@ -67,7 +67,7 @@ class Row:
         rate: operations a second of the hypergradient.
         roof: operations a second of a large matrix product in the same precision.
         peak: the most bytes alive.
-        predicted: the same on shapes alone.
+        predicted: the peak counted on shapes alone, in bytes.
         error: ‖h − h in float32‖/‖h in float32‖; None in float32.
         noise_scale: κ; 0 without noise.
         step_operations: a step's operations of all kernels over theirs; None if not counted.

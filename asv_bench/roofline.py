@@ -63,7 +63,7 @@ class Reached:
     Attributes:
         name: of the estimator.
         where: the problem.
-        cost: its counts.
+        cost: counted operations and bytes.
         seconds: the fastest of some rounds.
         compute: seconds that its operations take at the matrix rate.
         memory: seconds that its bytes take at the bandwidth.

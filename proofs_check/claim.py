@@ -50,7 +50,7 @@ class Assumption:
     """A condition that can be switched off, to see that the evidence then fails.
 
     Attributes:
-        key: its name on the command line.
+        key: the assumption's name on the command line.
         text: what it says.
     """
 
@@ -91,8 +91,8 @@ class Claim:
     """One row of the ledger.
 
     Attributes:
-        key: its name on the command line, such as ``eq-22``.
-        source: where it is made.
+        key: the claim's name on the command line, such as ``eq-22``.
+        source: where the claim is made.
         title: what it is about, in a few words.
         printed: what is printed, in our own words.
         evidence: yields executed checks of a statement, cheapest first.
@@ -101,7 +101,7 @@ class Claim:
         slip: True where the printed error is a misprint on which nothing later depends.
         assumptions: the conditions the paper states.
         added: conditions the paper does not state and the evidence needs.
-        tested: those of the stated conditions without which the evidence is seen to fail.
+        tested: the stated conditions without which the evidence is seen to fail.
         missing: what is not here: data, weights, a GPU; with the verdict that follows from it.
         by_hand: the step of the argument that no machine carried, if any.
         remark: what a reader should know besides.

@@ -30,7 +30,7 @@ class Term:
 
     Attributes:
         name: the placeholder of the number in the sentence.
-        kind: its part in the formula.
+        kind: the number's part in the formula.
         value: the number itself, exact.
     """
 

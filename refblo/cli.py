@@ -21,7 +21,7 @@ class CommandEntry:
 
     Attributes:
         module: the module that defines it.
-        attribute: its name there.
+        attribute: the command's name in that module.
         summary: for the list of commands, which is printed without importing any.
     """
 

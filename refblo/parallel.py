@@ -38,7 +38,7 @@ class _Worker(Generic[Job]):
     """A process with the job that it is at.
 
     Attributes:
-        process: it.
+        process: the worker process.
         pipe: to and from it, of its own: a worker that dies while it writes disturbs no other.
         job: what it is at.
         delivered: how many results of the job have come.

@@ -87,7 +87,7 @@ class Row:
 
     Attributes:
         flops: of matrix kernels.
-        elements: that other kernels compute.
+        elements: numbers that the other kernels compute.
         moved: bytes that kernels read and write.
         kernels: calls of kernels.
         peak_bytes: most bytes of storages alive at once.

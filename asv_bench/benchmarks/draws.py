@@ -105,7 +105,7 @@ class Statistic:
     Attributes:
         name: what was computed.
         value: the figure.
-        probability: that of a figure at least as far from what is expected.
+        probability: how likely a figure at least as far from the expected one is.
     """
 
     name: str

@@ -29,7 +29,7 @@ class Measurement:
         ratio: processor time over processor time, or bytes over bytes.
         limit: the most that the median may be; None for a figure that is given for comparison.
         numerator: the median of the numerator, in seconds or bytes.
-        denominator: likewise.
+        denominator: median seconds of what it is compared with.
     """
 
     name: str

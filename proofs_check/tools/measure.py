@@ -21,7 +21,7 @@ class Slope:
 
     Attributes:
         value: the mean of the slopes of the runs.
-        error: its standard error.
+        error: the standard error of `value`.
     """
 
     value: float
@@ -73,7 +73,7 @@ def limit_check(name: str, fine: Vector, coarse: Vector, stated: float) -> Check
     Args:
         name: what is measured.
         fine: the values at the finer resolution, one a run.
-        coarse: those at the coarser one.
+        coarse: the values at the coarser resolution, one a run.
         stated: the limit of the statement.
 
     Returns:

@@ -66,7 +66,7 @@ class Plot:
         title: of what.
         description: what the lines or bars are.
         svg: the picture.
-        legend: its entries.
+        legend: the entries of the legend.
     """
 
     section: str

@@ -62,7 +62,7 @@ class AuditRow:
     """One contract on one case.
 
     Attributes:
-        contract: its name.
+        contract: the contract's name.
         estimator: the estimator's name.
         relation: the relation's name.
         claim: the claim in a sentence.

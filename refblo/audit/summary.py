@@ -18,7 +18,7 @@ class Group:
     """The rows of one contract.
 
     Attributes:
-        contract: its name.
+        contract: the contract's name.
         estimator: the estimator's name.
         relation: the relation's name.
         claim: the claim in a sentence.

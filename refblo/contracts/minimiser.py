@@ -29,7 +29,7 @@ class Minimum:
 
     Attributes:
         case: the case.
-        problem: its problem, started at θ*.
+        problem: the case's problem, started at θ*.
         local: the derivatives there.
         direct: f_λ(θ*), shape (p,).
     """

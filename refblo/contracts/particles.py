@@ -92,7 +92,7 @@ class _Program:
     Attributes:
         problem: the problem, on full batches.
         dynamics: the step rule.
-        draws: its draws.
+        draws: the draws of the run.
         steps: T.
         plan: how θ is divided.
     """

@@ -21,7 +21,7 @@ def largest_settings(
 
     Args:
         problem: as `price` takes it.
-        estimator: likewise.
+        estimator: as `price` takes it.
         steps: T, from which the search starts; held while the batch is searched for.
         batch: images a gradient, from which the search starts; held while T is searched for.
         dtype: as `price` takes it.

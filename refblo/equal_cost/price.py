@@ -28,7 +28,7 @@ class CostedRun:
     """A run that was counted.
 
     Attributes:
-        cost: its counts.
+        cost: counted evaluations and bytes of the run.
         held: bytes of tensors that the problem and λ hold before it starts.
         n: entries of θ.
         p: entries of λ.

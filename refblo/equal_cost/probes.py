@@ -25,8 +25,8 @@ class Tally:
     Attributes:
         once: probes on θ that were passed backward.
         twice: backward passes through such a pass.
-        at_theta: those that arrived at θ again.
-        at_lam: those that arrived at λ.
+        at_theta: products that arrived at θ again.
+        at_lam: products that arrived at λ.
     """
 
     once: int = 0
@@ -44,7 +44,7 @@ class _Call:
         tally: of the loss.
         passed: whether a gradient was taken.
         theta_due: whether a backward pass through it is under way that has not been at θ.
-        lam_due: likewise λ.
+        lam_due: whether a backward pass through it is under way that has not been at λ.
     """
 
     tally: Tally

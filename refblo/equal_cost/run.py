@@ -38,7 +38,7 @@ class Point:
     """One run of one method.
 
     Attributes:
-        method: its name.
+        method: the method's name.
         steps: T.
         evaluations: of derivatives, counted.
         bytes: most bytes of storages alive at once, made during the run.
@@ -63,7 +63,7 @@ class MethodComparison:
         case: the problem's name.
         estimand: the truth that was asked about.
         oracle: whose answer it is measured against.
-        floor: that answer's relative error: no figure below it means anything.
+        floor: relative error of the truth used: no figure below it means anything.
         points: every run.
         rounding: what rounding of the longest run allows, relative to the answer.
     """

@@ -100,7 +100,7 @@ class ExperimentReport:
     """The outcome of one experiment.
 
     Attributes:
-        experiment: its name.
+        experiment: the experiment's name.
         what: one sentence on what was run.
         scale: how much of it was run.
         seed: of all its draws.

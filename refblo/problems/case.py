@@ -59,7 +59,7 @@ class Case:
         lam: where its hypergradient is asked for, shape (p,).
         dynamics: a stable step rule.
         schedule: B and M that fit it.
-        symbolic: the same problem in sympy, for small ones.
+        symbolic: the problem stated in sympy, for small problems.
         closed_forms: the truths that have a formula.
         statement: the losses for any array library, in float64.
         tags: properties that contracts select by, such as "quadratic", "real data", "stochastic".

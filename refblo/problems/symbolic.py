@@ -25,7 +25,7 @@ class SymbolicProblem:
         initial: θ⁰, n expressions in lam (numbers where θ⁰ does not depend on λ). Floats of the tensor
             problem appear as the exact rationals that they are.
         inner_batch: the symbols of the inner loss's batch, empty where it has none.
-        outer_batch: likewise of the outer loss.
+        outer_batch: the symbols of the outer loss's batch, empty where it has none.
     """
 
     lam: tuple[sympy.Symbol, ...]

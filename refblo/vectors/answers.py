@@ -36,7 +36,7 @@ class VectorAnswer:
     Attributes:
         result: "valid", "acceptable" or "invalid".
         flags: names of the mistakes or of the convention that give it.
-        vector: it, shape (1, p).
+        vector: the hypergradient, shape (1, p).
     """
 
     result: str

@@ -51,7 +51,7 @@ class Posed:
     Attributes:
         name: of the file.
         kind: which formula it has: "quadratic" or "weighted logistic".
-        arrays: its numbers by name.
+        arrays: the problem's numbers by name.
         lam: λ, shape (p,).
         theta0: θ⁰ where λ does not move it, shape (n,).
         settings: of the run.

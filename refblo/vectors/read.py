@@ -30,7 +30,7 @@ class KnownAnswer:
     Attributes:
         result: "valid", "acceptable" or "invalid".
         flags: the mistakes or the convention that give it.
-        value: it, exactly as the file has it.
+        value: the known value, exactly as the file has it.
         radius: the truth lies within value ± radius, entry by entry.
     """
 

@@ -37,7 +37,7 @@ class Leaf:
         shape: of the array.
         dtype: the name of its dtype.
         framework: "torch", "numpy", "jax" or "python".
-        part: its entries in the flat vector.
+        part: the leaf's entries in the flat vector.
         rebuild: from its flat float64 entries to an array of the same framework, dtype and device.
     """
 

@@ -62,7 +62,7 @@ class Scored:
         text: what it means.
         fitted: how many numbers were chosen to fit.
         distance: ‖observed − candidate‖.
-        unexplained: that over ‖observed − truth‖.
+        unexplained: `distance` / ‖observed − truth‖.
     """
 
     mistake: Mistake

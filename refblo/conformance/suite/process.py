@@ -79,7 +79,7 @@ class _Child:
     """A running process.
 
     Attributes:
-        process: it.
+        process: the child process.
         answers: the descriptor that its messages come from.
         guardian: the program that ends it should this process be killed.
         tag: what it and all that it starts carry in their environment.

@@ -69,8 +69,8 @@ class Statistics:
     Attributes:
         seeds: how many estimates were averaged.
         error_rate: the chance that an unbiased target is accused, over all its coordinates.
-        detectable: the relative bias that is found with `power`.
-        power: that chance.
+        detectable: the relative bias that is found with a chance of `power`.
+        power: the chance of finding a bias of `detectable`.
     """
 
     seeds: int
@@ -147,8 +147,8 @@ class Result:
     """All that one run of the suite found.
 
     Attributes:
-        target: its name.
-        framework: its array library.
+        target: the target's name.
+        framework: the target's array library.
         profile: "quick" or "full".
         seed: of the run.
         declared: what the target declares; None if it could not be imported.

@@ -25,7 +25,7 @@ class Convention:
     """One meaning of K.
 
     Attributes:
-        text: it in words.
+        text: the convention in words.
         vector: the hypergradient under it, shape (p,).
     """
 

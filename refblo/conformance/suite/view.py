@@ -40,7 +40,7 @@ class View:
         name: of the catalogue's entry.
         estimand: "unrolled", "pathwise", "implicit" or "gibbs".
         inner: (lam, theta, batch) ↦ scalar; batch is None where there are no minibatches.
-        outer: likewise.
+        outer: (lam, theta, batch) ↦ scalar, as `inner`.
         lam: λ, shape (p,).
         initial: λ ↦ θ⁰, shape (n,).
         theta0: θ⁰ at this λ, shape (n,).
@@ -131,7 +131,7 @@ class Framework:
 
     Attributes:
         name: of it.
-        xp: its namespace.
+        xp: the array library's namespace.
         convert: makes one of its arrays from a NumPy array; floats get the dtype that was asked for.
     """
 

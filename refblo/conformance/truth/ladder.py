@@ -66,8 +66,8 @@ class Ladder:
     Attributes:
         program: the program.
         directions: columns u.
-        draws: of the perturbations.
-        ulp: their size, relative.
+        draws: the draws of the perturbations.
+        ulp: the relative size of a perturbation.
         replicas: how many perturbed runs.
         failures: what the ways that were passed over raised, by name.
     """

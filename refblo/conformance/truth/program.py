@@ -108,8 +108,8 @@ class Program:
         outer: (λ, z, m) ↦ scalar, the outer loss at iterate m.
         schedule: B and M.
         size: n, how many entries of z are θ; the first ones.
-        losses: what it was built from, where the rule is known.
-        plain: the same run in the caller's own dtype, where this one is in a wider one.
+        losses: the losses and the rule that the program was built from, where the rule is known.
+        plain: the run in the caller's own dtype, where this program is in a wider one.
     """
 
     lam: Float[Tensor, " p"]
