@@ -20,12 +20,23 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
 def test_help_is_shown_without_waiting_for_torch() -> None:
     run = python(
         "import sys; from refblo.cli import main; status = main(['--help']);"
-        "assert not {'torch', 'numpy', 'rich', 'matplotlib'} & set(sys.modules); sys.exit(status)"
+        "slow = {'torch', 'numpy', 'rich', 'matplotlib', 'sympy', 'scipy'};"
+        "assert not slow & set(sys.modules); sys.exit(status)"
     )
     assert run.returncode == 0, run.stderr
     for name, entry in cli.COMMANDS.items():
         assert name in run.stdout
         assert entry.summary in run.stdout
+
+
+def test_the_list_is_made_without_what_draws_and_without_what_fits() -> None:
+    run = python(
+        "import sys; from refblo.cli import main; status = main(['list']);"
+        "slow = {'matplotlib', 'sklearn', 'pandas', 'scipy.stats'} & set(sys.modules);"
+        "print(sorted(slow), file=sys.stderr); sys.exit(status)"
+    )
+    assert (run.returncode, run.stderr.strip()) == (0, "[]")
+    assert "softmax_digits" in run.stdout
 
 
 def test_the_package_is_a_program() -> None:

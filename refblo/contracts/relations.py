@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
+import scipy
 from jaxtyping import Float64
-from scipy import stats
 
 from refblo.contracts.comparison import Comparison
 from refblo.contracts.extrapolation import extrapolate
@@ -196,7 +196,7 @@ class Geometric:
         clear = errors > 10 * measured.noise
         rate = "at rounding level"
         if clear.sum() >= 2:
-            fit = stats.linregress(measured.at[clear], np.log(errors[clear]))
+            fit = scipy.stats.linregress(measured.at[clear], np.log(errors[clear]))
             rate = f"rate {np.exp(fit.slope):.4f}"
         return RelationJudgement(
             holds=margin <= 1,
@@ -222,7 +222,7 @@ class Unbiased:
         count, dimension = measured.values.shape
         mean = measured.values.mean(axis=0)
         standard = measured.values.std(axis=0, ddof=1) / math.sqrt(count)
-        k = float(stats.t.isf(self.error_rate / (2 * dimension), count - 1))
+        k = float(scipy.stats.t.isf(self.error_rate / (2 * dimension), count - 1))
         allowed = k * standard + measured.truth_error
         margin = float(np.max(np.abs(mean - measured.truth) / allowed))
         return RelationJudgement(

@@ -6,9 +6,9 @@ from functools import partial
 from typing import final
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Float64
-from scipy import optimize
 from torch import Tensor
 
 from refblo.derivatives import PROCESS_LOCK
@@ -100,7 +100,7 @@ def locate(problem: BilevelProblem, lam: Lam, temperature: float) -> GibbsDensit
     with np.errstate(all="ignore"):
         options = {"xatol": 1e-8, "fatol": 1e-10 * temperature}
         searches = [
-            optimize.minimize(loss, start + offset, method="Nelder-Mead", options=options)
+            scipy.optimize.minimize(loss, start + offset, method="Nelder-Mead", options=options)
             for offset in offsets
         ]
     ends = [np.asarray(search.x) for search in searches]

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Protocol, final
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Bool, Float64
-from scipy import differentiate
 from torch import Tensor
 
 from refblo.errors import OracleError
@@ -247,7 +247,7 @@ def _attempt(
         halvings += 1
 
     with np.errstate(all="ignore"):
-        differentiate.derivative(
+        scipy.differentiate.derivative(
             along,
             np.zeros(count),
             args=(np.arange(count),),

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import final
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Float, Float64
-from scipy import optimize
 from torch import Tensor
 
 from refblo.derivatives import inner_gradient
@@ -141,7 +141,7 @@ def _minimiser(problem: BilevelProblem, lam: Lam) -> _Stationary:
         return slope
 
     with np.errstate(all="ignore"):
-        found = optimize.minimize(loss, start, jac=gradient, method="BFGS")
+        found = scipy.optimize.minimize(loss, start, jac=gradient, method="BFGS")
     theta = np.array(found.x, dtype=np.float64)
     for _ in range(_REFINEMENTS):
         if not np.isfinite(theta).all():

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import final
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Float64
-from scipy import integrate
 from torch import Tensor
 
 from refblo.errors import OracleError
@@ -77,7 +77,7 @@ class GibbsQuadrature:
         breaks = [point for point in density.minima if np.linalg.norm(point) > 1]
         infinite = np.full(density.centre.size, np.inf)
         with np.errstate(all="ignore"):
-            found = integrate.cubature(
+            found = scipy.integrate.cubature(
                 lambda y: integrands(y) / sizes,
                 -infinite,
                 infinite,

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Float64
-from scipy import integrate
 
 from refblo.chain import Schedule
 from refblo.derivatives import (
@@ -171,7 +171,7 @@ def fixed_horizon_limit(problem: BilevelProblem, lam: Lam, horizon: float) -> Ho
     # An integrator that is asked for more than the field's own rounding allows creeps.
     finest = FINEST_TOLERANCE * torch.finfo(lam.dtype).eps / 2
     relative, absolute = max(RELATIVE_TOLERANCE, finest), max(ABSOLUTE_TOLERANCE, finest)
-    run = integrate.solve_ivp(
+    run = scipy.integrate.solve_ivp(
         flow,
         (0.0, horizon),
         start,
