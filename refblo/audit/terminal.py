@@ -33,14 +33,6 @@ STYLES = {
     AuditOutcome.FAILS: "bold red",
     AuditOutcome.ERROR: "bold red",
 }
-PLAIN_WIDTH = 180
-"""Columns of a table that goes to a file or a pipe, which have no width of their own."""
-
-
-def standard_output() -> Console:
-    """The console of the process."""
-    console = Console()
-    return console if console.is_terminal else Console(width=PLAIN_WIDTH)
 
 
 @runtime_checkable

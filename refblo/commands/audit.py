@@ -17,7 +17,8 @@ from rich.text import Text
 from refblo.audit.html import render
 from refblo.audit.json_report import to_json
 from refblo.audit.run import Audit, AuditPlan, AuditRow, AuditSettings, plan
-from refblo.audit.terminal import progress, show, standard_output
+from refblo.audit.terminal import progress, show
+from refblo.commands.console import standard_output
 from refblo.errors import ArgumentError
 from refblo.files import require_writable, write_atomically
 from refblo.theory.budget import ErrorBudget

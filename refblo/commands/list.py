@@ -4,9 +4,8 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from refblo.audit.terminal import standard_output
-from refblo.contracts.registry import contracts
-from refblo.problems import catalogue
+from refblo.commands import listing
+from refblo.commands.console import standard_output
 
 
 @click.command("list", context_settings={"help_option_names": ["-h", "--help"]})
@@ -18,18 +17,16 @@ def list_command() -> None:
     for size in ("p", "n", "T"):
         table.add_column(size, justify="right")
     table.add_column("what it is")
-    for builder in catalogue().values():
-        case = builder()
-        numbers = (case.lam.numel(), case.problem.initial(case.lam).numel(), case.schedule.steps)
-        tags = Text(", ".join(sorted(case.tags)), "dim")
-        table.add_row(Text(case.name), *map(str, numbers), tags)
+    listed = listing.read()
+    for case in listed.cases:
+        numbers = (case.p, case.n, case.steps)
+        table.add_row(Text(case.name), *map(str, numbers), Text(", ".join(case.tags), "dim"))
     console.print(table)
-    known = contracts()
-    for estimator in dict.fromkeys(contract.estimator for contract in known):
+    for estimator in dict.fromkeys(contract.estimator for contract in listed.contracts):
         console.print()
         console.print(Text(estimator, "bold"))
         grid = Table.grid(padding=(0, 2))
-        for contract in known:
+        for contract in listed.contracts:
             if contract.estimator == estimator:
                 claim = Text(f"{contract.relation}: {contract.claim}", "dim")
                 grid.add_row(Text(f"  {contract.name}"), claim)

@@ -15,13 +15,14 @@ from pkgutil import iter_modules
 import torch
 
 import refblo.problems
+from refblo.commands import listing as written
 from refblo.contracts.agreement import NAME as ORACLES
 from refblo.contracts.contract import Contract
 from refblo.contracts.registry import contracts
 from refblo.estimators.registry import EstimatorClass, estimator_classes
 from refblo.problems.case import Case
 from refblo.problems.catalogue import catalogue
-from refblo.testing import exports
+from refblo.testing import exports, listing
 from refblo.testing.cases import SMALL_CASES
 from refblo.testing.instances import example
 
@@ -113,6 +114,15 @@ def of_exports(package: Path = exports.PACKAGE) -> Iterator[str]:
         )
 
 
+def of_the_listing(path: Path = written.LISTING) -> Iterator[str]:
+    """What `refblo list` prints, where it is not what the registries say."""
+    if path.read_text(encoding="utf-8") != listing.of_the_registries().text():
+        yield (
+            "refblo/commands/listing.json is not the list of the cases and contracts that are registered; "
+            "run python -m refblo.testing.listing"
+        )
+
+
 def of_problems(known: Mapping[str, object]) -> Iterator[str]:
     """Builders of cases that the catalogue does not list, and names in it that nothing builds."""
     builders: dict[str, str] = {}
@@ -160,6 +170,7 @@ def registry_problems() -> tuple[str, ...]:
     return tuple(
         chain(
             of_exports(),
+            of_the_listing(),
             of_estimators(classes, registered),
             of_contracts(classes, registered),
             of_names_in_the_catalogue(),

@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 
 from refblo.audit.summary import duration, figure, headline, used
-from refblo.audit.terminal import Board, Lines, show, standard_output
+from refblo.audit.terminal import Board, Lines, show
+from refblo.commands.console import standard_output
 from tests.audit import samples
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from refblo.commands import listing
 from refblo.contracts.registry import contracts
 from refblo.errors import ArgumentError
 from refblo.estimators.registry import EstimatorClass, estimator_classes
@@ -110,3 +111,16 @@ def test_exports_that_are_out_of_date_are_told_the_command(tmp_path: Path) -> No
     (tmp_path / "three.py").write_text('__all__ = ["Three"]\n', encoding="utf-8")
     (told,) = registry.of_exports(tmp_path)
     assert "run python -m refblo.testing.exports" in told
+
+
+def test_a_listing_that_is_out_of_date_is_told_the_command(tmp_path: Path) -> None:
+    listed = listing.read()
+    path = tmp_path / "listing.json"
+    path.write_text(listed.text(), encoding="utf-8")
+    assert listing.read(path) == listed
+    assert not list(registry.of_the_listing(path))
+    first, *rest = listed.cases
+    other = replace(listed, cases=(replace(first, n=first.n + 1), *rest))
+    path.write_text(other.text(), encoding="utf-8")
+    (told,) = registry.of_the_listing(path)
+    assert "run python -m refblo.testing.listing" in told
