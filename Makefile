@@ -21,7 +21,7 @@ SOURCES = $(shell find $(wildcard refblo proofs_check tests asv_bench docs) -nam
 	-not -path '*/env/*' -not -path '*/_build/*' | sort)
 ASV := $(CURDIR)/$(BIN)/asv --config asv_bench/asv.conf.json
 
-.PHONY: help env test test-full lint format types audit audit-quick audit-full ledger docs peers agreement equal-cost speed detection asv asv-full asv-history asv-publish gate clean
+.PHONY: help env test test-full lint format types audit audit-quick audit-full ledger docs peers agreement equal-cost speed detection asv asv-full asv-history asv-publish gate mutation clean
 
 help:  ## list the jobs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -146,6 +146,16 @@ detection: export OMP_NUM_THREADS := 1
 
 detection: $(STAMP)  ## count planted bugs found and right code accused; writes docs/how-well-it-detects.md
 	$(BIN)/python -m tests.conformance.detection --jobs $(JOBS) $(ARGS)
+
+MUTATION := .mutation
+
+mutation: export OMP_NUM_THREADS := 1
+
+mutation: $(STAMP)  ## random errors in the source, and whether the tests find them; hours
+	rm -rf $(MUTATION) && mkdir -p $(MUTATION)
+	$(BIN)/python -m coverage run --rcfile=tests/mutation/coverage.ini -m pytest -q -p no:cacheprovider --durations=0 > $(MUTATION)/durations.txt
+	$(BIN)/python -m coverage combine --rcfile=tests/mutation/coverage.ini
+	$(BIN)/python -m tests.mutation $(MUTATION)/coverage $(MUTATION)/durations.txt $(ARGS)
 
 clean:  ## remove what the jobs made, except the environment
 	rm -rf docs/_build docs/_generated build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis audit-report.*
