@@ -21,7 +21,7 @@ SOURCES = $(shell find $(wildcard refblo proofs_check tests asv_bench docs) -nam
 	-not -path '*/env/*' -not -path '*/_build/*' | sort)
 ASV := $(CURDIR)/$(BIN)/asv --config asv_bench/asv.conf.json
 
-.PHONY: help env test test-full lint format types audit audit-quick audit-full ledger docs peers agreement equal-cost speed detection asv asv-full asv-history asv-publish gate mutation clean
+.PHONY: help env test test-full lint format types audit audit-quick audit-full ledger docs peers agreement equal-cost speed detection asv asv-full asv-history asv-publish gate gpu mutation clean
 
 help:  ## list the jobs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -146,6 +146,10 @@ detection: export OMP_NUM_THREADS := 1
 
 detection: $(STAMP)  ## count planted bugs found and right code accused; writes docs/how-well-it-detects.md
 	$(BIN)/python -m tests.conformance.detection --jobs $(JOBS) $(ARGS)
+
+# On the machine that has the GPU, with its own interpreter: nothing is installed.
+gpu:  ## all that a GPU has to show, in 25 minutes: PYTHON=…, COMMIT=… in a plain copy; writes docs/on-a-gpu.md
+	$(PYTHON) -m asv_bench.gpu $(if $(COMMIT),--commit $(COMMIT)) $(ARGS)
 
 MUTATION := .mutation
 

@@ -32,6 +32,7 @@ from refblo.chain import Langevin, Schedule
 from refblo.cost import Cost, LiveBytes, measure, shapes_only
 from refblo.cost.predict import in_words
 from refblo.estimators import HPOSGLD
+from refblo.files import write_atomically
 from refblo.problem import BilevelProblem, Separable
 from refblo.problems.vit_b_16 import Size, vit_problem
 from refblo.types import Batch, Lam, Loss, Theta
@@ -322,16 +323,63 @@ def page(rows: Sequence[Row]) -> str:
     return "\n".join([*lines, ""])
 
 
+TINY = Size(image=16, patch=8, layers=1, width=8, heads=2, hidden=16, classes=4)
+"""A network of a few thousand weights, to try the way from the command to the page."""
+
+
+def largest_batch(device: torch.device, size: Size, precision: Precision, memory: int) -> int:
+    """The largest batch, a power of two, whose predicted peak fits in nine tenths of a memory.
+
+    Args:
+        device: where the network will run.
+        size: of the network.
+        precision: of the network.
+        memory: bytes.
+
+    Raises:
+        BadParameter: if the device does not say how much memory it has, or not even one image fits.
+    """
+    if memory <= 0:
+        raise click.BadParameter(
+            f"--batch fill must be used on a GPU, got {device}, which does not say how much memory it has"
+        )
+    batch = 1
+    while counted(2 * batch, size, Schedule(1, 1), precision).peak_bytes <= 0.9 * memory:
+        batch *= 2
+    if counted(batch, size, Schedule(1, 1), precision).peak_bytes > 0.9 * memory:
+        raise click.BadParameter(f"{device} must hold one image, got {memory:,} bytes of memory")
+    return batch
+
+
 @click.command()
-@click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option(
+    "--batch", default="8", show_default=True, help="Images, or fill: as many as the GPU holds."
+)
 @click.option("--precision", type=click.Choice(PRECISIONS), default="float32", show_default=True)
 @click.option("--noise-scale", type=click.FloatRange(min=0), default=0.0, show_default=True)
 @click.option("--rounds", type=click.IntRange(min=2), default=5, show_default=True)
 @click.option(
     "--device", "where", default=None, help="cpu or cuda; a GPU where there is one if not given."
 )
+@click.option("--tiny", is_flag=True, help="A network of a few thousand weights.")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=OUTPUT,
+    show_default=True,
+    help="The rows.",
+)
+@click.option("--page/--no-page", "write_page", default=True, help="Write docs/at-scale.md.")
 def at_scale(
-    batch: int, precision: Precision, noise_scale: float, rounds: int, where: str | None
+    batch: str,
+    precision: Precision,
+    noise_scale: float,
+    rounds: int,
+    where: str | None,
+    output: Path,
+    *,
+    tiny: bool,
+    write_page: bool,
 ) -> None:
     """Measure, print and write a row and the page; some minutes on a CPU."""
     found = "cuda" if torch.cuda.is_available() else "cpu"
@@ -343,16 +391,29 @@ def at_scale(
     console = Console()
     waiting = console.status("measuring") if sys.stdout.isatty() else nullcontext()
     with waiting:
-        roof = 8192 if found == "cuda" else 2048
-        measured = row(device, batch, precision, Size(), rounds, roof, noise_scale)
-    rows = [one for one in load(OUTPUT) if one.setting != measured.setting] + [measured]
+        roof = 8192 if device.type == "cuda" else 2048
+        size, roof = (TINY, 256) if tiny else (Size(), roof)
+        images = _images(batch, device, size, precision)
+        measured = row(device, images, precision, size, rounds, roof, noise_scale)
+    rows = [one for one in load(output) if one.setting != measured.setting] + [measured]
     rows.sort(key=lambda one: one.setting)
     document = {"rows": [asdict(one) for one in rows]}
     text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-    OUTPUT.write_text(text, encoding="utf-8")
-    PAGE.write_text(page(rows), encoding="utf-8")
+    write_atomically(output, text)
+    if write_page:
+        write_atomically(PAGE, page(rows))
     console.print_json(data=asdict(measured))
+
+
+def _images(batch: str, device: torch.device, size: Size, precision: Precision) -> int:
+    """The batch that was asked for."""
+    if batch == "fill":
+        on_gpu = device.type == "cuda"
+        memory = int(torch.cuda.get_device_properties(device).total_memory) if on_gpu else 0
+        return largest_batch(device, size, precision, memory)
+    if not batch.isdigit() or int(batch) < 1:
+        raise click.BadParameter(f"--batch must be a positive integer or fill, got {batch!r}")
+    return int(batch)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ from dataclasses import asdict
 
 import torch
 
-from asv_bench.benchmarks.counted import ESTIMATORS, ON_A_DEVICE, STEPS, Row, counts, key, posed
 from refblo.cost import measure, pretend_device
 from refblo.estimators import Estimator
+
+from .counted import ESTIMATORS, ON_A_DEVICE, STEPS, Row, counts, key, posed
 
 PROBLEM = ON_A_DEVICE.split(",", maxsplit=1)[0]
 
