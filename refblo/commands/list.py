@@ -4,8 +4,8 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from refblo.commands import listing
 from refblo.commands.console import standard_output
+from refblo.contracts import listing
 
 
 @click.command("list", context_settings={"help_option_names": ["-h", "--help"]})

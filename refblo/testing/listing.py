@@ -1,10 +1,10 @@
-"""Writes what `refblo list` prints, `refblo/commands/listing.json`: `python -m refblo.testing.listing`.
+"""Writes what `refblo list` prints, `refblo/contracts/listing.json`: `python -m refblo.testing.listing`.
 
 Run it after a change of a case's sizes or tags, or of a contract's texts. A test fails when the file that is
 there is not the one that this writes.
 """
 
-from refblo.commands.listing import LISTING, ListedCase, ListedContract, Listing
+from refblo.contracts.listing import LISTING, ListedCase, ListedContract, Listing
 from refblo.contracts.registry import contracts
 from refblo.files import write_atomically
 from refblo.problems import catalogue

@@ -15,7 +15,7 @@ from pkgutil import iter_modules
 import torch
 
 import refblo.problems
-from refblo.commands import listing as written
+from refblo.contracts import listing as written
 from refblo.contracts.agreement import NAME as ORACLES
 from refblo.contracts.contract import Contract
 from refblo.contracts.registry import contracts
@@ -118,7 +118,7 @@ def of_the_listing(path: Path = written.LISTING) -> Iterator[str]:
     """What `refblo list` prints, where it is not what the registries say."""
     if path.read_text(encoding="utf-8") != listing.of_the_registries().text():
         yield (
-            "refblo/commands/listing.json is not the list of the cases and contracts that are registered; "
+            "refblo/contracts/listing.json is not the list of the cases and contracts that are registered; "
             "run python -m refblo.testing.listing"
         )
 

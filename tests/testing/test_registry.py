@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from refblo.commands import listing
+from refblo.contracts import listing
 from refblo.contracts.registry import contracts
 from refblo.errors import ArgumentError
 from refblo.estimators.registry import EstimatorClass, estimator_classes
