@@ -39,6 +39,14 @@ def test_the_list_is_shown_without_waiting_for_torch() -> None:
     assert "softmax_digits" in run.stdout
 
 
+def test_a_verdict_on_a_run_does_not_wait_for_what_judges_a_black_box() -> None:
+    run = python(
+        "import sys; from refblo import hypergradcheck;"
+        "print(sorted({'sympy', 'scipy', 'flint', 'refblo.oracles'} & set(sys.modules)))"
+    )
+    assert run.stdout.strip() == "[]", run.stderr
+
+
 def test_the_package_is_a_program() -> None:
     command = [sys.executable, "-m", "refblo", "--version"]
     run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)

@@ -7,7 +7,6 @@ from typing import Any, Unpack, final, overload
 
 from refblo.conformance.answers import Subjected
 from refblo.conformance.arguments import Loss, Start
-from refblo.conformance.black_box import black_box_report
 from refblo.conformance.of_run import run_report
 from refblo.conformance.options import BlackBoxOptions, Options
 from refblo.conformance.report import HypergradientMismatch, Report, Verdict
@@ -224,6 +223,9 @@ class _Arguments:
                     "or objective=, lam= and hypergradient= by keyword"
                 )
         self._require("lam", "hypergradient")
+        # Here, because it imports sympy and scipy, which a verdict on a run does not need.
+        from refblo.conformance.black_box import black_box_report
+
         return black_box_report(self.objective, self.lam, self.hypergradient, options)
 
     def _require(self, *names: str) -> None:

@@ -28,9 +28,9 @@ from refblo.contracts.relations import Exact
 from refblo.contracts.rounding import rounding_error
 from refblo.contracts.selection import array, is_small
 from refblo.derivatives import inner_gradient
+from refblo.derivatives.differences import directional_derivatives
 from refblo.estimators import Estimator
 from refblo.noise import SEED_ZERO, Draws, Stream
-from refblo.oracles.differences import directional_derivatives
 from refblo.problem import BilevelProblem, LamInitial
 from refblo.problems.case import Case
 from refblo.types import ErrorKind, Estimand, Hypergradient, Lam, Loss, Theta, Truth

@@ -20,9 +20,6 @@ from torch import Tensor
 
 from refblo.errors import OracleError
 from refblo.noise import Draws, Stream
-from refblo.oracles.protocol import DirectionalTruth
-from refblo.problems.case import Case
-from refblo.types import ErrorKind, Estimand
 
 Array = np.ndarray
 ScalarFunction = Callable[[Tensor], float]
@@ -276,20 +273,3 @@ def random_directions(p: int, count: int, draws: Draws) -> Float64[Tensor, "p k"
     directions = draws.normal(Stream.DIRECTIONS, 1, torch.empty(p, count, dtype=torch.float64))
     lengths: Tensor = torch.linalg.vector_norm(directions, dim=0)
     return directions / lengths
-
-
-def along_directions(
-    found: Differences,
-    directions: Float64[Tensor, "p k"],
-    case: Case,
-    estimand: Estimand,
-    oracle: str,
-) -> tuple[DirectionalTruth, ...]:
-    """The differences as directional truths, one for each column."""
-    kind = ErrorKind.ESTIMATED
-    return tuple(
-        DirectionalTruth(direction.to(case.lam), float(value), float(error), kind, estimand, oracle)
-        for direction, value, error in zip(
-            directions.unbind(1), found.values, found.errors, strict=True
-        )
-    )

@@ -13,16 +13,16 @@ import numpy as np
 import torch
 
 from refblo.chain import Chain
-from refblo.errors import DivergenceError, OracleError, require
-from refblo.noise import SEED_ZERO, Draws
-from refblo.oracles._programs import program_value, program_values
-from refblo.oracles.differences import (
+from refblo.derivatives.differences import (
     Differences,
-    along_directions,
     batched_derivatives,
     one_by_one,
     random_directions,
 )
+from refblo.errors import DivergenceError, OracleError, require
+from refblo.noise import SEED_ZERO, Draws
+from refblo.oracles._along import along_directions
+from refblo.oracles._programs import program_value, program_values
 from refblo.oracles.protocol import (
     PROGRAMS,
     DirectionalTruth,

@@ -15,14 +15,14 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from refblo.derivatives import inner_gradient
-from refblo.errors import OracleError, require
-from refblo.noise import SEED_ZERO, Draws
-from refblo.oracles.differences import (
+from refblo.derivatives.differences import (
     Differences,
-    along_directions,
     batched_derivatives,
     random_directions,
 )
+from refblo.errors import OracleError, require
+from refblo.noise import SEED_ZERO, Draws
+from refblo.oracles._along import along_directions
 from refblo.oracles.protocol import DirectionalTruth, check_applies, is_deterministic
 from refblo.problem import BilevelProblem
 from refblo.problems.case import Case

@@ -19,10 +19,10 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from refblo.derivatives.differences import Differences, directional_derivatives
 from refblo.errors import OracleError
 from refblo.noise import SEED_ZERO, Draws
 from refblo.oracles._density import GibbsDensity, locate
-from refblo.oracles.differences import Differences, directional_derivatives
 from refblo.oracles.protocol import check_applies, gibbs_temperature, is_deterministic
 from refblo.problems.case import Case
 from refblo.types import ErrorKind, Estimand, Lam, Truth

@@ -18,10 +18,10 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from refblo.derivatives.differences import function_noise, one_by_one, random_directions
 from refblo.errors import OracleError, require
 from refblo.noise import SEED_ZERO, Draws
 from refblo.oracles._programs import program_value
-from refblo.oracles.differences import function_noise, one_by_one, random_directions
 from refblo.oracles.protocol import program_schedule
 from refblo.problems.case import Case
 from refblo.types import Estimand, Lam

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from refblo.conformance import Verdict, hypergradient_report
 from refblo.conformance.truth.reference import LARGE
+from refblo.derivatives.differences import Frugal, directional_derivatives
 from refblo.derivatives.rounding import _BLOCK, _uniform
 from refblo.errors import OracleError
 from refblo.noise import Draws
-from refblo.oracles.differences import Frugal, directional_derivatives
 
 P = LARGE + 1
 GAMMA, T = 0.25, 3

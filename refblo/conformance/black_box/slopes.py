@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float64
 
 from refblo.conformance.black_box.objective import Objective, as_batch
+from refblo.derivatives.differences import batched_derivatives
 from refblo.errors import OracleError
 from refblo.noise import Draws
-from refblo.oracles.differences import batched_derivatives
 
 Array = np.ndarray
 

@@ -14,10 +14,10 @@ from refblo.conformance.truth.ladder import Ladder, Rung
 from refblo.conformance.truth.program import leaf
 from refblo.conformance.truth.reference import LARGE, Question, Reference, dust_of, is_dust
 from refblo.conformance.truth.refusal import kink
+from refblo.derivatives.differences import Differences, Frugal, directional_derivatives
 from refblo.derivatives.rounding import SAFETY
 from refblo.errors import OracleError
 from refblo.noise import Draws, Stream
-from refblo.oracles.differences import Differences, Frugal, directional_derivatives
 
 Array = np.ndarray
 

@@ -17,7 +17,6 @@ from refblo.chain import Langevin, Schedule
 from refblo.conformance.truth.program import Program
 from refblo.errors import ArgumentError, OracleError, require
 from refblo.problem import BilevelProblem, FixedInitial
-from refblo.problems.case import Case
 from refblo.types import Batch, Estimand, Truth
 
 Array = np.ndarray
@@ -88,7 +87,9 @@ def gibbs_truth(program: Program, temperature: float | None = None) -> tuple[Tru
         OracleError: if there are more than two parameters, the rule samples no Gibbs density, or the
             oracles disagree.
     """
+    # Here, because both import sympy, which other estimands do not need and which is slow to import.
     from refblo.oracles.quadrature import GibbsDifference, GibbsQuadrature
+    from refblo.problems.case import Case
 
     losses = program.losses
     if losses is None or losses.frozen.anything or program.size > 2:
