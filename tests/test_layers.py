@@ -17,7 +17,7 @@ LAYERS = (
     ("files", "parallel", "ravel", "cost"),
     ("plotting", "random_words", "types"),
     ("noise",),
-    ("problem",),
+    ("problem", "rules"),
     ("derivatives", "many_runs"),
     ("chain", "kernel", "validation"),
     ("problems",),

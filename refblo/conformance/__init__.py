@@ -6,7 +6,7 @@ from refblo.conformance.hypergradcheck import (
     hypergradient_report,
 )
 from refblo.conformance.report import HypergradientMismatch, Report, Verdict
-from refblo.conformance.truth.rules import Rule
+from refblo.rules.rule import Rule
 
 __all__ = [
     "HypergradientMismatch",

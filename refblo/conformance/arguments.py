@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from refblo.chain import Schedule
 from refblo.conformance.first_calls import first_calls, own
 from refblo.conformance.options import Run
+from refblo.conformance.rule_of_run import on_vectors, rule_of_run
 from refblo.conformance.trees import Form
 from refblo.conformance.truth.program import Flat, Frozen, Losses, Program, build
-from refblo.conformance.truth.rules import Rule
 from refblo.conformance.truth.widen import in_float64
 from refblo.errors import ArgumentError, ArgumentTypeError, OracleError, require
 from refblo.ravel import Tree
@@ -129,7 +129,7 @@ def _program(
             "inner must be given unless step is, got None; give the inner loss, or a step of your own"
         )
     trained = _with_batch("inner", inner, given="inner_batches" in run)
-    rule = _rule(run, estimand)
+    rule = on_vectors(rule_of_run(run, estimand), lam, form, state_form, steps)
 
     def flat(loss: _Batched) -> Flat:
         return lambda at, theta, batch: loss(form.unflatten(at), state_form.unflatten(theta), batch)
@@ -206,60 +206,6 @@ def _positional(function: Callable[..., Any]) -> tuple[int, int]:
 
 def _count(least: int, most: int) -> str:
     return f"{least} parameters" if least == most else f"{least} to {most} parameters"
-
-
-def _rule(run: Run, estimand: Estimand) -> Rule:
-    """The optimiser, with the temperature that is asked for."""
-    temperature = run.get("temperature")
-    if "rule" in run:
-        require("step_size" not in run, "step_size", "be left out beside rule", "both", "drop one")
-        rule = run["rule"]
-        if temperature is not None:
-            alone = rule.temperature in (1.0, temperature)
-            require(alone, "temperature", "be that of the rule", temperature, "give it once")
-            rule = replace(rule, temperature=temperature)
-    elif "step_size" in run:
-        rule = Rule(run["step_size"], temperature=temperature or 1.0)
-    elif estimand is Estimand.GIBBS:
-        rule = Rule(1.0, temperature=temperature or 1.0)
-    else:
-        raise ArgumentError(
-            "step_size must be given (or rule, or step), got none of them; say how the inner run steps"
-        )
-    _check_rule(rule, run, estimand)
-    if estimand is Estimand.GIBBS and rule.noise_scale > 0:
-        # The chain samples at temperature τκ².
-        temperature = rule.temperature * rule.noise_scale**2
-        rule = replace(rule, temperature=temperature, noise_scale=0.0)
-    return rule
-
-
-def _check_rule(rule: Rule, run: Run, estimand: Estimand) -> None:
-    """Refuse what the estimand cannot obey."""
-    if estimand is Estimand.GIBBS:
-        require(
-            rule.buffers == 0,
-            "rule",
-            "be plain Langevin dynamics for the Gibbs estimand",
-            rule,
-            "leave momentum and betas out: with them the chain samples another density",
-        )
-    if estimand is Estimand.IMPLICIT and rule.buffers > 0:
-        require(
-            not (rule.decoupled_decay),
-            "rule.decoupled_decay",
-            "be False beside momentum or Adam for the implicit estimand",
-            rule,
-            "where the run ends then depends on the optimiser, and is no minimiser of a loss",
-        )
-    if estimand is not Estimand.GIBBS and rule.noise_scale > 0:
-        require(
-            "noise" in run and estimand is not Estimand.IMPLICIT,
-            "rule.noise_scale",
-            "be 0 unless the noise of each step is given",
-            rule.noise_scale,
-            "give noise=…, shape (T, n)" if estimand is not Estimand.IMPLICIT else "leave it out",
-        )
 
 
 def _of_one_batch(losses: Losses, estimand: Estimand) -> Losses:

@@ -13,9 +13,12 @@ from numbers import Integral, Real
 from typing import Any, TypedDict, cast, final
 
 from torch import Tensor
+from torch.optim import Optimizer
 
-from refblo.conformance.truth.rules import Rule
 from refblo.errors import ArgumentError, ArgumentTypeError, require
+from refblo.rules.named import rule_of
+from refblo.rules.numbers import Number, check_number
+from refblo.rules.rule import Rule
 from refblo.types import Estimand
 
 
@@ -24,8 +27,9 @@ class Run(TypedDict, total=False):
 
     Attributes:
         steps: T, inner steps; 1 unless given.
-        step_size: γ of gradient descent or Langevin dynamics.
-        rule: another known optimiser, instead of `step_size`.
+        step_size: γ of gradient descent or Langevin dynamics, or a function of λ, or of λ and the step.
+        rule: another known optimiser, instead of `step_size`: a `Rule`, such as refblo.rules.AdamW(lr=0.1),
+            or an optimiser of torch.optim that has not stepped yet.
         step: any differentiable transition (lam, state, t) ↦ state, instead of both.
         read: state ↦ θ, for a `step` whose state holds more than θ. By default θ is the state if that
             is a tensor and its first part if it is a tuple or list.
@@ -37,8 +41,8 @@ class Run(TypedDict, total=False):
     """
 
     steps: int
-    step_size: float
-    rule: Rule
+    step_size: Number
+    rule: Rule | Optimizer
     step: Callable[[Any, Any, int], Any]
     read: Callable[[Any], Any]
     temperature: float
@@ -144,8 +148,8 @@ def _idle(text: str) -> Cell:
 
 _LEADS = _used("the run leads to the solution")
 _SAME_SOLUTION = _used(
-    "weight decay belongs to the inner problem, momentum and Adam leave its solution alone; "
-    "decoupled decay beside them is refused"
+    "weight decay belongs to the inner problem; momentum, Adam, RMSprop and clipping leave its solution "
+    "alone; decoupled decay beside a rule with buffers is refused, and weight decay beside clipping"
 )
 _ONE_PROBLEM = _used("all entries must be the same batch: that of the inner problem")
 _ONE_DENSITY = _used("all entries must be the same batch: that of the density")
@@ -168,7 +172,8 @@ TABLE: Mapping[str, Mapping[Estimand, Cell]] = {
         _USED,
         _SAME_SOLUTION,
         _used(
-            "weight decay and τκ² belong to the density (κ = 0 counts as 1); momentum and Adam are refused"
+            "weight decay and τκ² belong to the density (κ = 0 counts as 1); momentum, Adam, RMSprop and "
+            "clipping are refused"
         ),
     ),
     "step": _row(
@@ -234,6 +239,11 @@ _OF_THE_RULE = {
     "adam_epsilon": "adam_epsilon=",
     "eps": "adam_epsilon=",
     "noise_scale": "noise_scale=",
+    "root_epsilon": "root_epsilon=",
+    "eps_root": "root_epsilon=",
+    "square_decay": "square_decay=",
+    "clip_norm": "clip_norm=",
+    "clip_value": "clip_value=",
 }
 
 _ALIASES = {
@@ -321,6 +331,8 @@ def checked_black_box(options: Mapping[str, object]) -> BlackBoxOptions:
 def _nearest(name: str) -> str:
     if name in _OF_THE_RULE:
         return f"the optimiser is described by rule=Rule(step_size, {_OF_THE_RULE[name]}…), from refblo"
+    if name in ("optimizer", "optimiser", "optim", "opt"):
+        return "the optimiser is given as rule=, such as rule=refblo.rules.AdamW(lr=0.1)"
     known = _ALIASES.get(name) or next(
         iter(difflib.get_close_matches(name, [*TABLE, "estimand"], 1, 0.5)), None
     )
@@ -349,12 +361,9 @@ def _integer(least: int) -> Callable[[str, object], None]:
 
 def _number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
-        way = "give a Python number"
-        if name == "step_size":
-            way += (
-                "; a learning rate that is λ, or depends on it, is written as a step= of your own"
-            )
-        raise ArgumentTypeError(f"{name} must be a real number, got {_short(value)}; {way}")
+        raise ArgumentTypeError(
+            f"{name} must be a real number, got {_short(value)}; give a Python number"
+        )
     return float(value)
 
 
@@ -388,11 +397,17 @@ def _callable(name: str, value: object) -> None:
         )
 
 
-def _rule(name: str, value: object) -> None:
-    if not isinstance(value, Rule):
+def _step_size(name: str, value: object) -> None:
+    if isinstance(value, Tensor):
         raise ArgumentTypeError(
-            f"{name} must be a Rule, got {_short(value)}; make one: Rule(step_size, momentum=…)"
+            f"{name} must be a real number or a function of lam, got {_short(value)}; a learning rate that "
+            'is λ, or depends on it, is a function: lambda lam: lam["lr"].exp()'
         )
+    check_number(name, value, "give a Python number")
+
+
+def _rule(_: str, value: object) -> None:
+    rule_of(value)
 
 
 def _tensor(name: str, value: object) -> None:
@@ -423,7 +438,7 @@ def _bool(name: str, value: object) -> None:
 
 _CHECKS: Mapping[str, Callable[[str, object], None]] = {
     "steps": _integer(1),
-    "step_size": _positive,
+    "step_size": _step_size,
     "rule": _rule,
     "step": _callable,
     "read": _callable,

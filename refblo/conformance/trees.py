@@ -43,7 +43,7 @@ class Form:
         Raises:
             ArgumentError, ArgumentTypeError: naming the entry that is no real, dense, floating-point tensor.
         """
-        found = _leaves(argument, tree)
+        found = leaves(argument, tree)
         first_path, first = next(iter(found.items()), ((), None))
         if first is None or sum(leaf.numel() for leaf in found.values()) == 0:
             raise ArgumentError(f"{argument} must have at least one entry, got none; give it some")
@@ -86,7 +86,7 @@ class Form:
         Raises:
             ArgumentError, ArgumentTypeError: naming the entry that has no counterpart, or another shape.
         """
-        found = _leaves(argument, tree)
+        found = leaves(argument, tree)
         missing = [path for path in self.shapes if path not in found]
         besides = [path for path in found if path not in self.shapes]
         if missing or besides:
@@ -117,7 +117,7 @@ class Form:
             return self.flatten(tree[0], f"{argument}[0]")
         flat = isinstance(tree, Tensor) and tree.shape == (self.size,)
         if flat and not (single and self.tree_shape == (self.size,)):
-            return _leaves(argument, tree)[()]
+            return leaves(argument, tree)[()]
         return self.flatten(tree, argument)
 
     @property
@@ -152,7 +152,12 @@ def _hint(wanted: torch.Size, got: torch.Size) -> str:
     return "reshape it, or look for a sum or a missing dimension"
 
 
-def _leaves(argument: str, tree: object) -> dict[Path, Tensor]:
+def leaves(argument: str, tree: object) -> dict[Path, Tensor]:
+    """The tensors of a tree that is checked, by path.
+
+    Raises:
+        ArgumentError, ArgumentTypeError: naming the entry that is no real, dense, floating-point tensor.
+    """
     return dict(_walk(argument, tree, ()))
 
 

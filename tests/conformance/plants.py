@@ -18,8 +18,8 @@ from refblo.chain import Schedule
 from refblo.conformance.diagnosis import Diagnosis, Mistake, Place, Setting, Subject, diagnose
 from refblo.conformance.truth.program import Frozen, Losses, Program, build
 from refblo.conformance.truth.reference import Reference, reference
-from refblo.conformance.truth.rules import Rule
 from refblo.noise import Draws
+from refblo.rules import Rule
 from refblo.types import Estimand
 from tests.conformance.planted import Matrices, hpo_sgld
 

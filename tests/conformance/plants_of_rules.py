@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from refblo.conformance.diagnosis import Mistake
-from refblo.conformance.truth.rules import Rule, root
+from refblo.rules import Rule
+from refblo.rules.operations import root
 from refblo.types import Estimand
 from tests.conformance.plants import (
     N,
@@ -44,8 +45,8 @@ def of_momentum(seed: int) -> Iterator[Plant]:
 
     yield Plant(Mistake.NESTEROV, problem, unrolled(problem, advance=nesterov))
     yield Plant(Mistake.DECAY_BEFORE_RUN, problem, _decayed_first(problem))
-    yield Plant(Mistake.DECOUPLED_DECAY, problem, _decoupled(problem))
-    yield Plant(Mistake.DECAY_NOT_DIFFERENTIATED, problem, _decay_held(problem))
+    yield Plant(Mistake.DECOUPLED_DECAY, problem, decoupled(problem))
+    yield Plant(Mistake.DECAY_NOT_DIFFERENTIATED, problem, decay_held(problem))
     jacobians = _transposed(problem)
     yield Plant(Mistake.TRANSPOSED_JACOBIAN, problem, jacobians)
 
@@ -78,22 +79,26 @@ def _decayed_first(problem: Problem) -> Array:
     return result
 
 
-def _decoupled(problem: Problem) -> Array:
+def decoupled(problem: Problem) -> Array:
+    """AdamW's decay in place of one in the gradient."""
+    n = problem.theta0.numel()
     rule = problem.rule
     bare = replace(rule, weight_decay=0.0)
 
     def advance(state: Tensor, g: Tensor, t: int, noise: Tensor | None) -> Tensor:
-        smaller = torch.cat([(1 - rule.step_size * rule.weight_decay) * state[:N], state[N:]])
+        smaller = torch.cat([(1 - rule.step_size * rule.weight_decay) * state[:n], state[n:]])
         return bare.advance(smaller, g, t, noise)
 
     return unrolled(problem, advance=advance)
 
 
-def _decay_held(problem: Problem) -> Array:
+def decay_held(problem: Problem) -> Array:
+    """The decay moves the weights and is not differentiated."""
     bare, decay = replace(problem.rule, weight_decay=0.0), problem.rule.weight_decay
+    n = problem.theta0.numel()
 
     def advance(state: Tensor, g: Tensor, t: int, noise: Tensor | None) -> Tensor:
-        return bare.advance(state, g + decay * state[:N].detach(), t, noise)
+        return bare.advance(state, g + decay * state[:n].detach(), t, noise)
 
     return unrolled(problem, advance=advance)
 
@@ -128,19 +133,21 @@ def of_adam(seed: int) -> Iterator[Plant]:
         (Mistake.ADAM_CORRECTION, "uncorrected"),
         (Mistake.NORMALISER_CONSTANT, "constant"),
     ):
-        found = unrolled(problem, advance=partial(_adam, rule, form))
+        found = unrolled(problem, advance=partial(adam, rule, form))
         yield Plant(mistake, problem, found)
-    yield Plant(Mistake.DECAY_NOT_DIFFERENTIATED, problem, _decay_held(problem))
-    yield Plant(Mistake.DECOUPLED_DECAY, problem, _decoupled(problem))
+    yield Plant(Mistake.DECAY_NOT_DIFFERENTIATED, problem, decay_held(problem))
+    yield Plant(Mistake.DECOUPLED_DECAY, problem, decoupled(problem))
 
 
-def _adam(
+def adam(
     rule: Rule, form: str, state: Tensor, gradient: Tensor, t: int, _: Tensor | None
 ) -> Tensor:
+    """Adam's step with one of the usual mistakes in it."""
+    n = gradient.numel()
     first, second = rule.betas or (0.0, 0.0)
-    g = gradient + rule.weight_decay * state[:N]
-    m = first * state[N : 2 * N] + (1 - first) * g
-    v = second * state[2 * N :] + (1 - second) * g * g
+    g = gradient + rule.weight_decay * state[:n]
+    m = first * state[n : 2 * n] + (1 - first) * g
+    v = second * state[2 * n :] + (1 - second) * g * g
     one, two = 1 - first ** (t + 1), 1 - second ** (t + 1)
     eps = rule.adam_epsilon
     size = {
@@ -151,7 +158,7 @@ def _adam(
         "constant": (root(v / two) + eps).detach(),
     }[form]
     along = m if form == "uncorrected" else m / one
-    return torch.cat([state[:N] - rule.step_size * along / size, m, v])
+    return torch.cat([state[:n] - rule.step_size * along / size, m, v])
 
 
 def _smooth(v: Tensor, eps: float) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from refblo.chain import Schedule
 from refblo.conformance.diagnosis import Mistake
-from refblo.conformance.truth.rules import Rule
+from refblo.rules import Rule
 from refblo.types import Estimand
 from tests.conformance.plants import N, P, Plant, Problem, generated, planter, unrolled
 

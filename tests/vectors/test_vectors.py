@@ -22,10 +22,10 @@ from refblo.conformance.catalogue import losses
 from refblo.conformance.diagnosis import Setting, Subject, diagnose
 from refblo.conformance.truth.program import Frozen, Losses, Program, build
 from refblo.conformance.truth.reference import reference
-from refblo.conformance.truth.rules import Rule
 from refblo.errors import ArgumentError
 from refblo.noise import Draws
 from refblo.problems.namespace import Statement
+from refblo.rules import Rule
 from refblo.types import Estimand
 from refblo.vectors.document import canonical, checksum, identifier
 from refblo.vectors.flags import FLAGS

@@ -12,8 +12,8 @@ from jaxtyping import Float64
 from refblo.chain import Schedule
 from refblo.conformance.catalogue import losses
 from refblo.conformance.catalogue.entry import Entry
-from refblo.conformance.truth.rules import Rule
 from refblo.problems.namespace import Statement
+from refblo.rules.rule import Rule
 from refblo.types import Estimand
 
 Array = np.ndarray

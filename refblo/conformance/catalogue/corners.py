@@ -16,8 +16,8 @@ from refblo.conformance.catalogue.builders import (
     quadratic,
 )
 from refblo.conformance.catalogue.entry import Entry
-from refblo.conformance.truth.rules import Rule
 from refblo.problems.namespace import Statement
+from refblo.rules.rule import Rule
 from refblo.types import Estimand
 
 FLAT = 2

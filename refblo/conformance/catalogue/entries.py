@@ -16,8 +16,8 @@ from refblo.conformance.catalogue.builders import (
 )
 from refblo.conformance.catalogue.corners import corner_entries
 from refblo.conformance.catalogue.entry import Entry
-from refblo.conformance.truth.rules import Rule
 from refblo.errors import ArgumentError
+from refblo.rules.rule import Rule
 
 TWO = [0.5, 0.5, 0.5, 2.0, 2.0, 2.0]
 ILL = [0.02, 0.1, 0.3, 0.9, 1.4, 2.0]

@@ -18,8 +18,8 @@ from refblo.conformance.truth.program import (
     build,
     gradient_by_theta,
 )
-from refblo.conformance.truth.rules import Rule
 from refblo.problems.namespace import A, ArrayNamespace, Statement
+from refblo.rules.rule import Rule
 from refblo.types import Estimand
 
 Array = np.ndarray
@@ -100,9 +100,9 @@ class Entry:
             found.add("scalars")
         if self.noise is not None:
             found.add("noise")
-        if self.rule.momentum > 0:
+        if self.rule.has("momentum"):
             found.add("momentum")
-        if self.rule.weight_decay > 0:
+        if self.rule.has("weight_decay"):
             found.add("weight_decay")
         if self.rule.betas is not None:
             found.add("adam")
@@ -147,7 +147,7 @@ class Entry:
         def transition(lam: Tensor, theta: Tensor, step: int) -> Tensor:
             batch = frozen.inner(step)
             gradient = gradient_by_theta(losses.inner, lam, theta, batch)
-            return theta - self.rule.step_size * torch.exp(rate @ lam) * gradient
+            return theta - self.rule.constant("step_size") * torch.exp(rate @ lam) * gradient
 
         # Its rule is none of those that are known by their settings.
         return replace(program, transition=transition, losses=None)

@@ -73,7 +73,7 @@ def mean_truth(entry: Entry, estimand: Estimand) -> Float64[Array, " p"]:
     rule, found = entry.rule, forms(entry)
     if not rule.plain:
         raise OracleError(f"the rule must be Langevin's, got {rule}; its mean has no formula")
-    dynamics = Langevin(rule.step_size, rule.temperature, rule.noise_scale)
+    dynamics = Langevin(rule.constant("step_size"), rule.temperature, rule.noise_scale)
     answer: Float64[Array, " p"] | None
     if estimand is Estimand.GIBBS:
         answer = found.gibbs(entry.lam, rule.temperature * rule.noise_scale**2)

@@ -70,7 +70,7 @@ def _put_together_wrongly(subject: Subject) -> Iterator[Candidate]:
     hessian, mixed = numpy_of(root.hessian), numpy_of(root.mixed)
     slope, direct = numpy_of(root.slope), subject.direct
     scales = (1.0,) if subject.step_size is None else (1.0, subject.step_size)
-    decay = 0.0 if subject.program.losses is None else subject.program.losses.rule.weight_decay
+    decay = subject.weight_decay
     matrices = [(hessian, "")]
     if decay > 0:
         lighter = hessian - decay * np.eye(len(hessian))

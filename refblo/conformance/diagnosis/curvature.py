@@ -34,19 +34,20 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
         root = subject.root
         if root is None or losses.frozen.inner_batches is not None:
             return
-        decay = losses.rule.weight_decay * np.eye(size)
+        decay = subject.weight_decay * np.eye(size)
         for mistake, matrix in matrices(losses, subject.program.lam, root.root[:size], None):
             solved = np.linalg.lstsq(matrix + decay, numpy_of(root.slope), rcond=None)[0]
             yield Candidate(mistake, subject.direct - solved @ numpy_of(root.mixed))
         return
-    trace, gamma = subject.trace, losses.rule.step_size
-    if losses.rule.buffers > 0 or trace.steps > _MOST_STEPS:
+    trace, rule, gamma = subject.trace, losses.rule, subject.step_size
+    plain = rule.buffers == 0 and not rule.clips and not rule.functions
+    if gamma is None or not plain or trace.steps > _MOST_STEPS:
         return
     by_step = [
         matrices(losses, subject.program.lam, trace.states[t][:size], losses.frozen.inner(t))
         for t in range(trace.steps)
     ]
-    kept = 1 - gamma * losses.rule.weight_decay
+    kept = 1 - gamma * subject.weight_decay
     for index in range(min(len(found) for found in by_step)):
 
         def pull(t: int, v: Array, index: int = index) -> tuple[Array, Array]:

@@ -14,8 +14,8 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
     if subject.estimand is not Estimand.GIBBS or losses is None:
         return
     rule = losses.rule
-    tau, gamma = rule.temperature, rule.step_size
-    if rule.weight_decay > 0:
+    tau, gamma = rule.temperature, rule.constant_step_size or 1.0
+    if rule.has("weight_decay"):
         yield Candidate(
             Mistake.DECAY_FORGOTTEN,
             hypergradient(program, decay=0.0),
@@ -23,7 +23,7 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
         )
     if tau != 1:
         for decay, more in ((None, ""), (0.0, ", and the weight decay is forgotten")):
-            if decay is not None and rule.weight_decay == 0:
+            if decay is not None and not rule.has("weight_decay"):
                 continue
             for mistake, other, text in (
                 (Mistake.TEMPERATURE_INVERTED, 1 / tau, "1/τ stands for τ"),

@@ -43,9 +43,10 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
             for program, text in _all_data(subject, losses, field):
                 said = f"{text} instead of the {kind} batch"
                 yield from _with_draws(subject, program, Mistake.MINIBATCH_NOT_SHARED, said)
-    if losses.frozen.noise is not None:
+    gamma = losses.rule.constant_step_size
+    if losses.frozen.noise is not None and gamma is not None:
         for factor, text in ((0.5, "halved"), (2.0, "doubled")):
-            rule = replace(losses.rule, step_size=factor * losses.rule.step_size)
+            rule = replace(losses.rule, step_size=factor * gamma)
             other = rebuilt(subject.program, rule=rule)
             if other is not None:
                 trace = Trace.of(other)
@@ -121,7 +122,9 @@ def _noises(losses: Losses, steps: int) -> Iterator[tuple[Mistake, str, Frozen]]
         ("the noise with the other sign", -noise),
     ):
         yield Mistake.NOISE_NOT_SHARED, text, replace(frozen, noise=changed)
-    gamma, tau = rule.step_size, rule.temperature
+    gamma, tau = rule.constant_step_size, rule.temperature
+    if gamma is None:
+        return
     size = math.sqrt(2 * tau * gamma)
     for wrong, text in (
         (math.sqrt(tau * gamma), "√(τγ) for √(2τγ)"),

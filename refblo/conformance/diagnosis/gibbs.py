@@ -66,17 +66,15 @@ def hypergradient(
             "the program must have a known rule for its density, got a step; give losses"
         )
     rule = losses.rule
-    weight = rule.weight_decay if decay is None else decay
     here = program.lam.detach()
 
     def inner(lam: Tensor, theta: Tensor, batch: Tensor | None) -> Tensor:
         at = here + 0 * lam if fixed else lam
-        return losses.inner(at, theta, batch) + weight / 2 * theta.square().sum()
+        return losses.inner(at, theta, batch) + rule.decay_energy(at, theta, decay)
 
     problem = BilevelProblem(inner, losses.outer, FixedInitial(losses.initial(here).detach()))
-    dynamics = Langevin(
-        rule.step_size, rule.temperature if temperature is None else temperature, noise_scale=1.0
-    )
+    tau = rule.temperature if temperature is None else temperature
+    dynamics = Langevin(rule.constant_step_size or 1.0, tau, noise_scale=1.0)
     case = Case("the density", problem, here, dynamics, Schedule.last(1))
     value: Array = GibbsQuadrature().truth(case, Estimand.GIBBS).value.numpy()
     return value

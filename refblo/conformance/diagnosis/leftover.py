@@ -30,7 +30,7 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
         shorter = rebuilt(program, schedule=Schedule.last(steps - count))
         if shorter is None or program.schedule.samples > 1:
             continue
-        jump = trace.states[0] - count * losses.rule.step_size * first[1]
+        jump = trace.states[0] - count * losses.rule.constant("step_size") * first[1]
         for start, more, where in (
             (trace.states[count], added, "the rest of the run alone is differentiated"),
             (jump, count * first[0], f"{count} steps along the first gradient come before the run"),

@@ -1,19 +1,22 @@
 """Adam put together wrongly: where ε goes, how its moments are corrected, and their derivative."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from refblo.conformance.diagnosis.mistakes import Mistake
+from refblo.conformance.diagnosis.optimiser import stepping
 from refblo.conformance.diagnosis.setting import Candidate, Subject
 from refblo.conformance.diagnosis.trace import Trace, sweep
 from refblo.conformance.truth.program import Losses, Program
-from refblo.conformance.truth.rules import Rule, root
+from refblo.rules.formulas import Moved, StepNumbers
+from refblo.rules.operations import TORCH, Operations
 
-Direction = Callable[[Tensor, Tensor, Rule, int], Tensor]
-"""(m, v, rule, step) ↦ what θ moves by, over −γ; step counts from 0."""
+Direction = Callable[[Tensor, Tensor, StepNumbers, int], Any]
+"""(m, v, numbers, step) ↦ what θ moves by, over −γ; step counts from 0."""
 
 
 def candidates(subject: Subject) -> Iterator[Candidate]:
@@ -49,79 +52,73 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
 
 def _with(program: Program, losses: Losses, direction: Direction) -> Program:
     """The program with another direction of Adam's."""
-    rule, frozen, size = losses.rule, losses.frozen, program.size
-    first, second = rule.betas or (0.0, 0.0)
+    rule = losses.rule
 
-    def transition(at: Tensor, state: Tensor, step: int) -> Tensor:
-        theta, batch = state[:size], frozen.inner(step)
-        gradient: Tensor = torch.func.grad(lambda z: losses.inner(at, z, batch))(theta)
-        coupled = 0.0 if rule.decoupled_decay else rule.weight_decay
-        g = gradient + coupled * theta
-        m = first * state[size : 2 * size] + (1 - first) * g
-        v = second * state[2 * size :] + (1 - second) * g * g
-        kept = 1 - rule.step_size * (rule.weight_decay - coupled)
-        moved = kept * theta - rule.step_size * direction(m, v, rule, step)
-        if frozen.noise is not None:
-            moved = moved + frozen.noise[step]
-        return torch.cat([moved, m, v])
+    def update(
+        operations: Operations, numbers: StepNumbers, g: Any, held: tuple[Any, ...], step: int
+    ) -> Moved:
+        _, (m, v) = rule.formula.update(operations, numbers, g, held, step)
+        return numbers.step_size * direction(m, v, numbers, step), (m, v)
 
-    return replace(program, transition=transition, losses=None)
+    return stepping(program, losses, partial(rule.advance, update=update))
 
 
-def _corrections(rule: Rule, power: int) -> tuple[float, float]:
-    first, second = rule.betas or (0.0, 0.0)
+def _root(v: Tensor, numbers: StepNumbers) -> Tensor:
+    return TORCH.root(v, numbers.root_epsilon)
+
+
+def _corrections(numbers: StepNumbers, power: int) -> tuple[Any, Any]:
+    first, second = numbers.betas or (0.0, 0.0)
     return 1 - first**power, 1 - second**power
 
 
-def _early(m: Tensor, v: Tensor, rule: Rule, step: int) -> Tensor:
-    one, two = _corrections(rule, step + 1)
-    found: Tensor = (m / one) * two**0.5 / (root(v) + rule.adam_epsilon)
-    return found
+def _early(m: Tensor, v: Tensor, numbers: StepNumbers, step: int) -> Any:
+    one, two = _corrections(numbers, step + 1)
+    return (m / one) * two**0.5 / (_root(v, numbers) + numbers.adam_epsilon)
 
 
-def _single(m: Tensor, v: Tensor, rule: Rule, step: int) -> Tensor:
-    first, second = rule.betas or (0.0, 0.0)
-    power = torch.tensor(step + 1)
-    one, two = (float(1 - torch.pow(beta, power)) for beta in (first, second))
-    return (m / one) / (root(v / two) + rule.adam_epsilon)
+def _single(m: Tensor, v: Tensor, numbers: StepNumbers, step: int) -> Any:
+    power, betas = torch.tensor(step + 1), numbers.betas or (0.0, 0.0)
+    rounded = (b.detach().float() if isinstance(b, Tensor) else b for b in betas)
+    one, two = ((1 - torch.pow(beta, power)).to(m) for beta in rounded)
+    return (m / one) / (_root(v / two, numbers) + numbers.adam_epsilon)
 
 
-def _rootless(m: Tensor, v: Tensor, rule: Rule, step: int) -> Tensor:
-    one, two = _corrections(rule, step + 1)
-    found: Tensor = (m / one) / (v / two**0.5 + rule.adam_epsilon)
-    return found
+def _rootless(m: Tensor, v: Tensor, numbers: StepNumbers, step: int) -> Any:
+    one, two = _corrections(numbers, step + 1)
+    return (m / one) / (v / two**0.5 + numbers.adam_epsilon)
 
 
-def _uncorrected(m: Tensor, v: Tensor, rule: Rule, _: int) -> Tensor:
-    return m / (root(v) + rule.adam_epsilon)
+def _uncorrected(m: Tensor, v: Tensor, numbers: StepNumbers, _: int) -> Any:
+    return m / (_root(v, numbers) + numbers.adam_epsilon)
 
 
-def _first_uncorrected(m: Tensor, v: Tensor, rule: Rule, step: int) -> Tensor:
-    return m / (root(v / _corrections(rule, step + 1)[1]) + rule.adam_epsilon)
+def _first_uncorrected(m: Tensor, v: Tensor, numbers: StepNumbers, step: int) -> Any:
+    return m / (_root(v / _corrections(numbers, step + 1)[1], numbers) + numbers.adam_epsilon)
 
 
-def _second_uncorrected(m: Tensor, v: Tensor, rule: Rule, step: int) -> Tensor:
-    return (m / _corrections(rule, step + 1)[0]) / (root(v) + rule.adam_epsilon)
+def _second_uncorrected(m: Tensor, v: Tensor, numbers: StepNumbers, step: int) -> Any:
+    return (m / _corrections(numbers, step + 1)[0]) / (_root(v, numbers) + numbers.adam_epsilon)
 
 
-def _fixed(m: Tensor, v: Tensor, rule: Rule, step: int) -> Tensor:
-    one, two = _corrections(rule, step + 1)
-    return (m / one) / (root(v / two).detach() + rule.adam_epsilon)
+def _fixed(m: Tensor, v: Tensor, numbers: StepNumbers, step: int) -> Any:
+    one, two = _corrections(numbers, step + 1)
+    return (m / one) / (_root(v / two, numbers).detach() + numbers.adam_epsilon)
 
 
-def _late(m: Tensor, v: Tensor, rule: Rule, step: int) -> Tensor:
-    one, two = _corrections(rule, step + 2)
-    return (m / one) / (root(v / two) + rule.adam_epsilon)
+def _late(m: Tensor, v: Tensor, numbers: StepNumbers, step: int) -> Any:
+    one, two = _corrections(numbers, step + 2)
+    return (m / one) / (_root(v / two, numbers) + numbers.adam_epsilon)
 
 
-def _smooth(m: Tensor, v: Tensor, rule: Rule, step: int) -> Tensor:
-    one, two = _corrections(rule, step + 1)
-    size = root(v / two).detach() + rule.adam_epsilon
+def _smooth(m: Tensor, v: Tensor, numbers: StepNumbers, step: int) -> Any:
+    one, two = _corrections(numbers, step + 1)
+    size = _root(v / two, numbers).detach() + numbers.adam_epsilon
     moment = (m / one).detach()
     # Linear in v with the slope that is asked for, whatever v is.
     return (m / one) / size - moment * (v - v.detach()) / (2 * two * size**3)
 
 
-def _masked(m: Tensor, v: Tensor, rule: Rule, step: int) -> Tensor:
-    found = _smooth(m, v, rule, step)
+def _masked(m: Tensor, v: Tensor, numbers: StepNumbers, step: int) -> Any:
+    found = _smooth(m, v, numbers, step)
     return torch.where(m.detach() == 0, found.detach(), found)

@@ -12,9 +12,9 @@ from refblo.conformance.diagnosis.mistakes import Mistake
 from refblo.conformance.diagnosis.setting import Candidate, Subject
 from refblo.conformance.diagnosis.trace import Trace, numpy_of, sweep
 from refblo.conformance.truth.program import Losses, Program, rebuilt
-from refblo.conformance.truth.rules import Rule
 from refblo.conformance.truth.stationary import linearise
 from refblo.errors import OracleError
+from refblo.rules.rule import Rule
 
 Array = np.ndarray
 
@@ -40,17 +40,17 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
         return
     rule = losses.rule
     if subject.implicit:
-        if rule.weight_decay > 0:
+        if subject.weight_decay > 0:
             bare = rebuilt(
                 subject.program, rule=replace(rule, weight_decay=0.0, decoupled_decay=False)
             )
             if bare is not None:
-                yield from _implicit_without_decay(subject, bare, rule.weight_decay)
+                yield from _implicit_without_decay(subject, bare, subject.weight_decay)
         return
-    if rule.weight_decay > 0:
+    if rule.has("weight_decay"):
         yield _decayed_before(subject, losses)
         yield from _decay(subject, losses)
-    if rule.momentum > 0:
+    if rule.has("momentum") and rule.square_decay is None:
         for mistake, changed, text in (
             (Mistake.MOMENTUM_IGNORED, replace(rule, momentum=0.0, nesterov=False), ""),
             (
@@ -72,8 +72,8 @@ def _by_rule(subject: Subject, mistake: Mistake, rule: Rule, text: str) -> Itera
         yield Candidate(mistake, other.direct() + sweep(other).total, text)
 
 
-Advance = Callable[[Tensor, Tensor, int, Tensor | None], Tensor]
-"""(state, gradient, step, noise) ↦ the next state."""
+Advance = Callable[[Tensor, Tensor, int, Tensor | None, Tensor], Tensor]
+"""(state, gradient, step, noise, λ) ↦ the next state."""
 
 
 def stepping(program: Program, losses: Losses, advance: Advance) -> Program:
@@ -84,22 +84,23 @@ def stepping(program: Program, losses: Losses, advance: Advance) -> Program:
         batch = frozen.inner(step)
         gradient: Tensor = torch.func.grad(lambda z: losses.inner(at, z, batch))(state[:size])
         noise = None if frozen.noise is None else frozen.noise[step]
-        return advance(state, gradient, step, noise)
+        return advance(state, gradient, step, noise, at)
 
     return replace(program, transition=transition, losses=None)
 
 
 def _decay_held(
-    rule: Rule, state: Tensor, gradient: Tensor, step: int, noise: Tensor | None
+    rule: Rule, state: Tensor, gradient: Tensor, step: int, noise: Tensor | None, lam: Tensor
 ) -> Tensor:
     """The right step whose decay is not differentiated."""
     n = gradient.numel()
     bare = replace(rule, weight_decay=0.0, decoupled_decay=False)
-    held = rule.weight_decay * state[:n].detach()
+    numbers = rule.numbers(lam, step)
+    held = numbers.weight_decay * state[:n].detach()
     if not rule.decoupled_decay:
-        return bare.advance(state, gradient + held, step, noise)
-    moved = bare.advance(state, gradient, step, noise)
-    return torch.cat([moved[:n] - rule.step_size * held, moved[n:]])
+        return bare.advance(state, gradient + held, step, noise, lam)
+    moved = bare.advance(state, gradient, step, noise, lam)
+    return torch.cat([moved[:n] - numbers.step_size * held, moved[n:]])
 
 
 def _decay(subject: Subject, losses: Losses) -> Iterator[Candidate]:
@@ -131,7 +132,7 @@ def _decayed_before(subject: Subject, losses: Losses) -> Candidate:
 
     def start(lam: Tensor) -> Tensor:
         state = program.start(lam)
-        return losses.rule.advance(state, torch.zeros_like(state[:size]), 0, None)
+        return losses.rule.advance(state, torch.zeros_like(state[:size]), 0, None, lam)
 
     other = Trace.of(replace(program, start=start, losses=None))
     return Candidate(

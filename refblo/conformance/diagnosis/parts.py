@@ -115,5 +115,7 @@ def factors(subject: Subject) -> list[tuple[float, Mistake]]:
     series = subject.implicit
     twice = Mistake.SERIES_SCALED_TWICE if series else Mistake.STEP_SIZE_TWICE
     without = Mistake.SERIES_NOT_SCALED if series else Mistake.STEP_SIZE_LEFT_OUT
-    found += [(rule.step_size, twice), (1 / rule.step_size, without)]
+    gamma = rule.constant_step_size
+    if gamma is not None:
+        found += [(gamma, twice), (1 / gamma, without)]
     return [(factor, mistake) for factor, mistake in found if factor != 1]

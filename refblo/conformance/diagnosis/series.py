@@ -19,7 +19,7 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
         return
     hessian, mixed = numpy_of(root.hessian), numpy_of(root.mixed)
     slope, direct = numpy_of(root.slope), subject.direct
-    decay = 0.0 if subject.program.losses is None else subject.program.losses.rule.weight_decay
+    decay = subject.weight_decay
     if decay > 0 and subject.step_size is not None:
         lighter, scale = hessian - decay * np.eye(len(hessian)), subject.step_size
         term, total = slope, np.zeros_like(slope)

@@ -187,8 +187,16 @@ class Subject:
 
     @property
     def step_size(self) -> float | None:
-        """γ, where the rule is known."""
-        return None if self.program.losses is None else self.program.losses.rule.step_size
+        """γ, where the rule is known and γ is a number."""
+        losses = self.program.losses
+        return None if losses is None else losses.rule.constant_step_size
+
+    @property
+    def weight_decay(self) -> float:
+        """w, where the rule is known and w is a number; 0 where it is not."""
+        losses = self.program.losses
+        number: object = 0.0 if losses is None else losses.rule.weight_decay
+        return float(number) if isinstance(number, int | float) else 0.0
 
 
 @final

@@ -14,9 +14,9 @@ from array_api_compat import array_namespace
 
 from refblo.chain import Schedule
 from refblo.conformance.catalogue.entry import Entry, Rows, losses_in
-from refblo.conformance.truth.rules import Rule
 from refblo.errors import ArgumentError, MissingExtraError
 from refblo.problems.namespace import ArrayNamespace
+from refblo.rules.rule import Rule
 from refblo.types import Estimand
 
 Native = Any
@@ -200,9 +200,10 @@ class Views:
         entry, convert = self._entry, self._library.convert
         rule: Rule = entry.rule
         schedule: Schedule = entry.schedule_of(estimand)
+        betas = tuple(float(beta) for beta in rule.betas or () if isinstance(beta, float))
         shape = () if entry.scalars else lam.shape
         native = convert(lam).reshape(shape)
-        step_size = rule.step_size
+        step_size = rule.constant("step_size")
         if entry.rate is not None:
             step_size *= math.exp(float(entry.rate @ lam))
         noise = None if entry.noise is None or own_noise else convert(entry.noise)
@@ -217,10 +218,10 @@ class Views:
             moving_start=entry.start_jacobian is not None,
             step_size=step_size,
             step_size_at=self._step_size_at(),
-            momentum=rule.momentum,
-            weight_decay=rule.weight_decay,
-            betas=rule.betas,
-            adam_epsilon=rule.adam_epsilon,
+            momentum=rule.constant("momentum"),
+            weight_decay=rule.constant("weight_decay"),
+            betas=None if rule.betas is None else (betas[0], betas[1]),
+            adam_epsilon=rule.constant("adam_epsilon"),
             temperature=rule.temperature,
             noise_scale=rule.noise_scale,
             steps=schedule.steps,
@@ -238,9 +239,9 @@ class Views:
     def _step_size_at(self) -> Callable[[Native], Native]:
         entry, exp = self._entry, self._exp
         if entry.rate is None:
-            return lambda _: entry.rule.step_size
+            return lambda _: entry.rule.constant("step_size")
         rate = self._library.convert(entry.rate)
-        return lambda lam: entry.rule.step_size * exp(rate @ lam)
+        return lambda lam: entry.rule.constant("step_size") * exp(rate @ lam)
 
 
 def _of_scalars(loss: Callable[..., Native]) -> Callable[..., Native]:

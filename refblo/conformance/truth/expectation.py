@@ -99,22 +99,21 @@ def gibbs_truth(program: Program, temperature: float | None = None) -> tuple[Tru
         )
     rule = losses.rule
     if rule.buffers > 0:
-        name = "momentum" if rule.betas is None else "Adam"
         raise OracleError(
-            f"rule must be plain Langevin dynamics for the Gibbs estimand, got one with {name}, whose "
+            f"rule must be plain Langevin dynamics for the Gibbs estimand, got {rule.formula.name}, whose "
             "stationary density is another; drop it, or ask for the pathwise estimand"
         )
     tau = rule.temperature if temperature is None else temperature
 
     def energy(lam: Tensor, theta: Tensor, batch: Batch) -> Tensor:
         value = losses.inner(lam, theta, batch)
-        return value + rule.weight_decay / 2 * theta.square().sum()
+        return value + rule.decay_energy(lam, theta)
 
-    inner = losses.inner if rule.weight_decay == 0 else energy
+    inner = energy if rule.has("weight_decay") else losses.inner
     problem = BilevelProblem(
         inner, losses.outer, FixedInitial(losses.initial(program.lam).detach())
     )
-    dynamics = Langevin(rule.step_size, tau, noise_scale=1.0)
+    dynamics = Langevin(rule.constant_step_size or 1.0, tau, noise_scale=1.0)
     case = Case("the caller's problem", problem, program.lam, dynamics, Schedule.last(1))
     first = GibbsQuadrature().truth(case, Estimand.GIBBS)
     second = GibbsDifference().truth(case, Estimand.GIBBS)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from refblo.chain import Schedule
 from refblo.conformance.truth.guard import Guarded, guarded
-from refblo.conformance.truth.rules import Rule
+from refblo.rules.rule import Rule
 
 T = TypeVar("T")
 Sample = Tensor | tuple[Tensor, ...]
@@ -227,7 +227,7 @@ def build(losses: Losses, lam: Float[Tensor, " p"], schedule: Schedule) -> Progr
         batch = frozen.inner(step)
         gradient = gradient_by_theta(losses.inner, at, state[:size], batch)
         noise = None if frozen.noise is None else frozen.noise[step]
-        return rule.advance(state, gradient, step, noise)
+        return rule.advance(state, gradient, step, noise, at)
 
     def start(at: Tensor) -> Tensor:
         return rule.state(losses.initial(at))

@@ -39,15 +39,15 @@ def residual_of(program: Program) -> tuple[Residual, int]:
         size = program.start(program.lam).numel()
         return (lambda lam, z: z - program.transition(lam, z, 0)), size
     rule = losses.rule
-    if rule.decoupled_decay and rule.betas is not None and rule.weight_decay > 0:
+    if rule.decoupled_decay and (rule.betas is not None or rule.square_decay is not None):
         raise OracleError(
-            "rule must lead to a minimiser for the implicit estimand, got Adam with decoupled weight decay, "
-            "whose fixed points minimise nothing; ask for the unrolled estimand"
+            f"rule must lead to a minimiser for the implicit estimand, got {rule.formula.name} "
+            "with decoupled weight decay, whose fixed points minimise nothing; ask for the unrolled estimand"
         )
-    decay, weighted = rule.weight_decay, distinct_batches(losses.frozen.inner_batches, program)
+    weighted = distinct_batches(losses.frozen.inner_batches, program)
 
     def stationarity(lam: Tensor, theta: Tensor) -> Tensor:
-        total = decay * theta
+        total: Tensor = rule.numbers(lam, 0).weight_decay * theta
         for batch, weight in weighted:
             total = total + weight * gradient_by_theta(losses.inner, lam, theta, batch)
         return total

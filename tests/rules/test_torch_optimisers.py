@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from refblo.conformance import Rule
 from refblo.errors import ArgumentError
+from refblo.rules import Rule
 
 GAMMA, DECAY = 0.01, 0.3
 STEPS = 6
