@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from refblo.derivatives import inner_gradient
-from refblo.errors import require_integer, require_real
+from refblo.errors import ArgumentTypeError, require_integer, require_real
 from refblo.noise import Draws, Stream
 from refblo.problem import BilevelProblem
 from refblo.types import Batch, Estimand, Lam, Theta
@@ -163,6 +163,14 @@ class Chain:
     drawn: Drawn | None = None
     _ahead: dict[object, tuple[Tensor, ...]] = field(default_factory=dict, init=False, repr=False)
 
+    def __post_init__(self) -> None:
+        dynamics: object = self.dynamics  # a caller may give anything
+        if not isinstance(dynamics, Langevin):
+            raise ArgumentTypeError(
+                f"dynamics must be Langevin for this method, got {_shown(dynamics)}; give "
+                "Langevin(step_size), or use RMD or FMD, which run any rule"
+            )
+
     def draw(self, run: range, outer: Iterable[int], like: Theta) -> Drawn:
         """What the transitions of a run draw, and the outer batches at some iterates."""
         noisy = self.dynamics.noise > 0
@@ -198,6 +206,37 @@ class Chain:
             else:
                 moved.add_(self._normal(step, theta), alpha=noise)
         return moved
+
+    def noise(self, step: int, like: Theta) -> Theta | None:
+        """√ε κ z^step, what is added to θ; None without noise."""
+        scale = self.dynamics.noise
+        return scale * self._normal(step, like) if scale > 0 else None
+
+    def lifted(self, theta: Tensor) -> Tensor:
+        """The state: θ itself."""
+        return theta
+
+    def theta(self, state: Tensor) -> Tensor:
+        """The part of the state that is θ: all of it."""
+        return state
+
+    def following(self, lam: Lam, state: Theta, gradient: Theta, step: int) -> Theta:  # noqa: ARG002  (other rules need λ)
+        """The next state, here `advance`."""
+        return self.advance(state, gradient, step)
+
+    def following_with_tangents(
+        self,
+        lam: Lam,  # noqa: ARG002  (other rules need it)
+        state: Theta,
+        gradient: Theta,
+        step: int,
+        u: Tensor,  # noqa: ARG002  (likewise)
+        tangent: Tensor,
+        change: Tensor,
+    ) -> tuple[Theta, Tensor]:
+        """The next state and its tangents s − γ ġ, ġ = `change` being those of the gradient."""
+        moved = self.advance(state, gradient, step)
+        return moved, tangent.sub(change, alpha=self.dynamics.step_size)
 
     def _normal(self, step: int, like: Theta) -> Theta:
         if self.drawn is not None:
@@ -239,3 +278,11 @@ class Chain:
             if not bool(torch.isfinite(theta).all()):
                 return index
         return None
+
+
+def _shown(dynamics: object) -> str:
+    """A rule by its formula, anything else by its type."""
+    formula: object = getattr(dynamics, "formula", None)
+    name: object = getattr(formula, "name", None)
+    kind = type(dynamics).__name__
+    return kind if name is None else f"a {kind} ({name})"

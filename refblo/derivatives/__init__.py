@@ -17,6 +17,7 @@ from refblo.derivatives.batched import (
     batched_outer_values,
 )
 from refblo.derivatives.forward import (
+    function_and_tangents,
     gradient_and_tangent,
     gradient_and_tangents,
     initial_jvp,
@@ -53,6 +54,7 @@ __all__ = [
     "batched_mixed_products",
     "batched_outer_values",
     "exclusive",
+    "function_and_tangents",
     "gradient_and_tangent",
     "gradient_and_tangents",
     "gradient_not_finite",

@@ -1,5 +1,7 @@
 """Forward mode, and forward over reverse: tangents of gradients, of losses and of the initial point."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -61,6 +63,21 @@ def gradient_and_tangents(
     # Every column computes the same gradient; with no batched input it is computed once (and has no
     # column dimension of its own, so vmap can only expand it in front).
     values, tangents = torch.func.vmap(one, in_dims=(1, 1), out_dims=(0, 1))(u, s)
+    return values[0], tangents
+
+
+def function_and_tangents(
+    function: Callable[..., Tensor], at: tuple[Tensor, ...], along: tuple[Tensor, ...]
+) -> tuple[Tensor, Tensor]:
+    """A function's value and its derivative along one tangent, or along k that are columns."""
+    if along[0].ndim == 1:
+        return jvp(function, tuple(x.detach() for x in at), along)
+    points = tuple(x.detach() for x in at)
+
+    def one(*columns: Tensor) -> tuple[Tensor, Tensor]:
+        return jvp(function, points, columns)
+
+    values, tangents = torch.func.vmap(one, in_dims=1, out_dims=(0, 1))(*along)
     return values[0], tangents
 
 

@@ -12,7 +12,7 @@ from typing import final, get_args
 import torch
 from typing_extensions import override
 
-from refblo.chain import Chain
+from refblo.chain import Chain, Langevin
 from refblo.cost import counting
 from refblo.derivatives import initial_vjp
 from refblo.errors import ArgumentError, require_integer, require_one_of
@@ -25,6 +25,7 @@ from refblo.estimators.rmd import RMD
 from refblo.kernel import Backend
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
+from refblo.rules.rule import Rule
 from refblo.types import Estimand, Hypergradient, Lam
 from refblo.validation import check_arguments
 
@@ -81,6 +82,8 @@ class Compiled(Estimator):
                 "method must be RMD over all transitions, neither truncated nor checkpointed, got "
                 f"{method}; use it as it is"
             )
+        if isinstance(method, RMD):
+            _langevin_of(method)
         object.__setattr__(self, "name", f"{self.method.name}, compiled")
 
     @property
@@ -108,7 +111,7 @@ class Compiled(Estimator):
     ) -> Hypergradient:
         check_arguments(problem, lam, draws)
         lam = lam.detach()
-        chain = Chain(problem, method.dynamics, draws)
+        chain = Chain(problem, _langevin_of(method), draws)
         steps, kernels = method.schedule.steps, self._kernels
         with counting() as cost:
             theta, h = chain.initial(lam), torch.zeros_like(lam)
@@ -141,3 +144,18 @@ class Compiled(Estimator):
                 state = State(theta, g)
             h.div_(method.schedule.samples)
         return conclude(h, method.estimand, state.theta, chain, lam, method.schedule.steps, cost)
+
+
+def _langevin_of(method: RMD) -> Langevin:
+    """Its dynamics.
+
+    Raises:
+        ArgumentError: for a rule, whose buffers no kernel carries.
+    """
+    dynamics = method.dynamics
+    if isinstance(dynamics, Rule):
+        raise ArgumentError(
+            f"method.dynamics must be Langevin to be compiled, got a Rule ({dynamics.formula.name}); use RMD "
+            "as it is"
+        )
+    return dynamics

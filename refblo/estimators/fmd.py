@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
 
-from refblo.chain import Chain, Langevin, Schedule
+from refblo.chain import Langevin, Schedule
 from refblo.cost import counting, number
 from refblo.derivatives import (
     gradient_and_tangent,
@@ -29,8 +29,10 @@ from refblo.derivatives import (
 )
 from refblo.errors import require_integer
 from refblo.estimators.protocol import Estimator, conclude
+from refblo.estimators.rule_chain import AnyChain, chain_of
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
+from refblo.rules.rule import Rule
 from refblo.types import Estimand, Hypergradient, Lam, Theta
 from refblo.validation import check_arguments, check_like
 
@@ -43,7 +45,7 @@ class FMD(Estimator):
     """Forward-mode differentiation with the dense tangent.
 
     Args:
-        dynamics: the step rule.
+        dynamics: the step rule: Langevin, or any `Rule`.
         schedule: B and M.
         block: how many columns of the tangent (n × p) are carried at once; None for all.
 
@@ -51,7 +53,7 @@ class FMD(Estimator):
         ArgumentError: if `block` is less than 1.
     """
 
-    dynamics: Langevin
+    dynamics: Langevin | Rule
     schedule: Schedule
     block: int | None = None
     name: str = field(default="FMD", kw_only=True)
@@ -71,7 +73,7 @@ class FMD(Estimator):
     ) -> Hypergradient:
         check_arguments(problem, lam, draws)
         lam = lam.detach()
-        chain = Chain(problem, self.dynamics, draws)
+        chain = chain_of(problem, self.dynamics, draws, lam, self.schedule.steps)
         p = lam.numel()
         block = p if self.block is None else min(self.block, p)
         with counting() as cost:
@@ -84,28 +86,29 @@ class FMD(Estimator):
         return conclude(value, self.estimand, theta, chain, lam, self.schedule.steps, cost)
 
     def _columns(
-        self, chain: Chain, lam: Lam, first: int, width: int
+        self, chain: AnyChain, lam: Lam, first: int, width: int
     ) -> tuple[Float[Tensor, " k"], Theta]:
         """Entries first … first + width − 1 of the hypergradient, and θ^T."""
-        problem, gamma = chain.problem, self.dynamics.step_size
+        problem = chain.problem
         directions = torch.zeros(lam.numel(), width, dtype=lam.dtype, device=lam.device)
         directions[first : first + width].fill_diagonal_(1)
-        theta = chain.initial(lam)
-        tangent = torch.stack(
-            [initial_jvp(problem.initial, lam, direction) for direction in directions.unbind(1)],
-            dim=1,
-        )
+        state = chain.lifted(chain.initial(lam))
+        columns = [initial_jvp(problem.initial, lam, column) for column in directions.unbind(1)]
+        tangent = chain.lifted(torch.stack(columns, dim=1))
         value = torch.zeros(width, dtype=lam.dtype, device=lam.device)
         for t in range(1, self.schedule.steps + 1):
+            batch, at, along = chain.inner_batch(t - 1), chain.theta(state), chain.theta(tangent)
             gradient, change = gradient_and_tangents(
-                problem.inner, lam, theta, chain.inner_batch(t - 1), directions, tangent
+                problem.inner, lam, at, batch, directions, along
             )
-            theta = chain.advance(theta, gradient, t - 1)
-            tangent = tangent.sub(change, alpha=gamma)
+            state, tangent = chain.following_with_tangents(
+                lam, state, gradient, t - 1, directions, tangent, change
+            )
             if self.schedule.sampled(t):
-                direct, slope = outer_gradients(problem.outer, lam, theta, chain.outer_batch(t))
-                value.add_(direct[first : first + width]).add_(slope @ tangent)
-        return value.div_(self.schedule.samples), theta
+                at, batch = chain.theta(state), chain.outer_batch(t)
+                direct, slope = outer_gradients(problem.outer, lam, at, batch)
+                value.add_(direct[first : first + width]).add_(slope @ chain.theta(tangent))
+        return value.div_(self.schedule.samples), chain.theta(state)
 
 
 @final
@@ -114,11 +117,11 @@ class FMDDirectional:
     """One directional derivative of the outer objective by one tangent: O(n) memory at any p.
 
     Args:
-        dynamics: the step rule.
+        dynamics: the step rule: Langevin, or any `Rule`.
         schedule: B and M.
     """
 
-    dynamics: Langevin
+    dynamics: Langevin | Rule
     schedule: Schedule
     name: str = field(default="FMD, one direction", kw_only=True)
 
@@ -140,20 +143,19 @@ class FMDDirectional:
         check_arguments(problem, lam, draws)
         check_like("direction", direction, lam, "lam")
         lam, direction = lam.detach(), direction.detach()
-        chain = Chain(problem, self.dynamics, draws)
-        theta = chain.initial(lam)
-        tangent = initial_jvp(problem.initial, lam, direction)
+        chain = chain_of(problem, self.dynamics, draws, lam, self.schedule.steps)
+        state = chain.lifted(chain.initial(lam))
+        tangent = chain.lifted(initial_jvp(problem.initial, lam, direction))
         total = torch.zeros((), dtype=lam.dtype, device=lam.device)
         for t in range(1, self.schedule.steps + 1):
-            gradient, change = gradient_and_tangent(
-                problem.inner, lam, theta, chain.inner_batch(t - 1), direction, tangent
+            batch, at, along = chain.inner_batch(t - 1), chain.theta(state), chain.theta(tangent)
+            gradient, change = gradient_and_tangent(problem.inner, lam, at, batch, direction, along)
+            state, tangent = chain.following_with_tangents(
+                lam, state, gradient, t - 1, direction, tangent, change
             )
-            theta = chain.advance(theta, gradient, t - 1)
-            tangent = tangent.sub(change, alpha=self.dynamics.step_size)
             if self.schedule.sampled(t):
-                total = total + outer_directional(
-                    problem.outer, lam, theta, chain.outer_batch(t), direction, tangent
-                )
+                batch, at, along = chain.outer_batch(t), chain.theta(state), chain.theta(tangent)
+                total = total + outer_directional(problem.outer, lam, at, batch, direction, along)
         value = total / self.schedule.samples
         # The one look: the answer is a number of Python's.
         answer = number(value, without_numbers=0.0)
@@ -162,5 +164,6 @@ class FMDDirectional:
             # The replay finds the step, and .value raises with it.
             steps = self.schedule.steps
             with counting() as cost:
+                theta = chain.theta(state)
                 conclude(value.expand(1), estimand, theta, chain, lam, steps, cost).value  # noqa: B018
         return answer

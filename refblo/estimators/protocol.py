@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from refblo.chain import Chain
 from refblo.cost import Evaluations, decide, number
 from refblo.derivatives import outer_gradients
+from refblo.estimators.rule_chain import AnyChain
 from refblo.noise import Draws
 from refblo.problem import BilevelProblem
 from refblo.types import Ending, Estimand, Hypergradient, Lam, Scalar, Status, Theta
@@ -70,7 +70,7 @@ def conclude(
     value: Lam,
     estimand: Estimand,
     theta: Theta,
-    chain: Chain,
+    chain: AnyChain,
     lam: Lam,
     steps: int,
     cost: Evaluations,
@@ -92,7 +92,7 @@ def conclude(
     return Hypergradient.later(estimand, theta, cost, look)
 
 
-def explain(chain: Chain, lam: Lam, steps: int) -> Ending:
+def explain(chain: AnyChain, lam: Lam, steps: int) -> Ending:
     """Where a run left the finite numbers: in λ or θ⁰, in the chain, in the outer loss, or in what follows.
 
     Raises:

@@ -30,8 +30,10 @@ from refblo.derivatives import (
 from refblo.errors import require, require_integer
 from refblo.estimators.checkpointing import next_state
 from refblo.estimators.protocol import Estimator, conclude
+from refblo.estimators.rule_chain import AnyChain, chain_of
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
+from refblo.rules.rule import Rule
 from refblo.types import Estimand, Hypergradient, Lam, Theta
 from refblo.validation import Signature, check_arguments
 
@@ -51,7 +53,7 @@ class RMD(Estimator):
     with 5.3 advances a step.
 
     Args:
-        dynamics: the step rule.
+        dynamics: the step rule: Langevin, or any `Rule`.
         schedule: B and M.
         checkpointed: keep O(√T) iterates and recompute the others, one more inner run in all.
         last_transitions: K, to keep only the last K transition Jacobians (truncated RMD); None for all
@@ -69,7 +71,7 @@ class RMD(Estimator):
             `states`, or more than one of `checkpointed`, `states` and `memory_bytes` is given.
     """
 
-    dynamics: Langevin
+    dynamics: Langevin | Rule
     schedule: Schedule
     checkpointed: bool = False
     last_transitions: int | None = None
@@ -113,16 +115,17 @@ class RMD(Estimator):
     ) -> Hypergradient:
         check_arguments(problem, lam, draws)
         lam = lam.detach()
-        chain = Chain(problem, self.dynamics, draws)
         steps = self.schedule.steps
+        chain = chain_of(problem, self.dynamics, draws, lam, steps)
         kept = steps if self.last_transitions is None else min(self.last_transitions, steps)
         with counting() as cost:
-            h, theta = torch.zeros_like(lam), chain.initial(lam)
+            h, theta = torch.zeros_like(lam), chain.lifted(chain.initial(lam))
             # Truncated: iterates before the kept transitions are taken as given.
             for t in range(1, steps - kept + 1):
                 theta = chain.step(lam, theta, t - 1)
                 if self.schedule.sampled(t):
-                    direct, _ = outer_gradients(problem.outer, lam, theta, chain.outer_batch(t))
+                    at = chain.theta(theta)
+                    direct, _ = outer_gradients(problem.outer, lam, at, chain.outer_batch(t))
                     h.add_(direct, alpha=1 / self.schedule.samples)
             run, alpha = range(steps - kept, steps), torch.zeros_like(theta)
             block = self._block(chain, lam, theta, kept)
@@ -133,10 +136,10 @@ class RMD(Estimator):
             else:
                 last, alpha = self._pull_from_few(chain, lam, theta, run, block, states, alpha, h)
             if kept == steps:
-                h.add_(initial_vjp(problem.initial, lam, alpha))
-        return conclude(h, self.estimand, last, chain, lam, steps, cost)
+                h.add_(initial_vjp(problem.initial, lam, chain.theta(alpha)))
+        return conclude(h, self.estimand, chain.theta(last), chain, lam, steps, cost)
 
-    def _block(self, chain: Chain, lam: Lam, theta: Theta, steps: int) -> int:
+    def _block(self, chain: AnyChain, lam: Lam, theta: Theta, steps: int) -> int:
         """How many steps a segment has: as many as have their graph in `graph_bytes`."""
         allowed = self.graph_bytes
         if self.memory_bytes is not None:
@@ -144,7 +147,7 @@ class RMD(Estimator):
         longest = max(1, math.isqrt(steps)) if self.checkpointed else steps
         return max(1, min(allowed // _bytes_of_a_step(chain, lam, theta), longest))
 
-    def _states(self, chain: Chain, lam: Lam, theta: Theta, block: int) -> int | None:
+    def _states(self, chain: AnyChain, lam: Lam, theta: Theta, block: int) -> int | None:
         """How many iterates may be stored; None for as many as there are segments."""
         if self.memory_bytes is None:
             return self.states
@@ -161,7 +164,7 @@ class RMD(Estimator):
 
     def _pull(
         self,
-        chain: Chain,
+        chain: AnyChain,
         lam: Lam,
         theta: Theta,
         run: range,
@@ -198,7 +201,7 @@ class RMD(Estimator):
 
     def _pull_from_few(
         self,
-        chain: Chain,
+        chain: AnyChain,
         lam: Lam,
         theta: Theta,
         run: range,
@@ -232,14 +235,14 @@ class RMD(Estimator):
         return theta if end is None else end, alpha
 
     @staticmethod
-    def _advanced(chain: Chain, lam: Lam, theta: Theta, run: range) -> Theta:
+    def _advanced(chain: AnyChain, lam: Lam, theta: Theta, run: range) -> Theta:
         """θ after a run of transitions."""
         for t in run:
             theta = chain.step(lam, theta, t)
         return theta
 
     def pull_through_graph(
-        self, chain: Chain, lam: Lam, theta: Theta, run: range, alpha: Theta, h: Lam
+        self, chain: AnyChain, lam: Lam, theta: Theta, run: range, alpha: Theta, h: Lam
     ) -> tuple[Theta, Theta]:
         """Pull α back through a whole segment: record its transitions and samples, then differentiate.
 
@@ -251,10 +254,12 @@ class RMD(Estimator):
         lam, start = leaf(lam), leaf(theta)
         end, sampled = start, []
         for t in run:
-            gradient = recorded_inner_gradient(problem.inner, lam, end, chain.inner_batch(t))
-            end = chain.advance(end, gradient, t)
+            batch, at = chain.inner_batch(t), chain.theta(end)
+            gradient = recorded_inner_gradient(problem.inner, lam, at, batch)
+            end = chain.following(lam, end, gradient, t)
             if self.schedule.sampled(t + 1):
-                sampled.append(recorded_outer(problem.outer, lam, end, chain.outer_batch(t + 1)))
+                batch, at = chain.outer_batch(t + 1), chain.theta(end)
+                sampled.append(recorded_outer(problem.outer, lam, at, batch))
         weights = (alpha, *(weight for _ in sampled))
         direct, alpha = pull_back((end, *sampled), (lam, start), weights)
         h.add_(direct)
@@ -264,14 +269,20 @@ class RMD(Estimator):
 _step_bytes: WeakKeyDictionary[BilevelProblem, dict[Signature, int]] = WeakKeyDictionary()
 
 
-def _bytes_of_a_step(chain: Chain, lam: Lam, theta: Theta) -> int:
+_GRAPH_OF_A_BUFFER = 6
+"""How many tensors of its size a step's graph keeps for each of a rule's buffers; Adam's two have twelve."""
+
+
+def _bytes_of_a_step(chain: AnyChain, lam: Lam, state: Theta) -> int:
     """The size of one step's graph, measured once for each problem and signature."""
     known = _step_bytes.setdefault(chain.problem.origin, {})
+    theta = chain.theta(state)
     signature = (lam.dtype, lam.device, lam.numel(), theta.numel())
     if signature not in known:
         with uncounted():
             known[signature] = recorded_bytes(chain.problem.inner, lam, theta, chain.inner_batch(0))
-    return max(1, known[signature])
+    buffers = state.nbytes - theta.nbytes
+    return max(1, known[signature] + _GRAPH_OF_A_BUFFER * buffers)
 
 
 @final

@@ -83,21 +83,21 @@ HPO_SGLD_MUTANTS = [
 FMD_MUTANTS = [
     Mutant(
         "the sign of the tangent's change",
-        FMD,
-        "tangent = tangent.sub(change, alpha=gamma)",
-        "tangent = tangent.add(change, alpha=gamma)",
+        CHAIN,
+        "tangent.sub(change, alpha=self.dynamics.step_size)",
+        "tangent.add(change, alpha=self.dynamics.step_size)",
     ),
     Mutant(
         "ε for γ",
-        FMD,
-        "tangent = tangent.sub(change, alpha=gamma)",
-        "tangent = tangent.sub(change, alpha=2 * gamma)",
+        CHAIN,
+        "tangent.sub(change, alpha=self.dynamics.step_size)",
+        "tangent.sub(change, alpha=2 * self.dynamics.step_size)",
     ),
     Mutant(
         "no direct term",
         FMD,
-        "value.add_(direct[first : first + width]).add_(slope @ tangent)",
-        "value.add_(slope @ tangent)",
+        "value.add_(direct[first : first + width]).add_(slope @ chain.theta(tangent))",
+        "value.add_(slope @ chain.theta(tangent))",
     ),
     Mutant(
         "the first block's direct term in every block",
@@ -115,8 +115,8 @@ FMD_MUTANTS = [
     Mutant(
         "the outer batch of the step before",
         FMD,
-        "outer_gradients(problem.outer, lam, theta, chain.outer_batch(t))",
-        "outer_gradients(problem.outer, lam, theta, chain.outer_batch(t - 1))",
+        "at, batch = chain.theta(state), chain.outer_batch(t)",
+        "at, batch = chain.theta(state), chain.outer_batch(t - 1)",
     ),
 ]
 
@@ -133,26 +133,26 @@ RMD_MUTANTS = [
     Mutant(
         "the outer batch of the step before",
         RMD,
-        "end, chain.outer_batch(t + 1))",
-        "end, chain.outer_batch(t))",
+        "batch, at = chain.outer_batch(t + 1), chain.theta(end)",
+        "batch, at = chain.outer_batch(t), chain.theta(end)",
     ),
     Mutant(
         "the inner batch of the step after",
         RMD,
-        "end, chain.inner_batch(t))",
-        "end, chain.inner_batch(t + 1))",
+        "batch, at = chain.inner_batch(t), chain.theta(end)",
+        "batch, at = chain.inner_batch(t + 1), chain.theta(end)",
     ),
     Mutant(
         "the iterate detached",
         RMD,
-        "end = chain.advance(end, gradient, t)",
-        "end = chain.advance(end.detach(), gradient, t).requires_grad_()",
+        "end = chain.following(lam, end, gradient, t)",
+        "end = chain.following(lam, end.detach(), gradient, t).requires_grad_()",
     ),
     Mutant(
         "the gradient detached",
         RMD,
-        "end = chain.advance(end, gradient, t)",
-        "end = chain.advance(end, gradient.detach(), t)",
+        "end = chain.following(lam, end, gradient, t)",
+        "end = chain.following(lam, end, gradient.detach(), t)",
     ),
     Mutant(
         "later segments forgotten",
