@@ -5,7 +5,8 @@ arithmetic of python-flint's `arb`. The numbers of the run are the exact doubles
 run: λ, γ, the noise factor √ε κ, the draws and the batches. So the answer is the derivative of the
 very program that the estimators run, in exact arithmetic.
 
-- unrolled, pathwise: the forward recursion s ← s − γ (H s + C), eq. (50), in balls;
+- unrolled, pathwise: the forward recursion s ← s − γ (H s + C), eq. (50), in balls; of another rule its
+  formula in balls that carry tangents;
 - implicit: θ* by Newton's method, enclosed by Krawczyk's test (Krawczyk 1969): with x the approximate
   root, Y ≈ H(x)⁻¹ and a box X around x, the box K = x − Y g(x) + (I − Y H(X))(X − x) inside X's
   interior proves that X holds exactly one stationary point and K holds it. H(X) is proved positive definite
@@ -36,6 +37,7 @@ from refblo.balls.derivatives import (
 )
 from refblo.balls.graph import Balls
 from refblo.balls.minimiser import enclose_minimiser
+from refblo.balls.rule_run import RuleRun
 from refblo.chain import Langevin, Schedule
 from refblo.errors import ArgumentError, DivergenceError, OracleError, require
 from refblo.noise import SEED_ZERO, Draws, Stream
@@ -50,7 +52,11 @@ from refblo.oracles.protocol import (
 from refblo.problem import BilevelProblem
 from refblo.problems.case import Case
 from refblo.problems.symbolic import SymbolicProblem
+from refblo.rules.rule import Rule
 from refblo.types import Batch, ErrorKind, Estimand, Lam, Truth
+
+Move = Callable[[Balls, arb_mat, Balls, arb_mat, int], tuple[Balls, arb_mat]]
+"""(θ, dθ/dλ, ∂_θ L_T, its derivative along the run, step) ↦ the next θ and dθ/dλ, without noise."""
 
 _FIRST_PRECISION = 128
 _HUGE = math.ldexp(1.0, 1023)
@@ -81,6 +87,8 @@ class Ball:
         bits: the answer is refined until its radius is below 2^−bits of its norm (or of 2^−100, where
             the norm is smaller than that).
         max_precision: bits of arithmetic at which the oracle gives up.
+        rule: the inner optimiser of the program, in place of the case's dynamics; its functions of λ are
+            called with balls, see `refblo.balls.duals`.
 
     Raises:
         ArgumentError: if one is not positive.
@@ -88,6 +96,7 @@ class Ball:
 
     bits: int = 64
     max_precision: int = 16384
+    rule: Rule | None = None
     name: str = field(default="ball arithmetic", kw_only=True)
 
     def __post_init__(self) -> None:
@@ -99,11 +108,11 @@ class Ball:
         )
 
     def applies(self, case: Case, estimand: Estimand) -> bool:
-        """Where the case is stated in sympy; only programs may have batches.
+        """Where the case is stated in sympy; only programs may have batches, or another rule.
 
         The Gibbs truth is there for losses that are quadratic in θ, or polynomial with n = 1.
         """
-        if case.symbolic is None:
+        if case.symbolic is None or (self.rule is not None and estimand not in PROGRAMS):
             return False
         if estimand in PROGRAMS:
             return True
@@ -133,7 +142,8 @@ class Ball:
             ArgumentError, DivergenceError, OracleError: as `truth`.
         """
         require(digits >= 1, "digits", "be at least 1", digits, "ask for one digit or more")
-        needed = Ball(max(self.bits, math.ceil(digits * math.log2(10)) + 4), self.max_precision)
+        bits = max(self.bits, math.ceil(digits * math.log2(10)) + 4)
+        needed = Ball(bits, self.max_precision, self.rule)
         balls, precision = needed._enclosure(case, estimand, draws)
         with ctx.workprec(precision):
             strings = [decimal(ball, digits) for ball in balls]
@@ -154,7 +164,7 @@ class Ball:
             at_lam, temperature = exact_vector(lam), exact(gibbs_temperature(case.dynamics))
             return refine(lambda: gibbs(form, at_lam, temperature), self.bits, self.max_precision)
         schedule = program_schedule(case, estimand)
-        run = _Run(derivatives, problem, lam, case.dynamics, schedule, draws)
+        run = _Run(derivatives, problem, lam, self.rule or case.dynamics, schedule, draws)
         return refine(run.hypergradient, self.bits, self.max_precision)
 
 
@@ -207,7 +217,7 @@ class _Run:
     derivatives: Derivatives
     problem: BilevelProblem
     lam: Lam
-    dynamics: Langevin
+    dynamics: Langevin | Rule
     schedule: Schedule
     draws: Draws
 
@@ -215,7 +225,8 @@ class _Run:
         """(1/M) Σ_{m>B} (f_λ + f_θ s_m) at the current precision."""
         p, n = self.derivatives.p, self.derivatives.n
         inner, outer = self.derivatives.inner.compile(), self.derivatives.outer.compile()
-        lam, gamma = exact_vector(self.lam), exact(self.dynamics.step_size)
+        lam = exact_vector(self.lam)
+        move = self._moves(lam, n)
         start = self.derivatives.initial.compile()(lam)
         theta, tangent = start[:n], arb_mat(n, p, start[n:])
         total = arb_mat(1, p)
@@ -223,22 +234,33 @@ class _Run:
             parts = inner([*lam, *theta, *self._batch(Stream.INNER_BATCH, t - 1)])
             hessian = symmetric(parts[n : n + n * (n + 1) // 2], n)
             mixed = arb_mat(n, p, parts[n + n * (n + 1) // 2 :])
-            noise = self._noise(t - 1)
-            theta = [
-                at - gamma * slope + kick
-                for at, slope, kick in zip(theta, parts[:n], noise, strict=True)
-            ]
+            change = hessian * tangent + mixed
+            theta, tangent = move(theta, tangent, parts[:n], change, t - 1)
+            theta = [at + kick for at, kick in zip(theta, self._noise(t - 1), strict=True)]
             if any(entry.abs_lower() > _HUGE for entry in theta):
                 message = (
                     f"step_size must keep the inner run finite, got {self.dynamics.step_size}: the chain "
                     f"left the range of float64 at step {t}; lower it"
                 )
                 raise DivergenceError(message, t)
-            tangent = tangent - (hessian * tangent + mixed) * gamma
             if self.schedule.sampled(t):
                 slopes = outer([*lam, *theta, *self._batch(Stream.OUTER_BATCH, t)])
                 total = total + arb_mat(1, p, slopes[:p]) + arb_mat(1, n, slopes[p:]) * tangent
         return [entry / self.schedule.samples for entry in total.entries()]
+
+    def _moves(self, lam: Balls, n: int) -> "Move":
+        """The transition without its noise."""
+        if isinstance(self.dynamics, Rule):
+            return RuleRun(self.dynamics, lam, n).step
+        gamma = exact(self.dynamics.step_size)
+
+        def move(
+            theta: Balls, tangent: arb_mat, gradient: Balls, change: arb_mat, _: int
+        ) -> tuple[Balls, arb_mat]:
+            moved = [at - gamma * slope for at, slope in zip(theta, gradient, strict=True)]
+            return moved, tangent - change * gamma
+
+        return move
 
     def _noise(self, step: int) -> Balls:
         n = self.derivatives.n
