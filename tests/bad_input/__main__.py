@@ -24,6 +24,7 @@ from tests.bad_input.choices import choice_cases
 from tests.bad_input.losses import loss_cases
 from tests.bad_input.numbers import range_cases, type_cases
 from tests.bad_input.parts import part_cases
+from tests.bad_input.rules import rule_cases
 from tests.bad_input.vectors import vector_cases
 
 CASES = {
@@ -33,6 +34,7 @@ CASES = {
     **loss_cases(),
     **part_cases(),
     **choice_cases(),
+    **rule_cases(),
 }
 
 EVERY_METHOD = (
