@@ -60,9 +60,13 @@ class TorchOperations:
 
     def shrink(self, g: Tensor, norm: Any, epsilon: float) -> Tensor:
         """See `Operations.shrink`."""
+        return self.shrinkage(g, norm, epsilon) * g
+
+    def shrinkage(self, g: Tensor, norm: Any, epsilon: float) -> Tensor:
+        """min(1, norm / (‖g‖ + epsilon)); 1 where ‖g‖ = 0."""
         size = root((g * g).sum()) + epsilon
         shrinks = size > norm
-        return torch.where(shrinks, norm / torch.where(shrinks, size, torch.ones_like(size)), 1) * g
+        return torch.where(shrinks, norm / torch.where(shrinks, size, torch.ones_like(size)), 1)
 
 
 TORCH = TorchOperations()

@@ -276,6 +276,7 @@ class Rule:
         lam: Any = None,
         *,
         update: Update | None = None,
+        operations: Operations = TORCH,
     ) -> Float[Tensor, " N"]:
         """The next state.
 
@@ -286,11 +287,12 @@ class Rule:
             noise: what is added to θ, if anything.
             lam: λ, where a number is a function of it.
             update: another formula than the rule's own, with as many buffers.
+            operations: another arithmetic of tensors, for a derivative with a mistake in it.
         """
         n = gradient.numel()
         held = tuple(state[i * n : (i + 1) * n] for i in range(1, self.buffers + 1))
         numbers = self.numbers(lam, step)
-        moved, buffers = self.move(TORCH, numbers, state[:n], gradient, held, step, update)
+        moved, buffers = self.move(operations, numbers, state[:n], gradient, held, step, update)
         theta = moved + (0.0 if noise is None else noise)
         return torch.cat([theta, *buffers]) if buffers else theta
 

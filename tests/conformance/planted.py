@@ -179,8 +179,8 @@ def unrolled(entry: Entry, estimand: Estimand) -> Iterator[Planted]:
             "transposed transition Jacobian",
             direct + run.indirect(by_state=lambda t: run.by_state[t].T),
         )
-    if entry.rule.weight_decay > 0 and entry.rule.buffers == 0:
-        decay = entry.rule.step_size * entry.rule.weight_decay * eye
+    if entry.rule.constant("weight_decay") > 0 and entry.rule.buffers == 0:
+        decay = entry.rule.constant("step_size") * entry.rule.constant("weight_decay") * eye
         yield wrong(
             "weight decay not differentiated",
             direct + run.indirect(by_state=lambda t: run.by_state[t] + decay),
@@ -247,7 +247,7 @@ class Solved:
     def __init__(self, program: Program, theta: torch.Tensor | None = None) -> None:
         losses = program.losses
         assert losses is not None
-        decay = losses.rule.weight_decay
+        decay = losses.rule.constant("weight_decay")
         lam = program.lam
 
         def stationarity(x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
@@ -287,7 +287,7 @@ def implicit(entry: Entry) -> Iterator[Planted]:
     """Mistakes in implicit differentiation."""
     program = entry.program(Estimand.IMPLICIT)
     root = Solved(program)
-    n, gamma = root.hessian.shape[0], entry.rule.step_size
+    n, gamma = root.hessian.shape[0], entry.rule.constant("step_size")
     direct, indirect = root.direct, root.answer() - root.direct
 
     def wrong(kind: str, vector: Array, *names: str) -> Planted:

@@ -8,6 +8,7 @@ vector.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -167,7 +168,7 @@ def unrolled(
     batches = problem.batches if batches is None else batches
     outer_batches = problem.outer_batches if outer_batches is None else outer_batches
     inner, outer = inner or problem.inner, outer or problem.outer
-    advance = advance or rule.advance
+    advance = advance or partial(rule.advance, lam=leaf)
     state = rule.state((start or problem.initial)(leaf))
     n = problem.theta0.numel()
     total = torch.zeros((), dtype=torch.float64)
@@ -440,7 +441,7 @@ def of_steps(seed: int) -> Iterator[Plant]:
     meta = replace(
         square, start=torch.eye(N, dtype=torch.float64), theta0=torch.zeros(N, dtype=torch.float64)
     )
-    for divisor in (1.0, meta.rule.step_size):
+    for divisor in (1.0, meta.rule.constant("step_size")):
         yield Plant(Mistake.REPTILE, meta, _displacement(meta) / divisor)
     yield Plant(Mistake.REPTILE, meta, -_displacement(meta))
 
@@ -488,7 +489,7 @@ def _dense(problem: Problem) -> tuple[list[Array], list[Array], Array, Array]:
 
     def step(at: Tensor, z: Tensor) -> Tensor:
         g: Tensor = torch.func.grad(lambda q: problem.inner(at, q, None))(z)
-        return z - problem.rule.step_size * g
+        return z - problem.rule.constant("step_size") * g
 
     for _ in range(T):
         jacobians.append(torch.func.jacrev(step, 1)(lam, theta).numpy())
@@ -521,15 +522,15 @@ def _adjoint_flow(problem: Problem) -> Array:
     theta = problem.initial(lam)
     grad = torch.func.grad(problem.inner, 1)
     for _ in range(T):
-        theta = theta - rule.step_size * grad(lam, theta)
+        theta = theta - rule.constant("step_size") * grad(lam, theta)
     direct, alpha = torch.func.grad(problem.outer, (0, 1))(lam, theta)
     found = direct
     for _ in range(T):
         pull = torch.func.vjp(grad, lam, theta)[1]
         by_lam, by_theta = pull(alpha)
-        found = found - rule.step_size * by_lam
-        theta = theta + rule.step_size * grad(lam, theta)
-        alpha = alpha - rule.step_size * by_theta
+        found = found - rule.constant("step_size") * by_lam
+        theta = theta + rule.constant("step_size") * grad(lam, theta)
+        alpha = alpha - rule.constant("step_size") * by_theta
     result: Array = (found + alpha @ torch.func.jacrev(problem.initial)(lam)).numpy()
     return result
 
@@ -575,7 +576,7 @@ def of_draws(seed: int) -> Iterator[Plant]:
     for factor in (0.5**0.5, 0.12 / 0.24**0.5, 1.7):
         yield Plant(Mistake.NOISE_SCALED, problem, unrolled(problem, noise=factor * noise))
     for factor in (0.5, 2.0):
-        rule = replace(problem.rule, step_size=factor * problem.rule.step_size)
+        rule = replace(problem.rule, step_size=factor * problem.rule.constant("step_size"))
         yield Plant(Mistake.DRIFT_SCALED, problem, unrolled(problem, rule=rule))
     yield Plant(
         Mistake.MINIBATCH_NOT_SHARED, problem, unrolled(problem, batches=list(batches)[::-1])

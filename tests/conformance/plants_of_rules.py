@@ -86,7 +86,12 @@ def decoupled(problem: Problem) -> Array:
     bare = replace(rule, weight_decay=0.0)
 
     def advance(state: Tensor, g: Tensor, t: int, noise: Tensor | None) -> Tensor:
-        smaller = torch.cat([(1 - rule.step_size * rule.weight_decay) * state[:n], state[n:]])
+        smaller = torch.cat(
+            [
+                (1 - rule.constant("step_size") * rule.constant("weight_decay")) * state[:n],
+                state[n:],
+            ]
+        )
         return bare.advance(smaller, g, t, noise)
 
     return unrolled(problem, advance=advance)
@@ -94,7 +99,7 @@ def decoupled(problem: Problem) -> Array:
 
 def decay_held(problem: Problem) -> Array:
     """The decay moves the weights and is not differentiated."""
-    bare, decay = replace(problem.rule, weight_decay=0.0), problem.rule.weight_decay
+    bare, decay = replace(problem.rule, weight_decay=0.0), problem.rule.constant("weight_decay")
     n = problem.theta0.numel()
 
     def advance(state: Tensor, g: Tensor, t: int, noise: Tensor | None) -> Tensor:
@@ -139,17 +144,74 @@ def of_adam(seed: int) -> Iterator[Plant]:
     yield Plant(Mistake.DECOUPLED_DECAY, problem, decoupled(problem))
 
 
+@planter
+def of_clipping(seed: int) -> Iterator[Plant]:
+    rule = Rule(0.12, clip_norm=0.7, clip_norm_epsilon=0.0)
+    problem = generated(seed, rule=rule)
+    yield Plant(Mistake.CLIPPING_IGNORED, problem, unrolled(problem, rule=Rule(0.12)))
+
+    def factor_held(state: Tensor, g: Tensor, t: int, _: Tensor | None) -> Tensor:
+        factor: Tensor = (0.7 / torch.linalg.vector_norm(g)).clamp(max=1.0).detach()
+        return state - 0.12 * factor * g
+
+    def data_clipped(state: Tensor, g: Tensor, t: int, _: Tensor | None) -> Tensor:
+        factor: Tensor = (0.7 / torch.linalg.vector_norm(g)).clamp(max=1.0)
+        return state - 0.12 * (g + (factor * g - g).detach())
+
+    yield Plant(Mistake.NORMALISER_CONSTANT, problem, unrolled(problem, advance=factor_held))
+    yield Plant(Mistake.CLIPPING_IGNORED, problem, unrolled(problem, advance=data_clipped))
+
+
+@planter
+def of_rmsprop(seed: int) -> Iterator[Plant]:
+    rule = Rule(0.12, square_decay=0.8, adam_epsilon=0.05)
+    problem = generated(seed, rule=rule)
+
+    def moved(state: Tensor, g: Tensor, *, held: bool = False, inside: bool = False) -> Tensor:
+        v = 0.8 * state[N:] + 0.2 * g * g
+        size = (v + 0.05).sqrt() if inside else root(v) + 0.05
+        return torch.cat([state[:N] - 0.12 * g / (size.detach() if held else size), v])
+
+    for mistake, way in (
+        (Mistake.NORMALISER_CONSTANT, {"held": True}),
+        (Mistake.EPSILON_INSIDE, {"inside": True}),
+    ):
+        found = unrolled(problem, advance=lambda state, g, *_, way=way: moved(state, g, **way))
+        yield Plant(mistake, problem, found)
+
+
+@planter
+def of_numbers(seed: int) -> Iterator[Plant]:
+    """λ reaches the learning rate and momentum as well as the inner loss."""
+    problem = generated(seed)
+
+    def rate(lam: Tensor) -> Tensor:
+        return 0.12 * torch.exp(lam[0])
+
+    def momentum(lam: Tensor) -> Tensor:
+        return torch.sigmoid(lam[1])
+
+    rule = Rule(rate, momentum=momentum)
+    problem = replace(problem, rule=rule)
+    fixed = Rule(float(rate(problem.lam)), momentum=float(momentum(problem.lam)))
+    yield Plant(Mistake.RULE_NUMBERS_CONSTANT, problem, unrolled(problem, rule=fixed))
+    held = replace(rule, step_size=fixed.step_size)
+
+    yield Plant(Mistake.RULE_NUMBERS_CONSTANT, problem, unrolled(problem, rule=held))
+
+
 def adam(
     rule: Rule, form: str, state: Tensor, gradient: Tensor, t: int, _: Tensor | None
 ) -> Tensor:
     """Adam's step with one of the usual mistakes in it."""
     n = gradient.numel()
-    first, second = rule.betas or (0.0, 0.0)
-    g = gradient + rule.weight_decay * state[:n]
+    numbers = rule.numbers(None, t)
+    first, second = numbers.betas or (0.0, 0.0)
+    g = gradient + numbers.weight_decay * state[:n]
     m = first * state[n : 2 * n] + (1 - first) * g
     v = second * state[2 * n :] + (1 - second) * g * g
     one, two = 1 - first ** (t + 1), 1 - second ** (t + 1)
-    eps = rule.adam_epsilon
+    eps = numbers.adam_epsilon
     size = {
         "early": (root(v) + eps) / two**0.5,
         "root": v / two**0.5 + eps,
@@ -158,7 +220,7 @@ def adam(
         "constant": (root(v / two) + eps).detach(),
     }[form]
     along = m if form == "uncorrected" else m / one
-    return torch.cat([state[:n] - rule.step_size * along / size, m, v])
+    return torch.cat([state[:n] - numbers.step_size * along / size, m, v])
 
 
 def _smooth(v: Tensor, eps: float) -> Tensor:

@@ -35,7 +35,7 @@ class Solution:
 
     def __init__(self, problem: Problem, theta: Tensor | None = None) -> None:
         gradient = torch.func.grad(problem.inner, 1)
-        decay = problem.rule.weight_decay
+        decay = problem.rule.constant("weight_decay")
         lam = problem.lam
 
         def residual(x: Tensor, z: Tensor) -> Tensor:
@@ -178,7 +178,7 @@ def of_curvature(seed: int) -> Iterator[Plant]:
 def _forward(problem: Problem, matrix: object) -> Array:
     """Tangents along gradient descent with another matrix for H."""
     assert callable(matrix)
-    gamma, lam, theta = problem.rule.step_size, problem.lam, problem.theta0
+    gamma, lam, theta = problem.rule.constant("step_size"), problem.lam, problem.theta0
     tangent = np.zeros((N, P))
     gradient = torch.func.grad(problem.inner, 1)
     for _ in range(problem.schedule.steps):

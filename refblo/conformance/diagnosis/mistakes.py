@@ -427,6 +427,24 @@ class Mistake(Enum):
         "Momentum or moments were kept without a graph.",
         "Carry the buffers' derivatives with those of θ.",
     )
+    RULE_NUMBERS_CONSTANT = (
+        "optimiser's numbers treated as constants",
+        "A learning rate, momentum, decay or other number that depends on λ is not differentiated.",
+        "It was read with .item(), detached, or put into an optimiser that takes floats.",
+        "Keep it a tensor with its graph, and use a differentiable form of the optimiser.",
+    )
+    CLIPPING_IGNORED = (
+        "clipping ignored",
+        "The run, or its derivative, is that of gradients that are not clipped.",
+        "Clipping was left out, or applied to .data.",
+        "Clip inside the differentiated step.",
+    )
+    EPSILON_INSIDE = (
+        "epsilon on the other side of the root",
+        "ε stands under the square root of v where it belongs beside it, or the other way round.",
+        "Libraries differ: torch adds it to the root, optax's RMSprop to v.",
+        "Use the form of the optimiser that the run has (eps, or eps_root).",
+    )
     MOMENTUM_IGNORED = (
         "momentum ignored",
         "The run is without momentum.",

@@ -118,7 +118,7 @@ def _density(decay: float, temperature: float) -> float:
 )
 def test_another_density(mistake: Mistake, value: float, rule: Rule) -> None:
     assert _name(_gibbs(value, rule=rule)) == mistake.printed
-    right = _density(rule.weight_decay, TAU)
+    right = _density(rule.constant("weight_decay"), TAU)
     assert _gibbs(right, rule=rule).right
 
 

@@ -400,5 +400,6 @@ def test_a_share_lies_below_one(name: str, value: float) -> None:
 
 def test_types_are_named() -> None:
     options: dict[str, Any] = {"step_size": torch.tensor(0.1)}
-    with pytest.raises(ArgumentTypeError, match="step_size must be a real number or a function of lam, got a tensor"):
+    asked = "step_size must be a real number or a function of lam, got a tensor"
+    with pytest.raises(ArgumentTypeError, match=asked):
         hypergradient_report(inner, outer, LAM, THETA, zero, **options)
