@@ -21,7 +21,7 @@ SOURCES = $(shell find $(wildcard refblo proofs_check tests asv_bench docs) -nam
 	-not -path '*/env/*' -not -path '*/_build/*' | sort)
 ASV := $(CURDIR)/$(BIN)/asv --config asv_bench/asv.conf.json
 
-.PHONY: help env test test-full lint format types audit audit-quick audit-full ledger docs peers agreement equal-cost speed detection asv asv-full asv-history asv-publish gate gpu mutation clean
+.PHONY: help env test test-full lint format types audit audit-quick audit-full ledger docs peers rules agreement equal-cost speed detection asv asv-full asv-history asv-publish gate gpu mutation clean
 
 help:  ## list the jobs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -121,7 +121,10 @@ peers: export OMP_NUM_THREADS := 1
 peers: $(PEERS_STAMP)  ## the conformance suite on other libraries; writes docs/peers.md
 	$(PEERS)/bin/python -m tests.peers.run --jobs $(JOBS) $(ARGS)
 
-agreement equal-cost speed: export OMP_NUM_THREADS := 1
+rules agreement equal-cost speed: export OMP_NUM_THREADS := 1
+
+rules: $(PEERS_STAMP)  ## every rule beside torch.optim and optax, 1,000 runs each; writes docs/rules.md
+	JAX_PLATFORMS=cpu $(PEERS)/bin/python -m tests.rules.page
 
 HYPERTORCH_IS := prolearner/hypertorch
 BENCHMARK_BILEVEL_IS := benchopt/benchmark_bilevel
