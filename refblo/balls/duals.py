@@ -1,6 +1,6 @@
 """Balls with tangents: forward mode in interval arithmetic, for formulas that are written once.
 
-A `Dual` is a vector of balls, each with its derivative by λ, a row of p balls. What a rule's formula and a
+A `BallDual` is a vector of balls, each with its derivative by λ, a row of p balls. What a rule's formula and a
 function of λ ask of their arguments, it does: + − × ÷, integer powers, indexing, and elementary functions by
 method or as torch's own functions.
 """
@@ -26,7 +26,7 @@ _UNKNOWN = _Unknown()
 
 
 @final
-class Dual:
+class BallDual:
     """A vector of balls with tangents; one of length 1 goes with vectors of any length.
 
     Args:
@@ -41,26 +41,26 @@ class Dual:
         self.rows: list[Row] = [None] * len(self.values) if rows is None else list(rows)
 
     @staticmethod
-    def of_lam(lam: Sequence[arb]) -> "Dual":
+    def of_lam(lam: Sequence[arb]) -> "BallDual":
         """λ itself: its derivative by λ is the identity."""
         p = len(lam)
-        return Dual(lam, [[arb(int(i == j)) for j in range(p)] for i in range(p)])
+        return BallDual(lam, [[arb(int(i == j)) for j in range(p)] for i in range(p)])
 
     @staticmethod
-    def of(value: Any) -> "Dual":
-        """A number, a tensor or a ball as exact numbers without tangents; a Dual as it is.
+    def of(value: Any) -> "BallDual":
+        """A number, a tensor or a ball as exact numbers without tangents; a BallDual as it is.
 
         Raises:
             OracleError: for anything else.
         """
-        if isinstance(value, Dual):
+        if isinstance(value, BallDual):
             return value
         if isinstance(value, arb):
-            return Dual([value])
+            return BallDual([value])
         if isinstance(value, Tensor):
-            return Dual([arb(number) for number in value.detach().double().flatten().tolist()])
+            return BallDual([arb(number) for number in value.detach().double().flatten().tolist()])
         if isinstance(value, int | float):
-            return Dual([arb(value)])
+            return BallDual([arb(value)])
         raise OracleError(
             f"a number of the rule must be computed with operations that ball arithmetic has, got a "
             f"{type(value).__name__}; use + - * /, exp, log, sqrt, sigmoid and the like"
@@ -85,23 +85,23 @@ class Dual:
     def __len__(self) -> int:
         return len(self.values)
 
-    def __getitem__(self, index: int | slice) -> "Dual":
+    def __getitem__(self, index: int | slice) -> "BallDual":
         if isinstance(index, slice):
-            return Dual(self.values[index], self.rows[index])
-        return Dual([self.values[index]], [self.rows[index]])
+            return BallDual(self.values[index], self.rows[index])
+        return BallDual([self.values[index]], [self.rows[index]])
 
-    def __add__(self, other: Any) -> "Dual":
+    def __add__(self, other: Any) -> "BallDual":
         one = arb(1)
         return self._with(other, lambda a, b: (a + b, one, one))
 
-    def __sub__(self, other: Any) -> "Dual":
+    def __sub__(self, other: Any) -> "BallDual":
         one = arb(1)
         return self._with(other, lambda a, b: (a - b, one, -one))
 
-    def __mul__(self, other: Any) -> "Dual":
+    def __mul__(self, other: Any) -> "BallDual":
         return self._with(other, lambda a, b: (a * b, b, a))
 
-    def __truediv__(self, other: Any) -> "Dual":
+    def __truediv__(self, other: Any) -> "BallDual":
         def divided(a: arb, b: arb) -> tuple[arb, arb, arb]:
             quotient = a / b
             return quotient, 1 / b, -quotient / b
@@ -111,55 +111,55 @@ class Dual:
     __radd__ = __add__
     __rmul__ = __mul__
 
-    def __rsub__(self, other: Any) -> "Dual":
-        return Dual.of(other) - self
+    def __rsub__(self, other: Any) -> "BallDual":
+        return BallDual.of(other) - self
 
-    def __rtruediv__(self, other: Any) -> "Dual":
-        return Dual.of(other) / self
+    def __rtruediv__(self, other: Any) -> "BallDual":
+        return BallDual.of(other) / self
 
-    def __neg__(self) -> "Dual":
+    def __neg__(self) -> "BallDual":
         return self * -1
 
-    def __pow__(self, power: object) -> "Dual":
+    def __pow__(self, power: object) -> "BallDual":
         if not isinstance(power, int):
             raise OracleError(
                 f"a power must have an integer exponent in ball arithmetic, got {power!r}; use exp and log"
             )
         if power == 0:
-            return Dual([arb(1)] * len(self))
+            return BallDual([arb(1)] * len(self))
         return self._map(lambda a: (a**power, power * a ** (power - 1)))
 
-    def exp(self) -> "Dual":
+    def exp(self) -> "BallDual":
         """e^x."""
         return self._map(lambda a: (a.exp(), a.exp()))
 
-    def log(self) -> "Dual":
+    def log(self) -> "BallDual":
         """The natural logarithm."""
         return self._map(lambda a: (a.log(), 1 / a))
 
-    def sqrt(self) -> "Dual":
+    def sqrt(self) -> "BallDual":
         """√x for x > 0."""
         return self._map(lambda a: (a.sqrt(), 1 / (2 * a.sqrt())))
 
-    def tanh(self) -> "Dual":
+    def tanh(self) -> "BallDual":
         """The hyperbolic tangent."""
         return self._map(lambda a: (a.tanh(), 1 - a.tanh() ** 2))
 
-    def sigmoid(self) -> "Dual":
+    def sigmoid(self) -> "BallDual":
         """1 / (1 + e^−x)."""
         return 1 / (1 + (-self).exp())
 
-    def softplus(self) -> "Dual":
+    def softplus(self) -> "BallDual":
         """log(1 + e^x)."""
         return (1 + self.exp()).log()
 
-    def square(self) -> "Dual":
+    def square(self) -> "BallDual":
         """x²."""
         return self * self
 
-    def sum(self) -> "Dual":
+    def sum(self) -> "BallDual":
         """The sum of the entries."""
-        total = Dual([arb(0)])
+        total = BallDual([arb(0)])
         for index in range(len(self)):
             total = total + self[index]
         return total
@@ -167,8 +167,8 @@ class Dual:
     @classmethod
     def __torch_function__(
         cls, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
-    ) -> "Dual":
-        """torch.exp(lam) is lam.exp(), and a tensor beside a Dual counts as exact numbers."""
+    ) -> "BallDual":
+        """torch.exp(lam) is lam.exp(), and a tensor beside a BallDual counts as exact numbers."""
         name = function.__name__.strip("_")
         operation = _BY_NAME.get(name)
         if operation is None or kwargs:
@@ -176,16 +176,16 @@ class Dual:
                 "a number of the rule must be computed with operations that ball arithmetic has, got "
                 f"torch's {name}; use + - * /, {', '.join(sorted(_ONE))}"
             )
-        return operation(*map(Dual.of, args))
+        return operation(*map(BallDual.of, args))
 
-    def _map(self, function: Callable[[arb], tuple[arb, arb]]) -> "Dual":
+    def _map(self, function: Callable[[arb], tuple[arb, arb]]) -> "BallDual":
         pairs = [function(value) for value in self.values]
         rows = [_scaled(slope, row) for (_, slope), row in zip(pairs, self.rows, strict=True)]
-        return Dual([value for value, _ in pairs], rows)
+        return BallDual([value for value, _ in pairs], rows)
 
-    def _with(self, other: Any, function: Callable[[arb, arb], tuple[arb, arb, arb]]) -> "Dual":
+    def _with(self, other: Any, function: Callable[[arb, arb], tuple[arb, arb, arb]]) -> "BallDual":
         """Entry by entry: the value, and the slopes by both."""
-        that = Dual.of(other)
+        that = BallDual.of(other)
         size = max(len(self), len(that))
         if {len(self), len(that)} - {1, size}:
             raise OracleError(
@@ -197,7 +197,7 @@ class Dual:
             value, one, two = function(self.values[i], that.values[j])
             values.append(value)
             rows.append(_sum(_scaled(one, self.rows[i]), _scaled(two, that.rows[j])))
-        return Dual(values, rows)
+        return BallDual(values, rows)
 
 
 def _scaled(slope: arb, row: Row) -> Row:
@@ -216,35 +216,35 @@ def _sum(one: Row, other: Row) -> Row:
     return one if other is None else [a + b for a, b in zip(one, other, strict=True)]
 
 
-_ONE: dict[str, Callable[..., Dual]] = {
-    "exp": Dual.exp,
-    "log": Dual.log,
-    "sqrt": Dual.sqrt,
-    "tanh": Dual.tanh,
-    "sigmoid": Dual.sigmoid,
-    "softplus": Dual.softplus,
-    "square": Dual.square,
-    "sum": Dual.sum,
+_ONE: dict[str, Callable[..., BallDual]] = {
+    "exp": BallDual.exp,
+    "log": BallDual.log,
+    "sqrt": BallDual.sqrt,
+    "tanh": BallDual.tanh,
+    "sigmoid": BallDual.sigmoid,
+    "softplus": BallDual.softplus,
+    "square": BallDual.square,
+    "sum": BallDual.sum,
 }
-_BY_NAME: dict[str, Callable[..., Dual]] = {
+_BY_NAME: dict[str, Callable[..., BallDual]] = {
     **_ONE,
-    "add": Dual.__add__,
-    "radd": Dual.__radd__,
-    "sub": Dual.__sub__,
+    "add": BallDual.__add__,
+    "radd": BallDual.__radd__,
+    "sub": BallDual.__sub__,
     "rsub": lambda one, other: other - one,
-    "mul": Dual.__mul__,
-    "rmul": Dual.__rmul__,
-    "div": Dual.__truediv__,
-    "truediv": Dual.__truediv__,
+    "mul": BallDual.__mul__,
+    "rmul": BallDual.__rmul__,
+    "div": BallDual.__truediv__,
+    "truediv": BallDual.__truediv__,
     "rtruediv": lambda one, other: other / one,
 }
 
 
 @final
 class BallOperations:
-    """The arithmetic of `Dual` for the formulas of rules; a kink inside an enclosure is an error."""
+    """The arithmetic of `BallDual` for the formulas of rules; a kink inside an enclosure is an error."""
 
-    def root(self, v: Dual, root_epsilon: Any) -> Dual:
+    def root(self, v: BallDual, root_epsilon: Any) -> BallDual:
         """See `refblo.rules.operations.Operations.root`."""
         total = v + root_epsilon
         values: list[arb] = []
@@ -259,11 +259,11 @@ class BallOperations:
                 rows.append(_UNKNOWN)
             else:
                 raise _undecided("v of the rule must be 0 or positive")
-        return Dual(values, rows)
+        return BallDual(values, rows)
 
-    def clip(self, g: Dual, bound: Any) -> Dual:
+    def clip(self, g: BallDual, bound: Any) -> BallDual:
         """See `refblo.rules.operations.Operations.clip`."""
-        limit = Dual.of(bound)
+        limit = BallDual.of(bound)
         pieces = []
         for index in range(len(g)):
             entry, most = g[index], limit[index % len(limit)]
@@ -275,14 +275,14 @@ class BallOperations:
             elif not (size < least and size > -least):
                 raise _undecided("an entry of the gradient must be clipped or not")
             pieces.append(entry)
-        return Dual([p.values[0] for p in pieces], [p.rows[0] for p in pieces])
+        return BallDual([p.values[0] for p in pieces], [p.rows[0] for p in pieces])
 
-    def shrink(self, g: Dual, norm: Any, epsilon: float) -> Dual:
+    def shrink(self, g: BallDual, norm: Any, epsilon: float) -> BallDual:
         """See `refblo.rules.operations.Operations.shrink`."""
         square = g.square().sum()
         if square.values[0] == 0:
             return g
-        size, limit = self.root(square, 0) + epsilon, Dual.of(norm)
+        size, limit = self.root(square, 0) + epsilon, BallDual.of(norm)
         if size.values[0] > limit.values[0]:
             return limit / size * g
         if size.values[0] < limit.values[0]:

@@ -6,7 +6,7 @@ from typing import Any, final
 
 from flint import arb, arb_mat
 
-from refblo.balls.duals import BallOperations, Dual
+from refblo.balls.duals import BallDual, BallOperations
 from refblo.balls.graph import Balls
 from refblo.rules.formulas import StepNumbers
 from refblo.rules.rule import Rule
@@ -19,15 +19,15 @@ class RuleRun:
     """The transitions of one run of a rule, one after another; it holds the buffers.
 
     Args:
-        rule: the rule; its functions are called with λ as a `Dual`.
+        rule: the rule; its functions are called with λ as a `BallDual`.
         lam: λ, p exact numbers.
         size: n.
     """
 
     def __init__(self, rule: Rule, lam: Balls, size: int) -> None:
         self._rule = rule
-        self._lam = Dual.of_lam(lam)
-        self._buffers = tuple(Dual([arb(0)] * size) for _ in range(rule.buffers))
+        self._lam = BallDual.of_lam(lam)
+        self._buffers = tuple(BallDual([arb(0)] * size) for _ in range(rule.buffers))
 
     def step(
         self, theta: Balls, tangent: arb_mat, gradient: Sequence[arb], change: arb_mat, step: int
@@ -48,8 +48,8 @@ class RuleRun:
         moved, self._buffers = self._rule.move(
             _OPERATIONS,
             numbers,
-            Dual(theta, tangent.tolist()),
-            Dual(gradient, change.tolist()),
+            BallDual(theta, tangent.tolist()),
+            BallDual(gradient, change.tolist()),
             self._buffers,
             step,
         )
@@ -63,6 +63,6 @@ def _exact(numbers: StepNumbers) -> StepNumbers:
     def ball(value: Any) -> Any:
         if isinstance(value, tuple):
             return tuple(map(ball, value))
-        return None if value is None else Dual.of(value)
+        return None if value is None else BallDual.of(value)
 
     return StepNumbers(**{each.name: ball(getattr(numbers, each.name)) for each in fields(numbers)})

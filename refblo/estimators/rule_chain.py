@@ -89,9 +89,10 @@ class RuleChain:
             tangent: of the state, shape (N,) or (N, k).
             change: of the gradient, shape (n,) or (n, k).
         """
+        noise = self._drawing.noise(step, gradient)  # outside: nothing is drawn within a transform
 
         def function(at_lam: Tensor, at: Tensor, g: Tensor) -> Tensor:
-            return self.following(at_lam, at, g, step)
+            return self.dynamics.advance(at, g, step, noise, at_lam)
 
         return function_and_tangents(function, (lam, state, gradient), (u, tangent, change))
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from refblo.balls.duals import BallOperations, Dual
+from refblo.balls.duals import BallDual, BallOperations
 from refblo.chain import Langevin, Schedule
 from refblo.conformance import Verdict, hypergradient_report
 from refblo.errors import ArgumentError, OracleError
@@ -182,7 +182,10 @@ def test_the_derivative_of_a_step_at_a_gradient_of_exactly_zero(rule: Rule, slop
 def test_a_root_of_zero_under_what_is_not_zero_has_no_derivative() -> None:
     """β₂ = 0: v = g² vanishes while m does not, and |g| has a kink."""
     operations = BallOperations()
-    zero, one = Dual([0 * Dual.of(1.0).values[0]]), Dual.of_lam([Dual.of(1.0).values[0]])
+    zero, one = (
+        BallDual([0 * BallDual.of(1.0).values[0]]),
+        BallDual.of_lam([BallDual.of(1.0).values[0]]),
+    )
     size = operations.root(zero, 0.0) + 1e-3
     assert (zero / size).tangent(1)[0][0] == 0
     with pytest.raises(OracleError, match="a square root of 0 under a numerator that is not 0"):
