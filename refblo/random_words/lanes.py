@@ -17,6 +17,7 @@ from typing import TypeAlias
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 HALF_LANE = 64
 LANE = 2 * HALF_LANE
@@ -53,5 +54,7 @@ def as_numbers(dtype: torch.dtype) -> tuple[float, float, float]:
 @cache
 def as_tensors(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     """The same on the CPU as tensors, by which torch multiplies twice as fast."""
-    unit, half, turn = (torch.tensor(number, dtype=dtype) for number in as_numbers(dtype))
+    # They are kept: made inside a counter of shapes, they would be without numbers for ever after.
+    with _disable_current_modes(), torch.inference_mode(False):
+        unit, half, turn = (torch.tensor(number, dtype=dtype) for number in as_numbers(dtype))
     return unit, half, turn
