@@ -1,5 +1,8 @@
 """A report as a page: the table, every setting, the findings, the plots."""
 
+from collections.abc import Sequence
+
+from refblo.experiments.endpoints import JudgedEndpoint
 from refblo.experiments.report import ExperimentReport, ExperimentRow
 from refblo.experiments.store import Store
 
@@ -15,6 +18,7 @@ def to_markdown(report: ExperimentReport) -> str:
         "| --- | --- | --- | --- | --- | --- |",
         *(_line(row) for row in report.rows),
         "",
+        *_claims(report.claims),
         "Findings:",
         "",
         *(f"- {_escaped(finding)}" for finding in report.findings),
@@ -40,8 +44,45 @@ def saved(store: Store, report: ExperimentReport) -> ExperimentReport:
 
 def _line(row: ExperimentRow) -> str:
     place = "" if row.percentile is None else f"{row.percentile:.1f} of {row.runs}"
-    cells = (row.label, row.quantity, row.paper or "", row.ours_text, place, row.verdict.value)
+    cells = (row.label, row.quantity, row.printed_text, row.ours_text, place, row.verdict.value)
     return f"| {' | '.join(_escaped(cell) for cell in cells)} |"
+
+
+def _claims(claims: Sequence[JudgedEndpoint]) -> list[str]:
+    """What was stated before the runs, then what they said; nothing where there are no claims."""
+    if not claims:
+        return []
+    stated, said = [], []
+    for number, judged in enumerate(claims, start=1):
+        endpoint = judged.endpoint
+        stated.append(
+            f"{number}. {_escaped(endpoint.claim)} Compared: {_escaped(endpoint.comparison)}; "
+            f"{_escaped(endpoint.kind.value)}; margin {endpoint.margin:g}."
+        )
+        cells = (
+            f"{number}",
+            f"{judged.seeds}",
+            f"{judged.difference:.3g}",
+            f"{judged.low:.3g} to {judged.high:.3g}",
+            f"{judged.p_confirmed:.2g}",
+            f"{judged.p_refuted:.2g}",
+            judged.detectable_text,
+            judged.verdict,
+        )
+        said.append(f"| {' | '.join(_escaped(cell) for cell in cells)} |")
+    return [
+        "Claims, stated before the runs:",
+        "",
+        *stated,
+        "",
+        "| claim | seeds | ours − theirs | 95 % interval | p confirmed | p refuted | detectable | verdict |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        *said,
+        "",
+        "The p-values are Holm's over the claims of this table; detectable is the smallest difference that "
+        "would have been shown with a probability of 80 %.",
+        "",
+    ]
 
 
 def _escaped(text: str) -> str:

@@ -1,6 +1,7 @@
 """What an experiment answers: rows that stand beside the printed ones, findings, plots."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from enum import Enum
@@ -11,6 +12,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from refblo.errors import require
+from refblo.experiments.endpoints import JudgedEndpoint
 
 Progress = Callable[[str], None]
 """Takes one line to show while an experiment runs."""
@@ -40,6 +42,8 @@ class ExperimentVerdict(Enum):
     MEASURED = "measured"
     """Nothing is printed to compare with."""
     LEFT_OUT = "left out at this scale"
+    ELSEWHERE = "measured on other data"
+    """The printed figure belongs to other data and another network: only the claims are compared."""
 
 
 TAIL = 0.005
@@ -64,6 +68,8 @@ class ExperimentRow:
         spread: the standard deviation over runs, where there are several.
         percentile: the share of our runs below the printed figure, in percent.
         runs: how many runs.
+        elsewhere: what is printed for other data; shown, and compared with nothing.
+        digits: shown of ours where nothing is printed to compare with.
     """
 
     label: str
@@ -76,6 +82,13 @@ class ExperimentRow:
     spread: float | None = None
     percentile: float | None = None
     runs: int = 1
+    elsewhere: str = ""
+    digits: int = 6
+
+    @property
+    def printed_text(self) -> str:
+        """What the paper prints."""
+        return self.paper or self.elsewhere
 
     @property
     def agrees(self) -> bool | None:
@@ -86,10 +99,10 @@ class ExperimentRow:
 
     @property
     def ours_text(self) -> str:
-        """Our figure with two digits more than the printed one has (six where none is printed)."""
+        """Our figure with two digits more than the printed one has (`digits` where none is printed)."""
         if self.ours is None:
             return "–"
-        digits = 6 if self.paper is None else decimals(self.paper) + 2
+        digits = self.digits if self.paper is None else decimals(self.paper) + 2
         text = f"{self.ours:.{digits}f}" if abs(self.ours) >= 10.0**-digits else f"{self.ours:.3g}"
         return text if self.spread is None else f"{text} ± {self.spread:.2g}"
 
@@ -108,6 +121,7 @@ class ExperimentReport:
         findings: sentences with figures computed from the results.
         plots: the files written, relative to the output folder.
         seconds: wall time of this call, with what was taken from the store for nothing.
+        claims: the comparisons that were stated before the runs, and their verdicts.
     """
 
     experiment: str
@@ -118,6 +132,7 @@ class ExperimentReport:
     findings: tuple[str, ...] = ()
     plots: tuple[str, ...] = ()
     seconds: float = field(default=0.0, compare=False)
+    claims: tuple[JudgedEndpoint, ...] = ()
 
     def to_json(self) -> str:
         """The report as a JSON document."""
@@ -126,6 +141,10 @@ class ExperimentReport:
         for row, source in zip(content["rows"], self.rows, strict=True):
             row["verdict"] = source.verdict.value
             row["agrees to the printed digits"] = source.agrees
+        for claim, judged in zip(content["claims"], self.claims, strict=True):
+            claim["endpoint"]["kind"] = judged.endpoint.kind.value
+            if math.isinf(judged.detectable):
+                claim["detectable"] = None
         return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
 
 
