@@ -8,6 +8,7 @@ the ones that are asked for and the digest is that of the content; otherwise the
 import hashlib
 import json
 import math
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -81,13 +82,7 @@ class Store:
             settings: everything the values depend on.
             compute: makes the values: named vectors, NaN where a run diverged.
         """
-        path = self.parts / f"{_file_name(key)}-{self.scale.value}.json"
-        head: dict[str, Any] = {
-            "key": key,
-            "settings": {**settings, "seed": self.seed, "format": FORMAT},
-            "seed contract": SEED_CONTRACT,
-            "refblo": version("refblo"),
-        }
+        path, head = self._place(key), self._head(key, settings)
         found = _read(path, head)
         if not isinstance(found, str):
             self.progress(f"{key}: taken from {path.name}")
@@ -99,6 +94,28 @@ class Store:
         write_atomically(path, text, durable=True)
         return values
 
+    @staticmethod
+    def file_name(key: str) -> str:
+        """A part's name as the beginning of a file's name."""
+        return "".join(c if c.isalnum() or c in "=." else "-" for c in key).strip("-").lower()
+
+    def find(self, key: str, settings: Settings) -> Values | None:
+        """The values of one part if they are stored under these settings."""
+        found = _read(self._place(key), self._head(key, settings))
+        return None if isinstance(found, str) else found
+
+    def _place(self, key: str) -> Path:
+        return self.parts / f"{self.file_name(key)}-{self.scale.value}.json"
+
+    def _head(self, key: str, settings: Settings) -> dict[str, Any]:
+        """What a part's file repeats of what it was computed under."""
+        return {
+            "key": key,
+            "settings": {**settings, "seed": self.seed, "format": FORMAT},
+            "seed contract": SEED_CONTRACT,
+            "refblo": version("refblo"),
+        }
+
     def save(self, name: str, text: str) -> Path:
         """Write a text file beside the plots, whole or not at all."""
         path = self.folder / name
@@ -106,8 +123,30 @@ class Store:
         return path
 
 
-def _file_name(key: str) -> str:
-    return "".join(c if c.isalnum() or c in "=." else "-" for c in key).strip("-").lower()
+ROOM = 64 * 2**20
+"""Bytes that an output folder must have left before a run begins."""
+
+
+def require_room(output: Path) -> None:
+    """Refuse a full disk before any work.
+
+    Raises:
+        ArgumentError: if too little is free where the output goes.
+    """
+    free = shutil.disk_usage(output).free
+    require(
+        free >= ROOM,
+        "--output",
+        f"have {ROOM // 2**20} MiB free",
+        f"{free // 2**20} MiB at {output}",
+        "make room, or choose another place; finished parts stay valid",
+    )
+
+
+def forget(output: Path, experiment: str, scale: Scale) -> None:
+    """Remove the parts and states of one experiment at one scale."""
+    for path in (output / experiment / "parts").glob(f"*-{scale.value}.*"):
+        path.unlink(missing_ok=True)
 
 
 def _plain(values: Values) -> dict[str, list[float | None]]:

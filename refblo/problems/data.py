@@ -62,11 +62,16 @@ def digits(train: int, validation: int, *, pooled: bool = False) -> Split:
 
     A pixel that is the same in all of the training images becomes zero there.
     """
-    features, labels = _labelled("digits.csv.gz")
+    features, labels = labelled_digits()
     if pooled:
         features = features.reshape(-1, 4, 2, 4, 2).mean(axis=(2, 4)).reshape(-1, 16)
     inside, outside = _parts(len(labels), train, validation)
     return _split(features, np.eye(10)[labels], inside, outside)
+
+
+def labelled_digits() -> tuple[Float64[Array, "K d"], Int64[Array, " K"]]:
+    """1797 images of 8 × 8 pixels from 0 to 16, one a row, and which digit each one is."""
+    return _labelled("digits.csv.gz")
 
 
 def _table(name: str, delimiter: str | None = None, header_lines: int = 0) -> Float64[Array, "..."]:

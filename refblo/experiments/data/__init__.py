@@ -1,0 +1,1 @@
+"""Images for the experiments: from installed packages, fonts, and folders in the layouts of the data sets."""

@@ -1,0 +1,160 @@
+"""The report of a table of training runs: its rows, its claims with verdicts, what was tuned, a plot."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from refblo.experiments.markdown import saved
+from refblo.experiments.paired import fewest_seeds, judge
+from refblo.experiments.report import (
+    ExperimentReport,
+    ExperimentRow,
+    ExperimentVerdict,
+    Progress,
+    Scale,
+)
+from refblo.experiments.run_options import RunOptions
+from refblo.experiments.store import Values
+from refblo.experiments.study import Arm, StudyRuns, TrainingStudy, run_trials
+from refblo.plotting import COLOURS, OURS, drawing
+
+WORST = 100.0
+"""A run that diverged counts as wrong about everything."""
+
+
+def run_study(
+    study: TrainingStudy,
+    options: RunOptions,
+    scale: Scale,
+    output: Path,
+    progress: Progress,
+    seed: int,
+    findings: Sequence[str] = (),
+) -> ExperimentReport:
+    """Run a table, or what of it is not stored yet, and write its report.
+
+    Raises:
+        ArgumentError, MissingExtraError: before any work, if the data or an option cannot be used.
+    """
+    began = time.monotonic()
+    store, runs = run_trials(study, options, scale, output, progress, seed)
+    plan = runs.plan
+    differences = [runs.difference(endpoint, WORST) for endpoint in plan.endpoints]
+    plot = f"{study.name}.png"
+    _draw(store.folder / plot, runs)
+    report = ExperimentReport(
+        study.name,
+        study.what,
+        scale,
+        seed,
+        tuple(row for arm in plan.arms for row in _rows(arm, runs)),
+        (*_tuning(runs), *_budgets(runs), *_data(runs), *findings),
+        (f"{study.name}/{plot}",),
+        time.monotonic() - began,
+        judge(plan.endpoints, differences, scale),
+    )
+    return saved(store, report)
+
+
+def _rows(arm: Arm, runs: StudyRuns) -> list[ExperimentRow]:
+    rate = f"outer rate {runs.rates[arm.method]:g} (tuned)" if arm.rated else "no outer rate"
+    rows = [_row(arm, runs.runs[arm.label], runs.plan.measure, rate)]
+    if arm.label in runs.printed_rates:
+        also = f"outer rate {arm.printed_rate:g} (printed)"
+        label = f"{arm.label}, printed rate"
+        rows.append(_row(arm, runs.printed_rates[arm.label], runs.plan.measure, also, label))
+    return rows
+
+
+def _row(
+    arm: Arm, values: Sequence[Values], measure: str, setting: str, label: str = ""
+) -> ExperimentRow:
+    """The mean over the seeds that did not diverge."""
+    numbers = np.array([float(each["test"][-1]) for each in values])
+    finite = numbers[np.isfinite(numbers)]
+    diverged = numbers.size - finite.size
+    return ExperimentRow(
+        label or arm.label,
+        measure,
+        None,
+        float(finite.mean()) if finite.size else None,
+        ExperimentVerdict.ELSEWHERE if arm.printed else ExperimentVerdict.MEASURED,
+        setting,
+        f"{diverged} of {numbers.size} runs diverged" if diverged else "",
+        float(finite.std(ddof=1)) if finite.size > 1 else None,
+        runs=numbers.size,
+        elsewhere=arm.printed,
+        digits=2,
+    )
+
+
+def _tuning(runs: StudyRuns) -> list[str]:
+    """What each method's rates gave on the tuning split."""
+    parts = []
+    for method, errors in runs.tuning.items():
+        tried = ", ".join(f"{rate:g}: {error:.2f}" for rate, error in errors.items())
+        parts.append(f"{method} {runs.rates[method]:g} ({tried})")
+    text = (
+        f"Outer rates, each the best of the same {len(runs.plan.rates)} by the mean error on the tuning "
+        f"split over {runs.plan.tuning_seeds} seeds that nothing else uses: {'; '.join(parts)}."
+    )
+    edges = [
+        method
+        for method, rate in runs.rates.items()
+        if len(runs.plan.rates) > 1 and rate in (min(runs.plan.rates), max(runs.plan.rates))
+    ]
+    if edges:
+        text += f" At the end of the grid: {', '.join(edges)}."
+    return [text] if parts else []
+
+
+def _budgets(runs: StudyRuns) -> list[str]:
+    """How many derivative evaluations the runs took, and the errors where the cheapest one ends."""
+    spent: Mapping[str, np.ndarray] = {
+        label: np.mean([v["evaluations"] for v in values], axis=0)
+        for label, values in runs.runs.items()
+        if all("evaluations" in v and v["evaluations"].size > 1 for v in values)
+    }
+    if len(spent) < 2:
+        return []
+    budget = min(float(curve[-1]) for curve in spent.values())
+    there = []
+    for label, curve in spent.items():
+        errors = np.mean([v["test"] for v in runs.runs[label]], axis=0)
+        at = float(np.interp(budget, curve, errors))
+        error = f"{at:.2f}" if np.isfinite(at) else "diverged"
+        there.append(f"{label} {error} (of {curve[-1]:.0f})")
+    return [
+        f"{runs.plan.measure} at equal budgets, where each run has spent {budget:.0f} derivative evaluations "
+        f"(of all that it makes): {'; '.join(there)}."
+    ]
+
+
+def _data(runs: StudyRuns) -> list[str]:
+    settings = "; ".join(f"{name} {value}" for name, value in runs.plan.settings.items())
+    enough = fewest_seeds(len(runs.plan.endpoints)) if runs.plan.endpoints else 0
+    text = f"Run with: {settings}."
+    if enough:
+        text += f" The {len(runs.plan.endpoints)} claims need {enough} seeds or more to be judged."
+    return [text]
+
+
+def _draw(path: Path, runs: StudyRuns) -> None:
+    """Every run as a dot, every arm's mean as a bar."""
+    arms = runs.plan.arms
+    methods = list(dict.fromkeys(arm.method for arm in arms))
+    heights = np.arange(len(arms))[::-1]
+    with drawing(path, 1, 7.5, 1.2 + 0.26 * len(arms)) as (axis,):
+        for height, arm in zip(heights, arms, strict=True):
+            numbers = runs.numbers(arm.label)
+            finite = numbers[np.isfinite(numbers)]
+            colour = COLOURS[methods.index(arm.method) % len(COLOURS)]
+            axis.plot(finite, np.full(finite.size, height), "o", color=colour, ms=4, alpha=0.5)
+            if finite.size:
+                axis.plot(finite.mean(), height, "|", color=OURS, ms=13, mew=2)
+        axis.set_yticks(heights, [arm.label for arm in arms])
+        axis.set(xlabel=runs.plan.measure, ylim=(-0.7, len(arms) - 0.3))
+        axis.tick_params(axis="y", length=0)
+        axis.set_title(f"{runs.plan.measure}: each run (dot) and the mean (bar)")

@@ -1,0 +1,150 @@
+"""Tables of training runs: tuning, pairs, interrupted runs. Three seconds of processor time."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from refblo.errors import ArgumentError, ArgumentTypeError
+from refblo.experiments.endpoints import Endpoint, EndpointKind
+from refblo.experiments.run_options import RunOptions
+from refblo.experiments.study import StudyRuns
+from tests.experiments.toy_study import PIECES, STEPS, ToyStudy, run
+
+
+def numbers(runs: StudyRuns) -> dict[str, list[list[float]]]:
+    return {
+        label: [values["test"].tolist() for values in seeds] for label, seeds in runs.runs.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], StudyRuns]:
+    output, lines = tmp_path_factory.mktemp("toy"), list[str]()
+    return output, lines, run(output, lines.append)
+
+
+def test_each_method_gets_the_rate_with_the_lowest_tuning_error(
+    finished: tuple[Path, list[str], StudyRuns],
+) -> None:
+    runs = finished[2]
+    for method, errors in runs.tuning.items():
+        assert set(errors) == {0.001, 0.02}
+        assert runs.rates[method] == min(errors, key=lambda rate: errors[rate])
+
+
+def test_every_arm_has_every_seed_and_a_number_for_each_piece(
+    finished: tuple[Path, list[str], StudyRuns],
+) -> None:
+    runs = finished[2]
+    assert {label: len(seeds) for label, seeds in runs.runs.items()} == {
+        "HPO-SGLD κ = 1": 2,
+        "RMD": 2,
+    }
+    assert all(v["test"].size == PIECES for seeds in runs.runs.values() for v in seeds)
+    spent = runs.runs["RMD"][0]["evaluations"]
+    assert np.allclose(spent / spent[0], np.arange(1, PIECES + 1))
+    assert [len(seeds) for seeds in runs.printed_rates.values()] == [1]
+
+
+def test_a_second_run_makes_nothing_and_says_the_same(
+    finished: tuple[Path, list[str], StudyRuns],
+) -> None:
+    output, first, runs = finished
+    second: list[str] = []
+    again = run(output, second.append)
+    assert numbers(again) == numbers(runs)
+    assert any("4 runs to make" in line and "0 taken" in line for line in first)
+    assert all(" 0 runs to make" in line for line in second)
+    assert any("left for them" in line for line in first)
+
+
+def test_a_part_that_was_changed_is_made_again(
+    finished: tuple[Path, list[str], StudyRuns], tmp_path: Path
+) -> None:
+    output, _, runs = finished
+    subprocess.run(["cp", "-r", f"{output}/.", str(tmp_path)], check=True)
+    path = next((tmp_path / "toy" / "parts").glob("rmd*seed-1-smoke.json"))
+    path.write_text(path.read_text(encoding="utf-8").replace("0.", "1.", 1), encoding="utf-8")
+    lines: list[str] = []
+    assert numbers(run(tmp_path, lines.append)) == numbers(runs)
+    assert sum("1 runs to make" in line for line in lines) == 1
+
+
+def test_a_run_that_diverged_counts_as_the_worst(
+    finished: tuple[Path, list[str], StudyRuns],
+) -> None:
+    runs = finished[2]
+    claim = Endpoint("c", "m", ("RMD",), ("HPO-SGLD κ = 1",), EndpointKind.LOWER, 1.0)
+    lost = {**runs.runs, "RMD": [{"test": np.full(PIECES, np.nan)}] * 2}
+    broken = StudyRuns(runs.plan, runs.rates, runs.tuning, lost, {})
+    ours = runs.numbers("HPO-SGLD κ = 1")
+    assert np.array_equal(broken.difference(claim, 100.0), 100.0 - ours)
+
+
+@pytest.mark.parametrize("options", [{"jobs": 0}, {"seeds": 1}, {"device": "tpu"}])
+def test_options_that_cannot_be_used_are_named(options: dict[str, object]) -> None:
+    with pytest.raises((ArgumentError, ArgumentTypeError), match=next(iter(options))):
+        RunOptions(**options)  # type: ignore[arg-type]
+
+
+def killed(output: Path, kills: int, seed: int) -> int:
+    """Run the table in processes that are killed at random lines; how many were."""
+    draws, made = random.Random(seed), 0
+    while True:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "tests.experiments.toy_study", str(output)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert child.stdout is not None
+        patience = draws.randint(1, 3)
+        for _ in child.stdout:
+            patience -= 1
+            if patience == 0 and made < kills:
+                os.kill(child.pid, signal.SIGKILL)
+                made += 1
+                break
+        child.stdout.close()
+        if child.wait() == 0:
+            return made
+
+
+@pytest.mark.full
+def test_a_table_that_is_killed_ten_times_ends_where_an_uninterrupted_one_does(
+    finished: tuple[Path, list[str], StudyRuns], tmp_path: Path
+) -> None:
+    assert killed(tmp_path, kills=10, seed=3) >= 5
+    lines: list[str] = []
+    assert numbers(run(tmp_path, lines.append)) == numbers(finished[2])
+    assert all(" 0 runs to make" in line for line in lines)
+
+
+def test_a_run_goes_on_from_a_finished_piece(
+    finished: tuple[Path, list[str], StudyRuns], tmp_path: Path
+) -> None:
+    """All parts but those of the first pieces are gone, and so is the state."""
+    output, _, runs = finished
+    subprocess.run(["cp", "-r", f"{output}/.", str(tmp_path)], check=True)
+    for path in (tmp_path / "toy" / "parts").glob("*.json"):
+        if f"to-step-{STEPS // PIECES}-" not in path.name:
+            path.unlink()
+    assert numbers(run(tmp_path, lambda _: None)) == numbers(runs)
+
+
+@pytest.mark.full
+def test_two_processes_make_the_numbers_of_one(
+    finished: tuple[Path, list[str], StudyRuns], tmp_path: Path
+) -> None:
+    assert numbers(run(tmp_path, lambda _: None, jobs=2)) == numbers(finished[2])
+
+
+def test_the_toy_is_a_study() -> None:
+    from refblo.experiments.study import TrainingStudy
+
+    assert isinstance(ToyStudy(), TrainingStudy)
