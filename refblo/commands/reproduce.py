@@ -8,9 +8,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from refblo.errors import ArgumentError
+from refblo.errors import ArgumentError, ArgumentTypeError, MissingExtraError
 from refblo.experiments.registry import find, registry
 from refblo.experiments.report import Experiment, ExperimentReport, ExperimentVerdict, Scale
+from refblo.experiments.run_options import ConfigurableExperiment, RunOptions
+from refblo.experiments.store import forget, require_room
+from refblo.experiments.study import TrainingStudy
 from refblo.files import one_process
 
 EVERYTHING = "all"
@@ -22,6 +25,7 @@ _COLOURS = {
     ExperimentVerdict.TRIED: "dim",
     ExperimentVerdict.MEASURED: "default",
     ExperimentVerdict.LEFT_OUT: "dim",
+    ExperimentVerdict.ELSEWHERE: "default",
 }
 
 
@@ -30,9 +34,10 @@ _COLOURS = {
 @click.option(
     "--scale",
     type=click.Choice([scale.value for scale in Scale]),
-    default=Scale.SMALL.value,
+    default=Scale.SMOKE.value,
     show_default=True,
-    help="smoke: seconds; small: minutes; paper: everything, by the estimators themselves.",
+    help="smoke: under a minute each; small: minutes, or 90 minutes for a table with training runs; paper: "
+    "the paper's own settings.",
 )
 @click.option(
     "--output",
@@ -42,8 +47,50 @@ _COLOURS = {
     help="Folder for plots, JSON reports and finished parts; what is there is not run again.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of every draw.")
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    help="Folder with the paper's data sets, for --scale paper.",
+)
+@click.option(
+    "--seeds",
+    type=int,
+    help="Pairs of runs a comparison, where a table trains networks; each table has its own number.",
+)
+@click.option(
+    "--jobs",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Processes at a time, where a table trains networks.",
+)
+@click.option(
+    "--device",
+    type=str,
+    default="cpu",
+    show_default=True,
+    help="Where the networks of a table are: cpu, or cuda.",
+)
+@click.option(
+    "--resume/--afresh",
+    default=True,
+    show_default=True,
+    help="Go on with the parts that an earlier run has left in the output folder, or remove them first.",
+)
 @click.option("--list", "list_them", is_flag=True, help="List the names and stop.")
-def reproduce(name: str | None, scale: str, output: Path, seed: int, *, list_them: bool) -> None:
+def reproduce(
+    name: str | None,
+    scale: str,
+    output: Path,
+    seed: int,
+    data: Path | None,
+    seeds: int | None,
+    jobs: int,
+    device: str,
+    *,
+    resume: bool,
+    list_them: bool,
+) -> None:
     """Run a table or figure of the papers again and print it beside the printed one.
 
     NAME is one of those that --list shows, or "all".
@@ -58,17 +105,42 @@ def reproduce(name: str | None, scale: str, output: Path, seed: int, *, list_the
             f"NAME must be given: one of {', '.join(registry())}, or {EVERYTHING}"
         )
     try:
+        options = RunOptions(data, seeds, jobs, device)
         experiments = list(registry().values()) if name == EVERYTHING else [find(name)]
+        chosen = [_configured(each, options, alone=name != EVERYTHING) for each in experiments]
         with one_process("--output", output):
-            for experiment in experiments:
+            # Data are looked at before any of them runs, and room on the disk as well.
+            for experiment in chosen:
+                if isinstance(experiment, TrainingStudy):
+                    experiment.require_data(Scale(scale), data)
+            require_room(output)
+            for experiment in chosen:
+                if not resume:
+                    forget(output, experiment.name, Scale(scale))
                 _run(experiment, Scale(scale), output, seed, console)
-    except ArgumentError as error:
+    except (ArgumentError, ArgumentTypeError, MissingExtraError) as error:
         raise click.UsageError(str(error)) from error
     except KeyboardInterrupt:
         console.print(
             f"Interrupted. What is finished is kept in {output}; run the same command again."
         )
         raise
+
+
+def _configured(experiment: Experiment, options: RunOptions, *, alone: bool) -> Experiment:
+    """The experiment with the options, where it takes any.
+
+    Raises:
+        ArgumentError: for options that the one experiment that is asked for does not take.
+    """
+    if isinstance(experiment, ConfigurableExperiment):
+        return experiment.configured(options)
+    if alone and options != RunOptions(jobs=options.jobs):
+        raise ArgumentError(
+            f"--data, --seeds and --device must be left out for {experiment.name}, which trains no network, "
+            "got one of them; leave it out"
+        )
+    return experiment
 
 
 def _run(experiment: Experiment, scale: Scale, output: Path, seed: int, console: Console) -> None:
@@ -100,13 +172,15 @@ def show(report: ExperimentReport, output: Path, console: Console) -> None:
         table.add_row(
             Text("" if row.label == previous else row.label),
             row.quantity,
-            row.paper or "",
+            row.printed_text,
             row.ours_text,
             place,
             Text(row.verdict.value, style=_COLOURS[row.verdict]),
         )
         previous = row.label
     console.print(table)
+    if report.claims:
+        console.print(_claims(report))
     console.print("Settings", style="bold")
     # Rows of one label share their setting as a rule; where they do not, each is told.
     for label, setting, note in dict.fromkeys((r.label, r.setting, r.note) for r in report.rows):
@@ -118,3 +192,20 @@ def show(report: ExperimentReport, output: Path, console: Console) -> None:
     for plot in (*report.plots, f"{report.experiment}/report.json"):
         console.print(Text(f"wrote {output / plot}"))
     console.print(Text(f"{report.seconds:.1f} s"))
+
+
+def _claims(report: ExperimentReport) -> Table:
+    """The comparisons that were stated before the runs, and what the runs said."""
+    table = Table(title="Claims, stated before the runs", title_justify="left", expand=False)
+    for column in ("claim", "compared", "seeds", "ours − theirs", "95 % interval", "verdict"):
+        table.add_column(column)
+    for judged in report.claims:
+        table.add_row(
+            judged.endpoint.claim,
+            f"{judged.endpoint.comparison}; margin {judged.endpoint.margin:g}",
+            f"{judged.seeds}",
+            f"{judged.difference:.3g}",
+            f"{judged.low:.3g} to {judged.high:.3g}",
+            judged.verdict,
+        )
+    return table

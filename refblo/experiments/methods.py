@@ -8,14 +8,16 @@ from refblo.estimators import (
     FMD,
     HPOSGLD,
     RMD,
+    AmIGO,
     Estimator,
     IFTConjugateGradient,
     IFTNeumann,
     NeumannScaling,
     RMDFirstOrder,
 )
+from refblo.estimators.evolution import EvolutionStrategies, Variant
 from refblo.experiments import recursions
-from refblo.experiments.recursions import Method
+from refblo.experiments.recursions import Method, WarmMethod
 
 STEP_SIZE = 0.005
 """γ of D.1, "inner iterations (learning rate 0.005)"."""
@@ -41,7 +43,7 @@ class Competitor:
     label: str
     dynamics: Langevin
     estimator: Estimator | None
-    written_out: Method
+    written_out: Method | WarmMethod
     setting: str
 
 
@@ -113,3 +115,36 @@ def unrolled(kind: str, label: str, steps: int) -> Competitor:
     estimator, written_out = forms[kind]
     setting = f"γ = {STEP_SIZE:g}, {steps} inner steps, no noise of its own"
     return Competitor(label, dynamics, estimator, written_out, setting)
+
+
+AMIGO_ITERATIONS = 10
+"""E.2: "up to 10 SGD/CG iterations"."""
+ES_SIGMA, ES_DIRECTIONS = 0.001, 100
+"""E.4."""
+
+
+def amigo(label: str, solve_step: float | None, steps: int = 100) -> Competitor:
+    """AmIGO-SGD with this α, or AmIGO-CG for None; no α is printed."""
+    dynamics = Langevin(STEP_SIZE)
+    solve = "CG" if solve_step is None else f"α = {solve_step:g}"
+    return Competitor(
+        label,
+        dynamics,
+        AmIGO(dynamics, steps, AMIGO_ITERATIONS, solve_step),
+        recursions.WarmAmIGO(steps, AMIGO_ITERATIONS, solve_step),
+        f"γ = {STEP_SIZE:g}, {steps} inner steps, {AMIGO_ITERATIONS} iterations a call, {solve}",
+    )
+
+
+def evolution(label: str, *, paired: bool = False, steps: int = 100) -> Competitor:
+    """Evolutionary search as printed, or with pairs z, −z."""
+    dynamics = Langevin(STEP_SIZE)
+    variant = Variant.ANTITHETIC if paired else Variant.PRINTED
+    return Competitor(
+        label,
+        dynamics,
+        EvolutionStrategies(dynamics, Schedule.last(steps), ES_SIGMA, ES_DIRECTIONS, variant),
+        recursions.evolution(steps, ES_SIGMA, ES_DIRECTIONS, paired=paired),
+        f"γ = {STEP_SIZE:g}, {steps} inner steps, σ = {ES_SIGMA:g}, {ES_DIRECTIONS} draws, "
+        f"{variant.value}, the inner loss's noise the same for all draws",
+    )

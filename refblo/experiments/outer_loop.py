@@ -17,7 +17,16 @@ import torch
 
 from refblo.chain import Langevin
 from refblo.estimators import Estimator
-from refblo.experiments.recursions import AsDrawn, ManySeeds, Method, Noise, RecursionRun, Seeds
+from refblo.experiments.recursions import (
+    AsDrawn,
+    ManySeeds,
+    Method,
+    Noise,
+    RecursionRun,
+    Seeds,
+    WarmMethod,
+    begun,
+)
 from refblo.outer import OuterLoop, outer_draws
 from refblo.problem import BilevelProblem, UniformBatches
 from refblo.problems import build
@@ -80,7 +89,7 @@ class Runs:
 
 
 def many_seeds(
-    method: Method, dynamics: Langevin, descent: Descent, seeds: int, seed: int
+    method: Method | WarmMethod, dynamics: Langevin, descent: Descent, seeds: int, seed: int
 ) -> Iterator[Runs]:
     """The recursions written out, for `seeds` runs at once; one item an outer step."""
     half_width = descent.half_width
@@ -92,7 +101,10 @@ def many_seeds(
 
 
 def as_drawn(
-    method: Method, dynamics: Langevin, descent: Descent, run_seeds: tuple[int, ...]
+    method: Method | WarmMethod,
+    dynamics: Langevin,
+    descent: Descent,
+    run_seeds: tuple[int, ...],
 ) -> Iterator[Runs]:
     """The recursions written out, on the very numbers that `with_estimator` draws."""
     half_width = descent.half_width
@@ -104,18 +116,19 @@ def as_drawn(
 
 
 def _written_out(
-    method: Method,
+    method: Method | WarmMethod,
     dynamics: Langevin,
     descent: Descent,
     seeds: int,
     noise: Callable[[int], Noise],
 ) -> Iterator[Runs]:
+    called = begun(method)
     lam, theta = np.full(seeds, descent.start), np.full(seeds, descent.start)
     for outer_step in range(descent.outer_steps):
         # A run that diverges leaves the finite numbers and is counted as such at the end.
         with np.errstate(over="ignore", invalid="ignore"):
             begin = theta if descent.warm else np.full(seeds, descent.start)
-            h, theta = method(lam, begin, RecursionRun(dynamics, noise(outer_step)))
+            h, theta = called(lam, begin, RecursionRun(dynamics, noise(outer_step)))
             lam = lam - descent.outer_rate * h
         yield Runs(lam, theta)
 
@@ -170,7 +183,7 @@ def final_state(trajectory: Iterator[Runs]) -> Runs:
 
 
 def largest_difference(
-    method: Method,
+    method: Method | WarmMethod,
     estimator: Estimator,
     dynamics: Langevin,
     descent: Descent,

@@ -41,6 +41,10 @@ class Noise(Protocol):
         """The standard normal z of the transition from θ^step."""
         ...
 
+    def directions(self, count: int) -> Entries:
+        """Standard normal directions in λ, shape (count, s)."""
+        ...
+
 
 @final
 @dataclass(frozen=True)
@@ -69,6 +73,12 @@ class ManySeeds:
         """z, shape (seeds,)."""
         like = torch.empty(self.seeds, dtype=torch.float64)
         values: Entries = self.draws.normal(Stream.LANGEVIN, step, like).numpy()
+        return values
+
+    def directions(self, count: int) -> Entries:
+        """z, shape (count, seeds)."""
+        like = torch.empty(count, self.seeds, dtype=torch.float64)
+        values: Entries = self.draws.normal(Stream.DIRECTIONS, 0, like).numpy()
         return values
 
 
@@ -101,6 +111,13 @@ class AsDrawn:
         values: Entries = torch.cat(drawn).numpy()
         return values
 
+    def directions(self, count: int) -> Entries:
+        """z, shape (count, runs)."""
+        like = torch.empty(count, 1, dtype=torch.float64)
+        each = [d.normal(Stream.DIRECTIONS, 0, like) for d in self.draws]
+        values: Entries = torch.cat(each, dim=1).numpy()
+        return values
+
 
 @final
 @dataclass(frozen=True)
@@ -119,7 +136,7 @@ class RecursionRun:
             moved = moved + self.dynamics.noise * self.noise.langevin(step)
         return moved
 
-    def last(self, lam: Seeds, theta: Seeds, steps: int) -> Seeds:
+    def last(self, lam: Entries, theta: Entries, steps: int) -> Entries:
         """θ^steps."""
         for step in range(steps):
             theta = self.advance(lam, theta, step, self.noise.perturbation(step))
@@ -127,6 +144,20 @@ class RecursionRun:
 
 
 Method: TypeAlias = Callable[[Seeds, Seeds, RecursionRun], tuple[Seeds, Seeds]]
+
+
+@runtime_checkable
+class WarmMethod(Protocol):
+    """A method with a memory: `begin` gives the function for one trajectory."""
+
+    def begin(self) -> Method:
+        """The method before its first call."""
+        ...
+
+
+def begun(method: Method | WarmMethod) -> Method:
+    """The function for one trajectory."""
+    return method.begin() if isinstance(method, WarmMethod) else method
 
 
 def outer_slope(lam: Entries, theta: Entries) -> Entries:
@@ -229,5 +260,56 @@ def ift_conjugate_gradient(steps: int, damping: float, hessian_noise: bool = Tru
         hessian = 2 * (1 + 3 * e1) * theta
         q = outer_slope(lam, theta) / (hessian + damping)
         return outer_direct(lam, theta) - q * 2 * lam, theta
+
+    return method
+
+
+@final
+@dataclass(frozen=True)
+class WarmAmIGO:
+    """f_λ − q C with q carried from call to call; `solve_step` None for the CG form.
+
+    One CG iteration solves a scalar equation, so that AmIGO-CG forgets q: q = f_θ / H.
+    """
+
+    steps: int
+    iterations: int
+    solve_step: float | None
+
+    def begin(self) -> Method:
+        """With q = 0."""
+        memory: list[Entries] = []
+
+        def method(lam: Seeds, theta: Seeds, run: RecursionRun) -> tuple[Seeds, Seeds]:
+            theta = run.last(lam, theta, self.steps)
+            slope = outer_slope(lam, theta)
+            q = memory.pop() if memory else np.zeros_like(theta)
+            if self.solve_step is None:
+                q = slope / (2 * (1 + 3 * run.noise.perturbation(self.steps)[0]) * theta)
+            else:
+                for i in range(self.iterations):
+                    hessian = 2 * (1 + 3 * run.noise.perturbation(self.steps + i)[0]) * theta
+                    q = q - self.solve_step * (hessian * q - slope)
+            memory.append(q)
+            return outer_direct(lam, theta) - q * 2 * lam, theta
+
+        return method
+
+
+def evolution(steps: int, sigma: float, count: int, *, paired: bool) -> Method:
+    """The mean of z F(λ + σz)/σ, or of z (F(λ + σz) − F(λ − σz))/(2σ), over `count` directions."""
+
+    def method(lam: Seeds, theta: Seeds, run: RecursionRun) -> tuple[Seeds, Seeds]:
+        z = run.noise.directions(count)
+
+        def value(lams: Entries) -> Entries:
+            last = run.last(lams, np.broadcast_to(theta, lams.shape), steps)
+            found: Entries = (lams - last) ** 2 + (last - 0.5) ** 2
+            return found
+
+        ahead = value(lam + sigma * z)
+        if paired:
+            ahead = (ahead - value(lam - sigma * z)) / 2
+        return (z * ahead / sigma).mean(axis=0), run.last(lam, theta, steps)
 
     return method

@@ -11,15 +11,33 @@ from refblo.experiments.figure_3 import Figure3
 from refblo.experiments.report import Experiment
 from refblo.experiments.table_2 import Table2
 from refblo.experiments.table_3 import Table3
+from refblo.experiments.table_4 import Table4
+from refblo.experiments.table_9 import Table9
+from refblo.experiments.table_13 import Table13
+from refblo.experiments.table_14 import Table14
+from refblo.experiments.table_15 import Table15
+from refblo.experiments.table_16 import Table16
 
-_ALL: tuple[Experiment, ...] = (Figure1(), Table2(), Figure2(), Figure3(), Table3())
+_ALL: tuple[Experiment, ...] = (
+    Figure1(),
+    Table2(),
+    Figure2(),
+    Figure3(),
+    Table3(),
+    Table4(),
+    Table9(),
+    Table13(),
+    Table14(),
+    Table15(),
+    Table16(),
+)
 
 
 def registry() -> Mapping[str, Experiment]:
     """Name → experiment, in the paper's order.
 
     Example:
-        >>> list(registry())
+        >>> list(registry())[:5]
         ['figure-1', 'table-2', 'figure-2', 'figure-3', 'table-3']
     """
     return MappingProxyType({experiment.name: experiment for experiment in _ALL})

@@ -11,6 +11,7 @@ that HPO-SGLD never asks for one. `attention="plain"` writes it out, for methods
 Images are noise: what is looked at here is cost. Inside `refblo.cost.shapes_only()` nothing is allocated.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, final, get_args
 
@@ -117,6 +118,24 @@ def _start(
     return torch.cat(parts)
 
 
+def vision_transformer(
+    size: Size,
+    attention: Attention = "fused",
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+) -> tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]:
+    """The network as a function of a flat vector.
+
+    Returns:
+        Random weights, shape (n,), and (theta, images) ↦ logits, shape (batch, classes).
+    """
+    with torch.device("meta"):  # a module without numbers: θ has them
+        module = VisionTransformer(size, attention)
+    _, apply = ravel_module(module)
+    return _start(module, Draws(seed), dtype, device), apply
+
+
 def vit_problem(
     batch: int = 8,
     size: Size | None = None,
@@ -139,10 +158,7 @@ def vit_problem(
     require_integer("batch", batch, 1, "show the network an image")
     require_one_of("attention", attention, get_args(Attention))
     size = size or Size()
-    with torch.device("meta"):  # a module without numbers: θ has them
-        module = VisionTransformer(size, attention)
-    _, apply = ravel_module(module)
-    theta = _start(module, Draws(0), dtype, device)
+    theta, apply = vision_transformer(size, attention, dtype, device)
 
     def images(which: int) -> tuple[Tensor, Tensor]:
         like = torch.empty(batch, 3, size.image, size.image, dtype=dtype, device=device)

@@ -24,7 +24,7 @@ from refblo.experiments.outer_loop import (
     with_estimator,
 )
 from refblo.experiments.printed import TABLE_2, TABLE_3, error_column
-from refblo.experiments.recursions import RecursionRun, outer_direct, outer_slope
+from refblo.experiments.recursions import RecursionRun, begun, outer_direct, outer_slope
 from refblo.experiments.registry import find, registry
 from refblo.experiments.report import Experiment, ExperimentVerdict, Scale, agrees_to_printed_digits
 from refblo.experiments.table_2 import (
@@ -104,13 +104,16 @@ class NoNoise:
     def langevin(self, step: int) -> float:  # noqa: ARG002
         return 0.0
 
+    def directions(self, count: int) -> np.ndarray:
+        return np.zeros((count, 1))
+
 
 def test_hpo_sgld_weighs_the_indirect_term_as_stated() -> None:
     """At a stationary θ, the recursion's excess over the direct term is −weight·f_θ·C."""
     lam = np.array([0.6])
     theta = np.sqrt(1 - lam**2)
     method = hpo_sgld("any", burn_in=7, samples=5, noise_scale=0.0)
-    value, _ = method.written_out(lam, theta, RecursionRun(method.dynamics, NoNoise()))
+    value, _ = begun(method.written_out)(lam, theta, RecursionRun(method.dynamics, NoNoise()))
     indirect = value - outer_direct(lam, theta)
     expected = -indirect_weight(0.005, 7, 5) * outer_slope(lam, theta) * 2 * lam
     # θ stands still up to rounding, and some 100 operations round numbers below 10.

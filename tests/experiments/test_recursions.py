@@ -8,7 +8,9 @@ from refblo.experiments.methods import (
     NEUMANN_SCALE,
     NEUMANN_TERMS,
     Competitor,
+    amigo,
     conjugate_gradient,
+    evolution,
     hpo_sgld,
     neumann,
     unrolled,
@@ -33,6 +35,10 @@ COMPETITORS = (
     unrolled("RMD", "RMD", STEPS),
     unrolled("RMD-FO", "RMD-FO", STEPS),
     unrolled("FMD", "FMD", STEPS),
+    amigo("AmIGO-CG", None, STEPS),
+    amigo("AmIGO-SGD", 0.1, STEPS),
+    evolution("ES", steps=STEPS),
+    evolution("ES, pairs", paired=True, steps=STEPS),
 )
 
 

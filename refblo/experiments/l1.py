@@ -1,0 +1,264 @@
+"""L1-Reg, (1) and D.2 of Kim and Hospedales: one λ for every weight of a vision transformer.
+
+    inner: mean cross-entropy of a batch of 8 + Σ_j λ_j |θ_j|,      outer: mean cross-entropy of a batch.
+
+At the small scales the images are scikit-learn's digits: the network is trained on the digits 0 to 4, then
+fine-tuned on a few images of 5 to 9 with a new head, stopped early, and what is compared starts there. θ
+goes on from one outer step to the next. What the paper does not state: λ⁰ = 1e-4, the outer optimiser is
+gradient descent, and λ is not kept positive.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from refblo.chain import Langevin, Schedule
+from refblo.errors import require
+from refblo.estimators import (
+    HPOSGLD,
+    RMD,
+    AmIGO,
+    Estimator,
+    IFTConjugateGradient,
+    IFTNeumann,
+    NeumannScaling,
+    RMDFirstOrder,
+)
+from refblo.experiments.data.folders import picture_folder
+from refblo.experiments.data.packaged import sklearn_digits
+from refblo.experiments.report import Scale
+from refblo.experiments.store import Values
+from refblo.experiments.study import Arm, Trial, TrialPlace
+from refblo.experiments.training import (
+    LabelledImages,
+    Logits,
+    descend,
+    early_stopped,
+    errors,
+    split,
+    train,
+)
+from refblo.noise import Draws
+from refblo.outer import OuterRun
+from refblo.problem import BilevelProblem, FixedInitial, Minibatches, Separable
+from refblo.problems.namespace import TORCH
+from refblo.problems.regularisers import weighted_l1, weighted_l1_products
+from refblo.problems.vit_b_16 import Attention, Size, vision_transformer
+from refblo.ravel import module_layout
+from refblo.types import Theta
+
+INNER_RATE, BATCH, INNER_STEPS, UNROLLED_STEPS = 0.01, 8, 10, 3
+"""D.2: γ, the batch, B + M (and T of the others), and the T that RMD's memory allowed."""
+START = 1e-4
+
+
+@final
+@dataclass(frozen=True)
+class L1Effort:
+    """How much is run.
+
+    Attributes:
+        size: of the network.
+        pretraining: steps on the first half of the classes.
+        parts: images for training, validation, tuning and test.
+        outer_steps: K.
+        pieces: after which the errors are measured.
+    """
+
+    size: Size
+    pretraining: int
+    parts: tuple[int, int, int, int]
+    outer_steps: int
+    pieces: int
+
+
+EFFORTS = {
+    Scale.SMOKE: L1Effort(Size(8, 4, 1, 16, 2, 32, 5), 60, (40, 40, 100, 500), 6, 2),
+    Scale.SMALL: L1Effort(Size(8, 2, 3, 64, 4, 128, 5), 300, (40, 40, 150, 600), 100, 5),
+    Scale.PAPER: L1Effort(Size(classes=37), 0, (110, 110, 110, 3669), 1000, 20),
+}
+"""At the paper's scale the parts are 3 % of Pets; the tuning split is as large as the validation split."""
+
+
+def describe(scale: Scale) -> dict[str, float | int | str]:
+    """The settings that every part repeats."""
+    effort = EFFORTS[scale]
+    size = effort.size
+    return {
+        "data": "Oxford-IIIT Pet" if scale is Scale.PAPER else "scikit-learn's digits, 5 to 9",
+        "network": f"vision transformer, {size.layers} layers of width {size.width}, patches of "
+        f"{size.patch} x {size.patch}",
+        "weights": count(scale),
+        "training images": effort.parts[0],
+        "validation images": effort.parts[1],
+        "tuning images": effort.parts[2],
+        "test images": effort.parts[3],
+        "outer steps": effort.outer_steps,
+        "inner rate": INNER_RATE,
+        "batch": BATCH,
+        "start of lam": START,
+    }
+
+
+@cache
+def count(scale: Scale) -> int:
+    """n = p."""
+    from refblo.problems.vit_b_16 import VisionTransformer
+
+    with torch.device("meta"):
+        return sum(module_layout(VisionTransformer(EFFORTS[scale].size)).sizes)
+
+
+@cache
+def pretrained(scale: Scale) -> Theta:
+    """Weights after training on the first half of the classes; the same for every run, as in the paper."""
+    effort = EFFORTS[scale]
+    theta, logits = vision_transformer(effort.size)
+    images = as_pictures(sklearn_digits()).of_classes(0, 5)
+    return train(logits, theta, images, effort.pretraining, 32, 3e-3, Draws(11))
+
+
+def as_pictures(data: LabelledImages) -> LabelledImages:
+    """Grey images in the three channels that the transformer expects."""
+    return LabelledImages(data.images[:, None].expand(-1, 3, -1, -1).contiguous(), data.labels)
+
+
+def images(scale: Scale, data: Path | None) -> LabelledImages:
+    """Those that are fine-tuned on."""
+    if scale is Scale.PAPER:
+        require_folder(data)
+        return picture_folder("pets", data or Path(), EFFORTS[scale].size.image)
+    return as_pictures(sklearn_digits()).of_classes(5, 10)
+
+
+def require_folder(data: Path | None) -> None:
+    """Refuse the paper's scale without a folder.
+
+    Raises:
+        ArgumentError: with what to download, and where to put it.
+    """
+    require(
+        data is not None,
+        "--data",
+        "name a folder at the paper's scale that holds pets/images and pets/annotations as the archives of "
+        "the Oxford-IIIT Pet data set (images.tar.gz, annotations.tar.gz) unpack",
+        None,
+        "download them, unpack both into pets/, and name the folder that pets/ is in",
+    )
+
+
+def l1_problem(
+    logits: Logits,
+    theta: Theta,
+    data: LabelledImages,
+    validation: LabelledImages,
+    batch: int = BATCH,
+) -> BilevelProblem:
+    """The bilevel problem from given weights."""
+
+    def loss(of: LabelledImages) -> Callable[[Tensor, Tensor | None], Tensor]:
+        def value(theta: Tensor, index: Tensor | None) -> Tensor:
+            chosen = of if index is None else of.take(index)
+            return cross_entropy(logits(theta, chosen.images), chosen.labels)
+
+        return value
+
+    outer = loss(validation)
+    return BilevelProblem(
+        inner=Separable(loss(data), weighted_l1(TORCH), weighted_l1_products()),
+        outer=lambda _, theta, index: outer(theta, index),
+        initial=FixedInitial(theta),
+        inner_batches=Minibatches(len(data), min(batch, len(data))),
+        outer_batches=Minibatches(len(validation), min(batch, len(validation))),
+        name="l1-reg",
+    )
+
+
+def estimator(arm: Arm, schedule: Schedule | None = None) -> Estimator:
+    """The method of a row.
+
+    Raises:
+        ValueError: for a row that Table 4 does not have.
+    """
+    plain = Langevin(INNER_RATE)
+    numbers = [float(number) for number in arm.option.strip("()").split(",") if number]
+    if arm.method == "HPO-SGLD":
+        temperature, noise_scale = numbers
+        rule = Langevin(INNER_RATE, temperature, noise_scale)
+        return HPOSGLD(rule, schedule or Schedule(INNER_STEPS // 2, INNER_STEPS // 2))
+    if arm.method == "IFT-Neumann":
+        terms = int(numbers[1]) + 1
+        return IFTNeumann(plain, INNER_STEPS, numbers[0], terms, NeumannScaling.UNSCALED)
+    if arm.method == "IFT-CG":
+        return IFTConjugateGradient(plain, INNER_STEPS, int(numbers[1]), numbers[0])
+    others: dict[str, Estimator] = {
+        "RMD": RMD(plain, Schedule.last(UNROLLED_STEPS)),
+        "RMD-FO": RMDFirstOrder(plain, Schedule.last(UNROLLED_STEPS)),
+        "AmIGO-CG": AmIGO(plain, INNER_STEPS, INNER_STEPS),
+        "AmIGO-SGD": AmIGO(plain, INNER_STEPS, INNER_STEPS, INNER_RATE),
+    }
+    if arm.method not in others:
+        raise ValueError(f"arm must be a row of Table 4, got {arm.label}; choose one")
+    return others[arm.method]
+
+
+@cache
+def _prepared(
+    scale: Scale, folder: Path | None, seed: int
+) -> tuple[Theta, tuple[LabelledImages, ...]]:
+    """The start and the parts of one seed, the same for every arm."""
+    effort, draws = EFFORTS[scale], Draws(100 + seed)
+    parts = split(images(scale, folder), effort.parts, draws)
+    theta = _new_head(scale, seed)
+    _, logits = vision_transformer(effort.size)
+    theta = early_stopped(
+        logits, theta, parts[0], parts[1], 5, 8, BATCH, 1e-3, Draws(2**20 + 100 * seed)
+    )
+    return theta, tuple(parts)
+
+
+def _new_head(scale: Scale, seed: int) -> Theta:
+    """Pretrained weights with a head of its own for each seed."""
+    size = EFFORTS[scale].size
+    fresh, _ = vision_transformer(size, seed=seed + 1)
+    if scale is Scale.PAPER:
+        return fresh
+    theta, head = pretrained(scale).clone(), size.classes * (size.width + 1)
+    theta[-head:] = fresh[-head:]
+    return theta
+
+
+def run(trial: Trial, place: TrialPlace, method: Estimator, rate: float | None = None) -> Values:
+    """Warm-up, then the outer loop; errors in percent on the test and the tuning split.
+
+    Args:
+        trial: which run.
+        place: where it is kept.
+        method: the estimator.
+        rate: the outer rate; the trial's unless given.
+    """
+    scale = place.scale
+    effort = EFFORTS[scale]
+    theta, parts = _prepared(scale, place.data, trial.seed)
+    attention: Attention = "fused" if trial.arm.method in ("HPO-SGLD", "RMD-FO") else "plain"
+    _, logits = vision_transformer(effort.size, attention)
+    problem = l1_problem(logits, theta, parts[0], parts[1])
+
+    def measure(ended: OuterRun) -> Values:
+        return {
+            "test": np.array([errors(logits, ended.theta, parts[3])]),
+            "tuning": np.array([errors(logits, ended.theta, parts[2])]),
+            "largest lam": np.array([float(ended.lam.max())]),
+            "smallest lam": np.array([float(ended.lam.min())]),
+        }
+
+    lam = torch.full_like(theta, START)
+    steps, pieces = effort.outer_steps, effort.pieces
+    return descend(problem, method, lam, steps, pieces, trial, place, measure, rate)
