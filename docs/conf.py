@@ -52,8 +52,11 @@ napoleon_use_rtype = False
 
 
 def installed_size(name: str) -> str:
-    """State the size of an installed distribution, as the dependencies page quotes it."""
-    files = metadata.files(name) or []
+    """State the size of a distribution, as the dependencies page quotes it, if it is installed."""
+    try:
+        files = metadata.files(name) or []
+    except metadata.PackageNotFoundError:  # of an extra that nobody needs to build this page
+        return "not installed here"
     paths = [Path(str(file.locate())) for file in files]
     size = sum(path.stat().st_size for path in paths if path.is_file())
     return f"{size / 1e6:.1f}\N{NO-BREAK SPACE}MB"
