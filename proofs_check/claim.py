@@ -25,6 +25,7 @@ class ClaimVerdict(enum.Enum):
     COMPATIBLE = "compatible with what is published"
     NOT_REPRODUCED = "not reproduced"
     NEEDS_DATA = "needs data or weights"
+    IMAGE_ONLY = "published as an image only"
     CANNOT_RUN = "cannot run here"
 
 
@@ -99,9 +100,9 @@ class Claim:
         verdict: the verdict on record; the run fails if the evidence derives another.
         corrected: the statement that holds, where the printed one does not.
         slip: True where the printed error is a misprint on which nothing later depends.
-        assumptions: the conditions the paper states.
+        assumptions: the conditions the paper states; without each of them the evidence must fail.
         added: conditions the paper does not state and the evidence needs.
-        tested: the stated conditions without which the evidence is seen to fail.
+        unneeded: stated conditions without which the statement is seen to hold.
         missing: what is not here: data, weights, a GPU; with the verdict that follows from it.
         by_hand: the step of the argument that no machine carried, if any.
         remark: what a reader should know besides.
@@ -120,7 +121,7 @@ class Claim:
     slip: bool = False
     assumptions: tuple[Assumption, ...] = ()
     added: tuple[Assumption, ...] = ()
-    tested: tuple[Assumption, ...] = ()
+    unneeded: tuple[Assumption, ...] = ()
     missing: str = ""
     by_hand: str = ""
     remark: str = ""

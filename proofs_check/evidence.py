@@ -93,6 +93,16 @@ def _probe(expression: sp.Expr) -> sp.Expr:
     return flat.xreplace(values).evalf(40, maxn=400)
 
 
+def _by_operators(expanded: sp.Expr) -> dict[tuple[sp.Expr, ...], sp.Expr]:
+    """The commuting factor of each ordered product of a sum."""
+    factors: dict[tuple[sp.Expr, ...], sp.Expr] = {}
+    for term in sp.Add.make_args(expanded):
+        commuting, ordered = term.args_cnc()
+        key = tuple(ordered)
+        factors[key] = factors.get(key, sp.S(0)) + sp.Mul(*commuting)
+    return factors
+
+
 def vanishes(expression: sp.Expr) -> bool:
     """Whether an expression is identically zero, by exact simplification.
 
@@ -108,7 +118,7 @@ def vanishes(expression: sp.Expr) -> bool:
     if expanded == 0:
         return True
     if not getattr(expanded, "is_commutative", True):
-        return False
+        return all(vanishes(factor) for factor in _by_operators(expanded).values())
     value = _probe(expression)
     if value.is_number and abs(value) > sp.Float("1e-20"):
         return False

@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import final
 
+from sympy.matrices.exceptions import ShapeError
+from sympy.polys.polyerrors import BasePolynomialError
+
 from proofs_check.claim import Assumption, Claim, ClaimContext, ClaimVerdict
-from proofs_check.evidence import Check, Role
-from proofs_check.statement import ClaimStatement, mutants
+from proofs_check.evidence import Check, EvidenceMethod, Role
+from proofs_check.statement import ClaimStatement, Mutant, StatementKind, mutants
 from proofs_check.strength import Strength, hand_steps, strength_of
 
 
@@ -123,11 +126,33 @@ def first_rejection(claim: Claim, statement: ClaimStatement, context: ClaimConte
     Returns:
         The failing check. Evidence is lazy, so nothing after it is executed.
     """
-    for check in claim.evidence(statement, context):
-        disagrees = check.agrees is False and claim.verdict is ClaimVerdict.REPRODUCED
-        if not check.holds or disagrees:
-            return check
+    try:
+        for check in claim.evidence(statement, context):
+            disagrees = check.agrees is False and claim.verdict is ClaimVerdict.REPRODUCED
+            if not check.holds or disagrees:
+                return check
+    except ILL_FORMED as error:
+        return _ill_formed(error)
     return None
+
+
+ILL_FORMED = (
+    TypeError,
+    ValueError,
+    IndexError,
+    KeyError,
+    ArithmeticError,
+    NotImplementedError,
+    AttributeError,
+    ShapeError,
+    BasePolynomialError,
+)
+"""What a statement raises that cannot be evaluated, such as a product of matrices that do not fit."""
+
+
+def _ill_formed(error: Exception) -> Check:
+    shown = f"{type(error).__name__}: {error}"[:120]
+    return Check("the statement can be evaluated", False, EvidenceMethod.EXACT, shown, "a value")
 
 
 def _from_roles(claim: Claim, checks: tuple[Check, ...]) -> ClaimVerdict | None:
@@ -151,7 +176,7 @@ MIN_POWER = 0.9
 """A figure that agrees with an interval counts as reproduced where at most a tenth of all possible
 values would have agreed."""
 
-_UNAVAILABLE = (ClaimVerdict.NEEDS_DATA, ClaimVerdict.CANNOT_RUN)
+_UNAVAILABLE = (ClaimVerdict.NEEDS_DATA, ClaimVerdict.IMAGE_ONLY, ClaimVerdict.CANNOT_RUN)
 
 
 def _derive(
@@ -171,7 +196,7 @@ def _derive(
         found.append(rejection)
         if verdict is ClaimVerdict.HOLDS:
             verdict = ClaimVerdict.TYPOGRAPHICAL if claim.slip else ClaimVerdict.REFUTED
-    for condition in (*claim.added, *claim.tested):
+    for condition in (*claim.added, *claim.assumptions):
         without = ClaimContext(context.effort, context.off | {condition.key})
         rejection = first_rejection(claim, claim.established, without)
         if rejection is None:
@@ -179,34 +204,53 @@ def _derive(
         found.append(rejection)
         if verdict is ClaimVerdict.HOLDS and condition in claim.added:
             verdict = ClaimVerdict.CONDITIONAL
+    for condition in claim.unneeded:
+        without = ClaimContext(context.effort, context.off | {condition.key})
+        rejection = first_rejection(claim, claim.established, without)
+        if rejection is not None:
+            return None, (), f"the evidence needs the condition {condition.key!r}: {rejection.name}"
     return verdict, tuple(found), ""
 
 
-def number_strength(
-    claim: Claim, name: str, context: ClaimContext, best: Strength
+def notice(
+    claim: Claim, mutant: Mutant, context: ClaimContext, best: Strength
 ) -> tuple[Strength, Check | None]:
-    """The strength of one number: that of the strongest check that notices its change.
+    """The strongest check that notices a planted error.
 
     Args:
         claim: the claim.
-        name: the number.
+        mutant: its statement with the error.
         context: under what.
         best: the strength of the claim's strongest check, at which the search ends.
 
     Returns:
         The strength, and the check that noticed; `DEFINITION` and None where none did.
     """
-    mutant = next(m for m in mutants(claim.established) if m.term.name == name)
     found, noticed = Strength.DEFINITION, None
-    for check in claim.evidence(mutant.statement, context):
-        if check.holds and check.agrees is not False:
-            continue
-        own = strength_of(check, claim.scope)
-        if noticed is None or own > found:
-            found, noticed = own, check
-        if own >= best:
-            break
+    try:
+        for check in claim.evidence(mutant.statement, context):
+            if check.holds and check.agrees is not False:
+                continue
+            own = strength_of(check, claim.scope)
+            if noticed is None or own > found:
+                found, noticed = own, check
+            if own >= best:
+                break
+    except ILL_FORMED as error:
+        if noticed is None:
+            # Matrices that do not fit do so whatever their sizes are.
+            own = best if isinstance(error, ShapeError) else min(best, Strength.CERTIFIED)
+            return own, _ill_formed(error)
     return found, noticed
+
+
+def _one_of_each(claim: Claim) -> Iterator[Mutant]:
+    """One planted error for each hole and each kind of error in it."""
+    seen: set[tuple[str, StatementKind]] = set()
+    for mutant in mutants(claim.established):
+        if (mutant.term.name, mutant.kind) not in seen:
+            seen.add((mutant.term.name, mutant.kind))
+            yield mutant
 
 
 def _strength(
@@ -216,11 +260,11 @@ def _strength(
     graded = [strength_of(check, claim.scope) for check in checks]
     best = max(graded)
     weakest, used = (best, ""), list(checks[:0])
-    for term in claim.established.terms:
-        found, noticed = number_strength(claim, term.name, context, best)
+    for mutant in _one_of_each(claim):
+        found, noticed = notice(claim, mutant, context, best)
         used += [noticed] if noticed else []
         if found < weakest[0]:
-            weakest = (found, term.name)
+            weakest = (found, mutant.term.name)
     if not claim.established.terms:
         weakest, used = (min(graded), ""), list(checks)
     steps = hand_steps(tuple(used))

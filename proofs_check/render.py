@@ -21,6 +21,7 @@ _COLOURS = {
     ClaimVerdict.COMPATIBLE: "yellow",
     ClaimVerdict.NOT_REPRODUCED: "magenta",
     ClaimVerdict.NEEDS_DATA: "bright_black",
+    ClaimVerdict.IMAGE_ONLY: "bright_black",
     ClaimVerdict.CANNOT_RUN: "bright_black",
 }
 

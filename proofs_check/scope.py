@@ -123,6 +123,7 @@ SYMBOL_OF_STEP = Cover("a symbol stands for the number of steps")
 INDUCTION = Cover("induction: its base and its step were both executed")
 COMPONENT = Cover("one component at a time, the others held inside an unspecified function")
 ONE_MATRIX = Cover("a rational function of one matrix, whose powers commute")
+IN_SYMBOLS = Cover("one component, each of its letters a symbol")
 NORM = Cover("only a norm or a scalar enters")
 SYMBOL_OF_H = Cover("a symbol stands for any eigenvalue of the Hessian")
 
@@ -156,7 +157,8 @@ def verify(name: str, cover: Cover, sides: tuple[sp.Expr, ...]) -> None:
         ScopeError: the expressions have no such symbol, operator or function.
     """
     symbols = {s for side in sides for s in getattr(side, "free_symbols", set())}
-    if cover is SYMBOL and name not in {s.name for s in symbols}:
+    # An indexed symbol is named A_[m - 1].
+    if cover is SYMBOL and not any(s.name == name or f"[{name}" in s.name for s in symbols):
         raise ScopeError(
             f"{name} must be a symbol of the identity, got {sorted(map(str, symbols))}"
         )

@@ -9,9 +9,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import final
+from typing import Any, final
+
+import sympy as sp
 
 from proofs_check.errors import StatementError
+from proofs_check.formula import Formula, Numbers
+from proofs_check.planted import errors
 
 
 class StatementKind(enum.Enum):
@@ -21,6 +25,9 @@ class StatementKind(enum.Enum):
     SIGN = "sign"
     INDEX = "index"
     EXPONENT = "exponent"
+    STRUCTURE = "structure"
+    NAME = "name"
+    WORD = "word"
 
 
 @final
@@ -37,6 +44,47 @@ class Term:
     name: str
     kind: StatementKind
     value: Fraction
+
+
+@final
+@dataclass(frozen=True)
+class WordChoice:
+    """One word of a statement that could have been another.
+
+    Attributes:
+        name: the placeholder of the word in the sentence.
+        word: the word itself.
+        others: what it could have been.
+    """
+
+    name: str
+    word: str
+    others: tuple[str, ...]
+
+
+Hole = Term | Formula | WordChoice
+
+
+def choice(name: str, word: str, *others: str) -> WordChoice:
+    """A word, and the words that a planted error puts in its place."""
+    if not others or word in others:
+        raise StatementError(f"choice {name!r} must have other words than {word!r}, got {others}")
+    return WordChoice(name, word, others)
+
+
+def formula(name: str, source: str, operators: str = "", even: str = "") -> Formula:
+    """A formula, such as ``-s/h * (1 - γ*h)**m``.
+
+    Args:
+        name: the placeholder of the formula in the sentence.
+        source: the expression.
+        operators: the names that do not commute, separated by blanks.
+        even: the names with a symmetric law, such as a standard normal z.
+
+    Returns:
+        The formula.
+    """
+    return Formula(name, source, operators, even)
 
 
 def coefficient(name: str, value: int | str) -> Term:
@@ -88,15 +136,27 @@ def _in_formula(term: Term) -> str:
 @final
 @dataclass(frozen=True)
 class ClaimStatement:
-    """A claim in our own words, with its numbers apart.
+    """A claim in our own words, with its numbers, formulas and decisive words apart.
 
     Attributes:
-        template: the sentence, with ``{name}`` where a number stands.
-        terms: the numbers.
+        template: the sentence, with ``{name}`` where one of them stands.
+        terms: what stands in the holes.
     """
 
     template: str
-    terms: tuple[Term, ...] = ()
+    terms: tuple[Hole, ...] = ()
+
+    def hole(self, name: str) -> Hole:
+        """What stands in one hole.
+
+        Raises:
+            StatementError: no hole has that name.
+        """
+        for term in self.terms:
+            if term.name == name:
+                return term
+        known = ", ".join(term.name for term in self.terms) or "none"
+        raise StatementError(f"term must be one of: {known}; got {name!r}")
 
     def __getitem__(self, name: str) -> Fraction:
         """The exact value of one number.
@@ -104,22 +164,50 @@ class ClaimStatement:
         Raises:
             StatementError: no number has that name.
         """
-        for term in self.terms:
-            if term.name == name:
-                return term.value
-        known = ", ".join(term.name for term in self.terms) or "none"
-        raise StatementError(f"term must be one of: {known}; got {name!r}")
+        found = self.hole(name)
+        if not isinstance(found, Term):
+            raise StatementError(f"{name!r} must be a number, got {found}; use formula() or word()")
+        return found.value
+
+    def formula(self, name: str, numbers: Numbers = sp.Integer, /, **env: Any) -> Any:
+        """The value of one formula.
+
+        Args:
+            name: which.
+            numbers: what its literal numbers become: `sympy.Integer`, `Fraction` or `float`.
+            env: what its names stand for.
+
+        Returns:
+            What the arithmetic gives.
+        """
+        found = self.hole(name)
+        if not isinstance(found, Formula):
+            raise StatementError(f"{name!r} must be a formula, got {found}")
+        return found.value(env, numbers)
+
+    def word(self, name: str) -> str:
+        """One of the decisive words."""
+        found = self.hole(name)
+        if not isinstance(found, WordChoice):
+            raise StatementError(f"{name!r} must be a word, got {found}")
+        return found.word
 
     def integer(self, name: str) -> int:
         """One number as an integer, rounded towards zero (a mutant's index stays usable)."""
         return int(self[name])
 
     def text(self) -> str:
-        """The sentence with its numbers in place."""
-        values = {term.name: _in_formula(term) for term in self.terms}
-        text = self.template.format(**values)
+        """The sentence with everything in place."""
+        text = self.template.format(**{term.name: _in_sentence(term) for term in self.terms})
         # An offset of a step index is written m+{j}; its value may be negative or zero.
         return re.sub(r"(?<=[mBT])\+0\b", "", text.replace("+-", "-"))
+
+    def with_hole(self, hole: Hole) -> "ClaimStatement":
+        """The same sentence with another content of the hole of that name."""
+        return self._with(hole.name, hole)
+
+    def _with(self, name: str, hole: Hole) -> "ClaimStatement":
+        return replace(self, terms=tuple(hole if t.name == name else t for t in self.terms))
 
     def with_value(self, name: str, value: Fraction) -> "ClaimStatement":
         """The same sentence with one number changed.
@@ -132,8 +220,8 @@ class ClaimStatement:
             The changed statement.
         """
         self[name]
-        changed = tuple(replace(t, value=value) if t.name == name else t for t in self.terms)
-        return replace(self, terms=changed)
+        found = self.hole(name)
+        return self._with(name, replace(found, value=value)) if isinstance(found, Term) else self
 
     def having(self, **values: int | str) -> "ClaimStatement":
         """The same sentence with several numbers changed, given as ``name="1/2"``."""
@@ -142,6 +230,26 @@ class ClaimStatement:
             changed = changed.with_value(name, Fraction(value))
         return changed
 
+    def saying(self, **sources: str) -> "ClaimStatement":
+        """The same sentence with formulas or words changed, given as ``name="n*(n + 2)"``."""
+        changed = self
+        for name, source in sources.items():
+            found = self.hole(name)
+            if isinstance(found, Formula):
+                changed = changed._with(name, replace(found, source=source))
+            elif isinstance(found, WordChoice):
+                others = tuple(w for w in (found.word, *found.others) if w != source)
+                changed = changed._with(name, WordChoice(name, source, others))
+            else:
+                raise StatementError(f"{name!r} must be a formula or a word; use having()")
+        return changed
+
+
+def _in_sentence(hole: Hole) -> str:
+    if isinstance(hole, Term):
+        return _in_formula(hole)
+    return hole.shown() if isinstance(hole, Formula) else hole.word
+
 
 @final
 @dataclass(frozen=True)
@@ -149,17 +257,20 @@ class Mutant:
     """A statement with one planted error.
 
     Attributes:
-        term: the number that was changed.
+        term: the hole that was changed.
+        kind: what was changed in it.
+        change: from what into what.
         statement: the statement that carries the error.
     """
 
-    term: Term
+    term: Hole
+    kind: StatementKind
+    change: str
     statement: ClaimStatement
 
     def name(self) -> str:
         """What was changed into what, for a report."""
-        changed = self.statement[self.term.name]
-        return f"{self.term.name}: {show(self.term.value)} -> {show(changed)}"
+        return f"{self.term.name}: {self.change}"
 
 
 def _changes(term: Term) -> tuple[Fraction, ...]:
@@ -175,8 +286,22 @@ def _changes(term: Term) -> tuple[Fraction, ...]:
     return (2 * value, value / 2, -value)
 
 
+def _of_hole(hole: Hole) -> Iterator[tuple[StatementKind, str, Hole]]:
+    if isinstance(hole, Term):
+        for value in _changes(hole):
+            change = f"{show(hole.value)} -> {show(value)}"
+            yield hole.kind, change, replace(hole, value=value)
+    elif isinstance(hole, WordChoice):
+        for other in hole.others:
+            rest = tuple(w for w in (hole.word, *hole.others) if w != other)
+            yield StatementKind.WORD, f"{hole.word} -> {other}", WordChoice(hole.name, other, rest)
+    else:
+        for error in errors(hole):
+            yield StatementKind(error.kind), error.change, error.formula
+
+
 def mutants(statement: ClaimStatement) -> Iterator[Mutant]:
-    """Every planted error of a statement: each number changed alone, in the ways of its kind.
+    """Every planted error of a statement: each hole changed alone, in the ways of its kind.
 
     Args:
         statement: the correct statement.
@@ -184,6 +309,6 @@ def mutants(statement: ClaimStatement) -> Iterator[Mutant]:
     Yields:
         One statement for each change.
     """
-    for term in statement.terms:
-        for value in _changes(term):
-            yield Mutant(term, statement.with_value(term.name, value))
+    for hole in statement.terms:
+        for kind, change, changed in _of_hole(hole):
+            yield Mutant(hole, kind, change, statement._with(hole.name, changed))

@@ -5,6 +5,7 @@ from functools import cache
 
 from proofs_check.claim import Claim
 from proofs_check.errors import ClaimRefusedError, ProofsCheckError, UnknownClaimError
+from proofs_check.template import refuse_literals
 
 _FAMILIES = (
     "formulation",
@@ -16,6 +17,7 @@ _FAMILIES = (
     "taylor",
     "exactness",
     "convergence",
+    "corrected",
     "toy",
     "synth",
     "synth_tables",
@@ -26,6 +28,7 @@ _FAMILIES = (
     "franceschi",
     "smoothing",
     "beyond",
+    "meta",
     "bayesian",
     "tables",
     "quadratics",
@@ -65,13 +68,15 @@ def accept(claim: Claim, file: str) -> None:
         file: where it stands.
 
     Raises:
-        ClaimRefusedError: it has no scope.
+        ClaimRefusedError: it has no scope, or its sentence says something outside its holes.
     """
     if not claim.scope.stated:
         raise ClaimRefusedError(
             f"claim {claim.key!r} in {file} must have a scope, got none; add scope=Scope(n=..., "
             "p=..., m=..., T=..., f=..., inner=...) with what its sentence is stated for"
         )
+    for statement in (claim.printed, claim.established):
+        refuse_literals(claim.key, statement.template, file)
 
 
 _KINDS = ("eq", "thm", "alg", "tab", "fig", "text", "franceschi", "field")

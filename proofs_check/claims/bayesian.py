@@ -7,29 +7,33 @@ import sympy as sp
 
 from proofs_check.claim import Claim, ClaimContext, ClaimSource, ClaimVerdict
 from proofs_check.claims.montecarlo import normal_mean
-from proofs_check.evidence import Check, fact, identity, number
+from proofs_check.evidence import Check, fact, identity
 from proofs_check.scope import ALL, Scope, by_hand
-from proofs_check.statement import ClaimStatement, coefficient, exponent
+from proofs_check.statement import ClaimStatement, formula
+from proofs_check.sums import At
 
 eta, rho, m, mu = sp.symbols("eta rho m mu", real=True)
 A, B, G, h, t, w, P = sp.symbols("A B G h t w P", positive=True)
 
 
 def _bound(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
-    # Two weights: that they are independent matters.
-    y, x1, x2, z1, z2, m1, m2, r1, r2 = sp.symbols("y x1 x2 z1 z2 m1 m2 r1 r2", real=True)
-    predicted = x1 * (m1 + sp.exp(r1) * z1) + x2 * (m2 + sp.exp(r2) * z2)
-    square = normal_mean(normal_mean(sp.expand((y - predicted) ** 2), z1), z2)
-    spread = x1**2 * sp.exp(2 * r1) + x2**2 * sp.exp(2 * r2)
-    stated = (y - x1 * m1 - x2 * m2) ** 2 + number(st["s"]) * spread
-    yield identity("mean of a squared residual, two weights", square, stated)
+    # A residual r of the other weights, then one more weight of mean m and spread e^ρ.
+    r, x1, z1, m1, r1 = sp.symbols("r x1 z1 m1 r1", real=True)
+    left = r - x1 * (m1 + sp.exp(r1) * z1)
+    square = normal_mean(sp.expand(left**2), z1)
+    weights = by_hand(
+        "one weight at a time: the residual of the others is a symbol, independent of it"
+    )
+    over = {"n": weights}
+    found = square - (r - x1 * m1) ** 2
+    yield identity("what a weight adds to the mean of a squared residual", found,
+                   st.formula("spread", x=x1, ρ=r1), over=over)  # fmt: skip
     # Both log densities at φ = m + e^ρ z, without the constants that they share.
     phi = m + sp.exp(rho) * z1
     own, prior = -(z1**2) / 2 - rho, -((phi - mu) ** 2) * sp.exp(-2 * eta) / 2 - eta
     divergence = normal_mean(sp.expand(own - prior), z1)
-    near = sp.exp(2 * (rho - eta)) + (m - mu) ** 2 * sp.exp(-2 * eta)
-    stated = eta - rho + number(st["c"]) * near - number(st["d"])
-    yield identity("mean of log q - log p", divergence, stated)
+    stated = st.formula("divergence", η=eta, ρ=rho, m=m, μ=mu)
+    yield identity("mean of log q - log p", divergence, stated, over=over)
 
 
 _ONE_WEIGHT = by_hand("from one weight to all: the loss is a sum over the weights")
@@ -46,11 +50,11 @@ def _moment(power: int) -> sp.Expr:
 
 def _mean_field(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     loss = A * sp.exp(2 * rho) / 2 - rho
-    at_rest = -sp.log(number(st["k"]) * A) / 2
+    at_rest = st.formula("rho", A=A)
     over = {"n": _ONE_WEIGHT}
     yield identity("∂L/∂ρ there", sp.diff(loss, rho).subs(rho, at_rest), sp.Integer(0), over=over)
     mean = sp.gammasimp(_moment(1) / _moment(0))
-    yield identity("mean of e^(2ρ)", mean, number(st["g"]) * sp.exp(2 * at_rest), over=over)
+    yield identity("mean of e^(2ρ)", mean, st.formula("mean", ρ=at_rest), over=over)
     # The normaliser's derivative in 1/(2t) at a fixed A/t is the mean of log u.
     shape, rate, u = sp.symbols("k b u", positive=True)
     normaliser = sp.integrate(u ** (shape - 1) * sp.exp(-rate * u), (u, 0, sp.oo), conds="none")
@@ -59,7 +63,7 @@ def _mean_field(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     yield identity("derivative in A of E[ρ] - ρ*", off, sp.Integer(0))
     precision = G + sp.exp(-2 * eta)
     spread = sp.diff(t * B / (2 * precision), eta)
-    stated = number(st["c"]) * t * sp.exp(-2 * eta) * B / precision**2
+    stated = st.formula("shift", t=t, η=eta, A=precision, B=B)
     yield identity("d/dη of tB/(2A), one weight", spread, stated, over=over)
 
 
@@ -68,9 +72,12 @@ def _stein(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     kernel = sp.exp(-((x - y) ** 2) / h)
     push = sp.diff(kernel, x) / kernel
     over = {"n": by_hand("a Gaussian kernel is a product over the components")}
-    yield identity("∂k(x, y)/∂x over k", push, number(st["c"]) * (y - x) / h, over=over)
+    i, j = sp.symbols("i j")
+    particles = At(lambda k: {i: y, j: x}.get(k, sp.Symbol(f"theta_{k}")))
+    stated = st.formula("push", θ=particles, h=h, i=i, j=j)
+    yield identity("∂k(x, y)/∂x over k", push, stated, over=over)
     # Over a normal times the kernel the mean is the mode.
-    tilted = -P * w ** number(st["e"]) * x**2 / 2 - (x - y) ** 2 / h
+    tilted = -P * st.formula("power", w=w) * x**2 / 2 - (x - y) ** 2 / h
     (centre,) = sp.solve(sp.diff(tilted, x), x)
     step = -P * x + w * push
     normal = {"n": by_hand("the mean is executed for a normal p on the line")}
@@ -90,41 +97,47 @@ CLAIMS = (
         ClaimSource.FIELD,
         "ABML's evidence bound for a Gaussian likelihood",
         ClaimStatement(
-            "E_q[(y - φ'x)²] = (y - m'x)² + {s}·Σ x_d² e^(2ρ_d); KL(q‖p) = Σ η - ρ + "
-            "{c}·[e^(2(ρ-η)) + (m - μ)² e^(-2η)] - {d}",
-            (coefficient("s", 1), coefficient("c", "1/2"), coefficient("d", "1/2")),
+            "each weight, with input x, adds {spread} to the mean of a squared residual at the mean "
+            "weights, and {divergence} to the divergence of q from p",
+            (
+                formula("spread", "x**2*exp(2*ρ)"),
+                formula("divergence", "η - ρ + 1/2*(exp(2*(ρ - η)) + (m - μ)**2*exp(-2*η)) - 1/2"),
+            ),
         ),
         _bound,
         ClaimVerdict.HOLDS,
         scope=Scope(n=ALL, about="a Gaussian likelihood"),
-        on="n = 2",
     ),
     Claim(
         "field-abml-gibbs",
         ClaimSource.FIELD,
         "ABML's minimum, and the Gibbs distribution around it",
         ClaimStatement(
-            "e^(-2ρ*) = {k}·A_dd; under exp(-L/t) the mean of e^(2ρ) is {g}·e^(2ρ*) and E[ρ] - ρ* does not "
-            "depend on A, so that Gibbs - implicit = {c}·t·e^(-2η)·diag(A⁻¹BA⁻¹) in η",
-            (coefficient("k", 1), coefficient("g", 1), coefficient("c", 1)),
+            "for a weight of precision A the minimum over ρ is at {rho}; around it the mean of the squared "
+            "spread is {mean} at any temperature t, and the Gibbs gradient in η less the implicit one is "
+            "{shift}",
+            (
+                formula("rho", "-1/2*log(A)"),
+                formula("mean", "exp(2*ρ)"),
+                formula("shift", "t*exp(-2*η)*B/A**2"),
+            ),
         ),
         _mean_field,
         ClaimVerdict.HOLDS,
+        remark="E[ρ] - ρ* does not depend on A, so that the spread itself contributes nothing.",
         scope=Scope(n=ALL, about="a Gaussian likelihood"),
-        on="n = 1",
     ),
     Claim(
         "field-stein",
         ClaimSource.FIELD,
         "the Stein step that Bayesian MAML differentiates (Liu and Wang 2016)",
         ClaimStatement(
-            "∂k(θ_j, θ_i)/∂θ_j = {c}·(θ_i - θ_j)·k/h; with the repulsion weighted by w a step is 0 in the "
-            "mean over p^(w^{e})",
-            (coefficient("c", 2), exponent("e", -1)),
+            "the repulsion of a particle j by another i over their kernel is {push}; with the repulsion "
+            "weighted by w a step vanishes in the mean over p to the power {power}",
+            (formula("push", "2*(θ[i] - θ[j])/h"), formula("power", "1/w")),
         ),
         _stein,
         ClaimVerdict.HOLDS,
         scope=Scope(n=ALL, about="a Gaussian kernel"),
-        on="n = 1",
     ),
 )

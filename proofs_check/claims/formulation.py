@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
+from functools import cache
 
 import flint
 import sympy as sp
@@ -18,8 +19,18 @@ from proofs_check.evidence import (
     less,
     number,
 )
-from proofs_check.scope import ALL, COMPONENT, FUNCTIONS, JETS, ONE, Every, Only, Scope
-from proofs_check.statement import ClaimStatement, coefficient, exponent, index, sign
+from proofs_check.scope import (
+    ALL,
+    COMPONENT,
+    FUNCTIONS,
+    JETS,
+    ONE,
+    Every,
+    Only,
+    Scope,
+    by_hand,
+)
+from proofs_check.statement import ClaimStatement, coefficient, formula
 
 COERCIVE = Assumption("coercive", "the inner loss plus its penalty is bounded below and coercive")
 SINGLETON = Assumption("singleton", "the inner argmin is a single point for every λ")
@@ -30,23 +41,24 @@ lam, theta, tau, h, c = sp.symbols("lambda theta tau h c", real=True)
 
 
 def _weight_decay(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
-    penalty = lam * theta ** number(s["q"])
-    loss = h * (theta - c) ** 2 / 2 + penalty
-    argmin = h * c / (h + number(s["k"]) * lam)
+    loss = s.formula("loss", h=h, θ=theta, c=c, λ=lam)
+    argmin = s.formula("argmin", h=h, c=c, λ=lam)
     yield identity("stationary at the argmin", sp.diff(loss, theta).subs(theta, argmin), sp.S(0))
-    curvature = sp.diff(loss, theta, 2).subs({theta: 1, h: 1})
     # λ = -1 < -h/2 is what an unconstrained λ can reach; its objective falls without bound.
     at = sp.Integer(1) if context.has(COERCIVE) else sp.Integer(-1)
-    value = curvature.subs(lam, at)
+    value = sp.diff(loss, theta, 2).subs({theta: 1, h: 1, lam: at})
     yield fact(
         f"curvature positive at h = 1, λ = {at}", value > 0, value, "> 0", EvidenceMethod.SYMBOLIC
     )
 
 
 def _gibbs_exists(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
-    energy = (theta - lam) ** 2 / 2
-    density = sp.exp(number(s["s"]) * energy) / sp.sqrt(2 * sp.pi)
-    total = sp.integrate(density.subs(lam, 0), (theta, -sp.oo, sp.oo))
+    energy = sp.Function("E")(theta)
+    score = sp.diff(sp.log(s.formula("density", E=energy)), theta)
+    over = {"n": COMPONENT, "inner": FUNCTIONS}
+    yield identity("the score of p", score, -sp.diff(energy, theta), over=over)
+    density = s.formula("density", E=theta**2 / 2) / sp.sqrt(2 * sp.pi)
+    total = sp.integrate(density, (theta, -sp.oo, sp.oo))
     yield fact("total mass of a Gaussian energy", total == 1, total, 1, EvidenceMethod.SYMBOLIC)
     # Where Z is finite the mass of [-R-1, -R] must die out; Synth-1D's cubic on R does not let it.
     energy_at = _gaussian if context.has(NORMALISABLE) else _cubic
@@ -81,12 +93,14 @@ def mass(energy: Callable[[flint.acb], flint.acb], low: int, high: int) -> flint
 
 
 def _bilevel(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
-    lam_ = sp.symbols("lambda", positive=True)
-    argmin = (1 - lam_ ** number(s["q"])) ** number(s["r"])
-    inner = theta**3 / 3 - (1 - lam_**2) * theta
+    positive = sp.symbols("lambda", positive=True)
+    argmin = s.formula("argmin", λ=positive)
+    inner = s.formula("inner", θ=theta, λ=positive)
     slope = sp.diff(inner, theta).subs(theta, argmin)
-    yield identity("Synth-1D is stationary at the stated argmin", slope, sp.S(0))
-    bend = sp.diff(inner, theta, 2).subs(theta, argmin).subs(lam_, sp.Rational(1, 2))
+    yield identity("the inner loss is stationary at the stated argmin", slope, sp.S(0))
+    wanted = theta**3 / 3 - (1 - positive**2) * theta
+    yield identity("the inner loss is that of Synth-1D", sp.expand(inner), sp.expand(wanted))
+    bend = sp.diff(inner, theta, 2).subs(theta, argmin).subs(positive, sp.Rational(1, 2))
     yield fact("and convex there, λ = 1/2", bend > 0, bend, "> 0", EvidenceMethod.SYMBOLIC)
     # Two exact minimisers of Figure 1's inner loss at λ = 1/10 (θ2 = -2/5 and θ2 = 1).
     first, second = Fraction(1, 2048), Fraction(1, 2048)
@@ -101,9 +115,6 @@ def _outer_is_validation(s: ClaimStatement, _context: ClaimContext) -> Iterator[
     outer = sum(losses) / 3
     mean_of_f = number(s["a"]) * sum(losses) / 3
     yield _definition(identity("f is the mean validation loss", mean_of_f, outer))
-    slope = sp.diff(mean_of_f, theta)
-    parts = sum(sp.diff(loss, theta) for loss in losses) / 3
-    yield _definition(identity("and so is its gradient", slope, parts))
 
 
 def _definition(check: Check) -> Check:
@@ -111,6 +122,7 @@ def _definition(check: Check) -> Check:
     return replace(check, role=Role.DEFINITION)
 
 
+@cache
 def laplace_correction() -> sp.Expr:
     """E_p[f] - f(θ*) to first order in τ for p ∝ exp(-L/τ), by expanding every factor.
 
@@ -133,9 +145,12 @@ def laplace_correction() -> sp.Expr:
 
 def _gibbs_limit(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     f1, f2, t3 = sp.symbols("f1 f2 t", real=True)
-    stated = number(s["c"]) * (f2 / h - f1 * t3 / h ** number(s["e"]))
-    over = {"f": JETS, "inner": JETS}
-    yield identity("first-order temperature error", laplace_correction(), stated, over=over)
+    stated = s.formula("error", τ=tau, f_θ=f1, f_θθ=f2, h=h, L_θθθ=t3)
+    tails = by_hand("Laplace's method: the tails of the integral are exponentially small in 1/τ")
+    over = {"f": JETS, "inner": tails}
+    yield identity(
+        "temperature error to first order", tau * laplace_correction(), stated, over=over
+    )
     # f(θ) = θ. One well: L = (θ - 1)²/2, mean 1. Two equal wells at ±1: the mean is 0 at every τ.
     wells = [sp.S(1)] if context.has(UNIQUE) else [sp.S(1), sp.S(-1)]
     mean = sum(wells) / len(wells)
@@ -144,22 +159,21 @@ def _gibbs_limit(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
 
 
 def _energy(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
-    tau_ = sp.symbols("tau", positive=True)
+    temperature = sp.symbols("tau", positive=True)
     loss = sp.Function("L")(theta)
-    energy = loss * tau_ ** number(s["e"])
-    slopes = (sp.diff(-energy, theta), sp.diff(-loss / tau_, theta))
+    energy = s.formula("energy", L_T=loss, τ=temperature)
+    slopes = (sp.diff(-energy, theta), sp.diff(-loss / temperature, theta))
     over = {"n": COMPONENT, "inner": FUNCTIONS}
     yield identity("exp(-E) is proportional to exp(-L_T/τ): their scores", *slopes, over=over)
 
 
 def _existence(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
-    power = s.integer("q")
-
     def energy(z: flint.acb) -> flint.acb:
-        return z**power / power - 3 * z / 4
+        value: flint.acb = s.formula("energy", flint.acb, θ=z)
+        return value
 
     box = mass(energy, 0, 1)
-    yield encloses("Z on [0, 1] at λ = 1/2, τ = 1", box, s["z"], Fraction(1, 20000))
+    yield encloses("Z on [0, 1] at τ = 1", box, s["z"], Fraction(1, 20000))
     outside = flint.arb(0) if context.has(NORMALISABLE) else mass(energy, -6, -5)
     yield less("mass of [-6, -5], where the box ends at 0", outside, box)
 
@@ -170,53 +184,56 @@ CLAIMS = (
         ClaimSource.KIM,
         "weight-decay learning as a bilevel problem",
         ClaimStatement(
-            "min over λ of E_V[l_V(θ*(λ))] with θ*(λ) minimising E_T[l_T] + Σ λ_j |θ_j|^{q}; "
-            "for l_T = h(θ - c)²/2 the minimiser is h·c / (h + {k}·λ)",
-            (exponent("q", 2), coefficient("k", 2)),
+            "λ minimises the validation loss at the minimiser over θ of the training loss plus its "
+            "penalty; for {loss} that minimiser is {argmin}",
+            (
+                formula("loss", "h*(θ - c)**2/2 + λ*θ**2"),
+                formula("argmin", "h*c/(h + 2*λ)"),
+            ),
         ),
         _weight_decay,
         ClaimVerdict.CONDITIONAL,
         added=(COERCIVE,),
         remark="λ is unconstrained in the text; at λ_j below -h/2 the inner problem has no minimum.",
         scope=Scope(n=ONE, p=ONE, inner=Only("a quadratic with its penalty")),
-        on="λ = 1",
     ),
     Claim(
         "eq-2",
         ClaimSource.KIM,
         "the stochastic objective",
         ClaimStatement(
-            "min over λ of E_p[f(λ, θ)], p(θ|λ) = exp({s}·E(λ, θ)) / Z(λ)",
-            (sign("s", -1),),
+            "λ minimises the mean of f under p, whose density is {density} over Z",
+            (formula("density", "exp(-E)"),),
         ),
         _gibbs_exists,
         ClaimVerdict.CONDITIONAL,
         added=(NORMALISABLE,),
         remark="Fails for Synth-1D's cubic on R and for any flat direction of an unbounded θ.",
         scope=Scope(n=ALL, inner=ALL),
-        on="n = 1, E = θ²/2",
     ),
     Claim(
         "eq-3",
         ClaimSource.KIM,
         "the bilevel problem",
         ClaimStatement(
-            "min over λ of L_V(λ, θ*(λ)), θ*(λ) minimises L_T(λ, ·); "
-            "for Synth-1D θ*(λ) = (1 - λ^{q})^{r}",
-            (exponent("q", 2), exponent("r", "1/2")),
+            "λ minimises the validation loss at the minimiser of the training loss; for Synth-1D, with "
+            "{inner}, that minimiser is {argmin}",
+            (
+                formula("inner", "θ**3/3 - (1 - λ**2)*θ"),
+                formula("argmin", "sqrt(1 - λ**2)"),
+            ),
         ),
         _bilevel,
         ClaimVerdict.CONDITIONAL,
         added=(SINGLETON,),
         remark="With '∈ argmin' the outer objective is not a function of λ: Figure 1's data.",
         scope=Scope(n=ONE, p=ONE, inner=Only("Synth-1D")),
-        on="Synth-1D",
     ),
     Claim(
         "eq-4",
         ClaimSource.KIM,
         "the outer function is the validation loss",
-        ClaimStatement("f(λ, θ) := {a}·L_V(λ, θ)", (coefficient("a", 1),)),
+        ClaimStatement("f is {a} times the validation loss", (coefficient("a", 1),)),
         _outer_is_validation,
         ClaimVerdict.HOLDS,
         scope=Scope(f=ALL, M=ALL),
@@ -227,40 +244,40 @@ CLAIMS = (
         ClaimSource.KIM,
         "the Gibbs distribution and its limit τ → 0",
         ClaimStatement(
-            "p = exp(-L_T/τ)/Z_τ, and E_p[f] → f(λ, θ*(λ)) as τ → 0; for one parameter "
-            "E_p[f] - f(θ*) = {c}·τ·(f''/h - f'·L'''/h^{e}) + O(τ²)",
-            (coefficient("c", "1/2"), exponent("e", 2)),
+            "as τ vanishes the mean of f under p tends to f at the inner minimiser; the difference is "
+            "{error} and terms of higher order, h the curvature there",
+            (formula("error", "1/2*τ*(f_θθ/h - f_θ*L_θθθ/h**2)"),),
         ),
         _gibbs_limit,
         ClaimVerdict.CONDITIONAL,
         added=(UNIQUE,),
-        by_hand="Laplace's method: that the tails of the integral are exponentially small in 1/τ.",
-        scope=Scope(n=ONE, f=Every("C²"), inner=Every("C⁴, one minimiser")),
-        on="n = 1",
+        scope=Scope(n=ONE, f=Every("C²"), inner=Every("C⁴")),
     ),
     Claim(
         "eq-6",
         ClaimSource.KIM,
         "the energy",
-        ClaimStatement("E(λ, θ) := L_T(λ, θ)·τ^{e}", (exponent("e", -1),)),
+        ClaimStatement("the energy is {energy}", (formula("energy", "L_T/τ"),)),
         _energy,
         ClaimVerdict.HOLDS,
         scope=Scope(n=ALL, inner=ALL),
-        on="n = 1",
     ),
     Claim(
         "text-existence",
         ClaimSource.KIM,
         "the normaliser of Synth-1D",
         ClaimStatement(
-            "Z(λ) = ∫ exp(-(θ^{q}/{q} - (1 - λ²)θ)) dθ is finite: {z} at λ = 1/2 on [0, 1]",
-            (index("q", 3), coefficient("z", "1.3506")),
+            "for the energy {energy} of Synth-1D the normaliser on the box of the text is {z}",
+            (
+                formula("energy", "θ**3/3 - 3/4*θ"),
+                coefficient("z", "1.3506"),
+            ),
         ),
         _existence,
         ClaimVerdict.CONDITIONAL,
         added=(NORMALISABLE,),
         remark="Finite on the box [0, 1] of the text; infinite on R, where the chain runs.",
         scope=Scope(n=ONE, p=ONE, inner=Only("Synth-1D")),
-        on="Synth-1D at λ = 1/2",
+        on="Synth-1D at λ = 1/2 on [0, 1], τ = 1",
     ),
 )

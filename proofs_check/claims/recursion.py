@@ -8,44 +8,99 @@ import sympy as sp
 from sympy.polys.rings import PolyElement
 
 from proofs_check.claim import Assumption, Claim, ClaimContext, ClaimSource, ClaimVerdict
-from proofs_check.claims.tangent import FIXED_STEPS, equal
-from proofs_check.evidence import Check, EvidenceMethod, fact, identity, number
-from proofs_check.scope import ALL, Every, Scope
-from proofs_check.statement import ClaimStatement, coefficient, exponent, index
+from proofs_check.claims.tangent import FIXED_STEPS, equal, of_world
+from proofs_check.evidence import Check, EvidenceMethod, fact, identity, induction, matrix_identity
+from proofs_check.scope import ALL, FUNCTIONS, INDUCTION, OPERATORS, SYMBOL, Every, Scope, by_hand
+from proofs_check.statement import ClaimStatement, formula
+from proofs_check.sums import SIZE, At, Indexed
 from proofs_check.tools.algebra import EPS, Jets, chain_series, lowest, root, weight
 from proofs_check.tools.world import Exact, World, world
 
 START_FIXED = Assumption("start-fixed", "θ⁰ does not depend on λ, or f has no third derivative")
 
-b0, f1, f2, f3, e2, s0, z1, z2 = sp.symbols("b0 f1 f2 f3 e2 s0 z1 z2")
+b0, f1, f2, f3, e2, s0 = sp.symbols("b0 f1 f2 f3 e2 s0")
+
+TAYLOR = by_hand("Taylor: A, B, f_θ and f_θθ at θ^k are those at θ⁰ up to O(√ε)")
+LEADING = {"n": OPERATORS, "p": OPERATORS, "m": SYMBOL, "f": TAYLOR, "inner": TAYLOR}
+A, B, S0, F, FF, Z, E = sp.symbols("A B S0 f_θ f_θθ z E_θ", commutative=False)
+
+
+def leading_tangent(start: sp.Expr) -> Iterator[Check]:
+    """That s_m - s_0 is ε/2·m·(B + A s_0) to first order in ε, for every m.
+
+    Args:
+        start: s_0, the operator or zero.
+
+    Yields:
+        One induction.
+    """
+    moved = EPS / 2 * (B + A * start)
+    base = identity("no step", sp.S(0) * moved, sp.S(0))
+    step = identity("one more step", SIZE * moved + moved, sp.expand((SIZE + 1) * moved))
+    over = {"n": OPERATORS, "p": OPERATORS, "m": INDUCTION, "f": TAYLOR, "inner": TAYLOR}
+    yield induction("s_m - s_0 = ε/2·m·(B + A·s_0) + higher", base, step, over)
 
 
 def _definition(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
-    run, m = world(), 3
-    stated = run.f_theta(m + s.integer("i")) @ run.tangents[m + s.integer("j")]
-    found = run.total(m) - run.f_lambda(m)
-    yield equal("df/dλ - ∂f/∂λ by dual numbers through f", found, stated)
+    slope, tangent = Indexed("f_θ"), Indexed("S")
+    # One component of df(λ, θ(λ))/dλ - ∂f/∂λ: f_θ of that iterate times the tangent of that iterate.
+    found = slope[SIZE] * tangent[SIZE]
+    chain = by_hand("the chain rule")
+    over = {"n": OPERATORS, "p": OPERATORS, "m": SYMBOL, "f": chain, "inner": chain}
+    stated = s.formula("g", f_θ=slope, S=tangent, m=SIZE)
+    yield identity("df/dλ - ∂f/∂λ by the chain rule", found, stated, over=over)
+    run = world()
+    exact = s.formula("g", Fraction, **{**of_world(run), "m": 3})
+    yield equal(
+        "df/dλ - ∂f/∂λ by dual numbers through f, m = 3", run.total(3) - run.f_lambda(3), exact
+    )
 
 
 def _one_step(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
-    run, m = world(), 3
-    k = m + s.integer("j")
-    inside = run.B(k) * s["b"] + run.A(k) @ run.tangents[k] * s["a"]
-    stated = run.f_theta(m) @ (run.tangents[k] + run.epsilon * inside)
-    yield equal("g_m by dual numbers", run.total(m) - run.f_lambda(m), stated)
+    names = {x: Indexed(x) for x in ("f_θ", "S", "A", "B")}
+    before = SIZE - 1
+    after = names["S"][before] + EPS / 2 * (
+        names["A"][before] * names["S"][before] + names["B"][before]
+    )
+    found = sp.expand(names["f_θ"][SIZE] * after)
+    stated = sp.expand(s.formula("g", m=SIZE, ε=EPS, **names))
+    over = {"n": OPERATORS, "p": OPERATORS, "m": SYMBOL, "f": OPERATORS, "inner": OPERATORS}
+    yield identity("g_m from the tangent's own step", found, stated, over=over)
+    run = world()
+    exact = s.formula("g", Fraction, **{**of_world(run), "m": 3})
+    yield equal("g_m by dual numbers, m = 3", run.total(3) - run.f_lambda(3), exact)
 
 
 def _step_cut(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
-    m = 3
-    series = chain_series(m, 4, Jets(depends=True))
-    outer = series.product(series.f1[m], series.a[m - 1], root() ** 2)
-    exact = series.product(outer, series.s[m - 1]) * weight(Fraction(1, 2))
-    kept = series.product(outer, series.s[0]) * weight(s["a"])
-    power, leading = lowest(exact - kept)
-    yield order_check("order in ε of what is dropped", power, s["e"])
-    stated = number(s["c"]) * f1 * -e2 * (m - 1) * (b0 - e2 * s0)
-    yield identity("its coefficient at m = 3", leading, stated)
+    yield from leading_tangent(S0)
+    # f_θ·ε/2·A·(s_(m-1) - s_0), the lemma put in.
+    m = SIZE
+    found = sp.expand(F * EPS / 2 * A * (EPS / 2 * (m - 1) * (B + A * S0)))
+    stated = sp.expand(s.formula("dropped", f_θ=F, A=A, B=B, S0=S0, ε=EPS, m=m))
+    yield identity("what a step drops", found, stated, over=LEADING)
+    for steps in (2, 3, 5):
+        series = chain_series(steps, 4, Jets(depends=True))
+        outer = series.product(series.f1[steps], series.a[steps - 1], root() ** 2)
+        gap = series.product(outer, series.s[steps - 1] - series.s[0]) * weight(Fraction(1, 2))
+        stated = s.formula("dropped", f_θ=f1, A=-e2, B=b0, S0=s0, ε=EPS, m=sp.Integer(steps))
+        yield series_check(f"n = p = 1, m = {steps}", gap, stated)
     yield _accumulated(context)
+
+
+def series_check(name: str, series: PolyElement, stated: sp.Expr) -> Check:
+    """That a series in √ε starts with a stated term in ε.
+
+    Args:
+        name: what is compared.
+        series: the series.
+        stated: its leading term, with ε.
+
+    Returns:
+        The check.
+    """
+    power, leading = lowest(series)
+    found = leading * EPS ** sp.Rational(power, 2)
+    return identity(name, sp.expand(found), sp.expand(stated))
 
 
 def order_check(name: str, power: int, stated: Fraction) -> Check:
@@ -83,85 +138,99 @@ def product_error(jet: Jets, m: int, order: int = 3) -> PolyElement:
 
 
 def first_order(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
-    """Evidence for the first-order approximation of one step: its order and its constant.
+    """Evidence for the first-order approximation of one step: its leading error for every m.
 
     Args:
-        s: a statement with the terms c, e and i of `STEP_ERROR`.
+        s: a statement with the formula `error` of `STEP_ERROR`.
         context: which conditions are on.
 
     Yields:
-        The order in ε, the leading coefficient, and what the errors add up to.
+        The lemma, the error in operators, the series of one parameter, and what the errors add up to.
     """
-    m = 3
-    power, leading = lowest(product_error(Jets(depends=not context.has(START_FIXED)), m))
-    yield order_check("order in ε of the error", power, s["e"])
-    stated = number(s["c"]) * z2 * f2 * b0 * (m + number(s["i"]))
-    yield identity("its coefficient at m = 3", leading, stated)
+    yield from leading_tangent(sp.S(0))
+    # Δθ'·f_θθ·s_(m-1) with Δθ = √ε·z + O(ε), and s_(m-1) from the lemma at dθ⁰/dλ = 0.
+    m = SIZE
+    found = sp.sqrt(EPS) * Z * FF * (EPS / 2 * (m - 1) * B)
+    stated = s.formula("error", z=At(_noise_of_the_step), f_θθ=FF, B=B, ε=EPS, m=m)
+    yield identity("the error of one step", sp.expand(found), sp.expand(stated), over=LEADING)
+    jet = Jets(depends=not context.has(START_FIXED))
+    for steps in (2, 3, 5):
+        z = At(lambda k: sp.Symbol(f"z{k}"))
+        stated = s.formula("error", z=z, f_θθ=f2, B=b0, ε=EPS, m=sp.Integer(steps))
+        yield series_check(f"n = p = 1, m = {steps}", product_error(jet, steps), stated)
     yield _accumulated(context)
 
 
+def _noise_of_the_step(at: object) -> sp.Expr:
+    """The noise of the step that ends at θ^(m): that of the index m - 1."""
+    return Z if sp.sympify(at) == SIZE - 1 else sp.Symbol(f"z_{at}", commutative=False)
+
+
 def recursion(run: World, s: ClaimStatement, steps: int) -> Exact:
-    """(22) with a statement's own numbers, in exact arithmetic.
+    """(22) as a statement has it, in exact arithmetic.
 
     Args:
         run: the exact world.
-        s: a statement with the terms a, b, c (the weights) and i, j (index offsets).
+        s: a statement with the formula `g`.
         steps: m.
 
     Returns:
         g_m, shape (p,).
     """
-    start = run.tangents[0]
-    g: Exact = run.f_theta(0) @ start
+    values: dict[int, Exact] = {0: run.f_theta(0) @ run.tangents[0]}
     for m in range(1, steps + 1):
-        moved = np.array(run.thetas[m], dtype=object) - np.array(run.thetas[m - 1], dtype=object)
-        k, outer = m + s.integer("j"), m + s.integer("i")
-        inside = run.B(k) * s["b"] + run.A(k) @ start * s["a"]
-        taylor = moved @ run.f_theta2(m - 1) @ start
-        g = g + s["c"] * taylor + run.epsilon * run.f_theta(outer) @ inside
-    return g
+        names = {**of_world(run), "g": At(lambda k: values[k]), "m": m}
+        values[m] = s.formula("g", Fraction, **names)
+    return values[steps]
 
 
 def _recursion(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
+    names = {x: Indexed(x) for x in ("g", "θ", "f_θ", "f_θθ", "A", "B")}
+    stated = sp.expand(s.formula("g", m=SIZE, S0=S0, ε=EPS, **names))
+    # (19) with (20) and (21) put in: f_θ(θ^m)·s_(m-1) by (21), and s_(m-1) beside A by (20).
+    before = SIZE - 1
+    moved = (names["θ"][SIZE] - names["θ"][before]) * names["f_θθ"][before] * S0
+    push = names["f_θ"][SIZE] * EPS / 2 * (names["A"][before] * S0 + names["B"][before])
+    over = {"n": OPERATORS, "p": OPERATORS, "m": SYMBOL, "f": OPERATORS, "inner": OPERATORS}
+    yield identity("(19), (20) and (21) put together", sp.expand(names["g"][before] + moved + push),
+                   stated, over=over)  # fmt: skip
     # With θ⁰ independent of λ it telescopes; the sum below is written down, not recurred.
-    fixed = world(depends=False)
-    m = 4
+    fixed, m = world(depends=False), 4
     half = Fraction(1, 2) * fixed.epsilon
     telescoped = half * sum(fixed.f_theta(k) @ fixed.B(k - 1) for k in range(1, m + 1))
     yield equal("θ⁰ fixed: (ε/2)·Σ f_θ(θ^k)·B(θ^(k-1))", telescoped, recursion(fixed, s, m))
-    run = world()
-    yield from _order_of_the_step(s, run)
     h, horizon = sp.symbols("h S", positive=True)
     steps = sp.Integer(4) if context.has(FIXED_STEPS) else 2 * horizon / EPS
     truth = (1 - (1 - EPS * h / 2) ** steps) / h
-    ratio = sp.limit(number(s["b"]) * steps * EPS / truth, EPS, 0)
+    ratio = sp.limit(steps * EPS / 2 / truth, EPS, 0)
     yield identity("limit of (22) over the truth as ε → 0", ratio, sp.S(1))
-    yield from _package_recursion(s)
+    yield _package_recursion(s)
 
 
-def _order_of_the_step(s: ClaimStatement, run: World) -> Iterator[Check]:
-    """The terms with dθ⁰/dλ, told apart by the first step, which (22) makes exact to O(ε)."""
-    start = run.tangents[0]
-    moved = np.array(run.thetas[1], dtype=object) - np.array(run.thetas[0], dtype=object)
-    one = run.f_theta(0) @ start + moved @ run.f_theta2(0) @ start
-    half = Fraction(1, 2) * run.epsilon
-    one = one + half * run.f_theta(1) @ (run.B(0) + run.A(0) @ start)
-    yield equal("θ⁰(λ): one step, term by term", one, recursion(run, s, 1))
-
-
-def _package_recursion(s: ClaimStatement) -> Iterator[Check]:
+def _package_recursion(s: ClaimStatement) -> Check:
     """Refblo's HPO-SGLD on the same problem, with the noise that its own generator draws."""
     from proofs_check.tools.own_estimators import recursion_of_the_package
 
-    found, stated, bound = recursion_of_the_package(
-        float(s["a"]), float(s["b"]), float(s["c"]), s.integer("i"), s.integer("j")
-    )
+    found, stated, bound = recursion_of_the_package(s)
     gap = float(np.max(np.abs(found - stated)))
-    yield fact("refblo's HPO-SGLD against (22)", gap <= bound, gap, f"<= {bound:.1e}",
-               EvidenceMethod.NUMERIC)  # fmt: skip
+    return fact("refblo's HPO-SGLD against (22)", gap <= bound, gap, f"<= {bound:.1e}",
+                EvidenceMethod.NUMERIC)  # fmt: skip
 
 
 def _vector_product(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
+    # grad(t₁·t₂, λ) with t₁ = ∂_θ(-E): one column of t₂·B, E an unspecified function of two parameters.
+    lam, *x = sp.symbols("lambda x1 x2")
+    energy, row = sp.Function("E")(lam, *x), sp.Matrix([sp.symbols("t1 t2")])
+    found = sum((t * sp.diff(-energy, v) for t, v in zip(row, x, strict=True)), sp.S(0))
+    column = sp.Matrix([-sp.diff(energy, v, lam) for v in x])
+    linear = by_hand("a sum over the parameters, two of which are executed; columns one at a time")
+    stated = sp.Matrix([s.formula("product", t=row, B=column)])
+    yield matrix_identity("the derivative of t₁·t₂ in λ", sp.Matrix([sp.diff(found, lam)]), stated,
+                          over={"n": linear, "p": linear, "inner": FUNCTIONS})  # fmt: skip
+    yield _vector_product_in_torch(s)
+
+
+def _vector_product_in_torch(s: ClaimStatement) -> Check:
     import torch
 
     generator = np.random.default_rng(7)
@@ -176,12 +245,12 @@ def _vector_product(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check
     l, t, w = lam.detach().numpy(), theta.detach().numpy(), weights.numpy()  # noqa: E741
     u = l @ w @ t
     dense = -(2 * np.outer(w.T @ l, w @ t) + 2 * u * w.T + 3 * np.outer(t**2, np.ones(2)))
-    stated = float(s["c"]) * (t2.numpy() @ dense)
+    stated = s.formula("product", float, t=t2.numpy(), B=dense)
     # A dozen operations on numbers of this size.
     bound = 64 * 2.0**-53 * float(np.abs(t2.numpy()) @ np.abs(dense) @ np.ones(2))
     gap = float(np.max(np.abs(found.numpy() - stated)))
-    yield fact("grad(t₁, λ, grad_outputs=t₂) against t₂·B", gap <= bound, gap, f"<= {bound:.1e}",
-               EvidenceMethod.NUMERIC)  # fmt: skip
+    return fact("grad(t₁, λ, grad_outputs=t₂) against t₂·B", gap <= bound, gap, f"<= {bound:.1e}",
+                EvidenceMethod.NUMERIC)  # fmt: skip
 
 
 def _average(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
@@ -189,25 +258,27 @@ def _average(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
 
     found, iterates, bound = average_of_the_package()
     burn_in, samples = 2, 3
-    first = burn_in + s.integer("first")
-    kept = iterates[first : first + samples]
-    weight = float(samples) ** float(s["e"])
-    stated = weight * sum(float(s["d"]) * d + float(s["g"]) * g for d, g in kept)
+    direct = At(lambda m: iterates[m][0])
+    indirect = At(lambda m: iterates[m][1])
+    stated = s.formula("h", float, f_λ=direct, g=indirect, B=burn_in, M=samples)
     gap = abs(found - stated)
     yield fact("refblo's h against the mean of the last M", gap <= bound, gap, f"<= {bound:.1e}",
                EvidenceMethod.NUMERIC)  # fmt: skip
 
 
 STEP_ERROR = ClaimStatement(
-    "f_θ(θ^(m))·dθ^(m-1)/dλ ≈ g_(m-1) + (θ^(m) - θ^(m-1))·f_θθ·dθ⁰/dλ, with the error "
-    "{c}·ε^{e}·z^(m-1)·f_θθ·B·(m+{i}) + higher",
-    (coefficient("c", "1/2"), exponent("e", "3/2"), index("i", -1)),
+    "replacing f_θ times the tangent before by g before and the Taylor term leaves, to leading order "
+    "in ε, the error {error}",
+    (formula("error", "1/2*ε**(3/2)*(m - 1)*z[m-1] @ f_θθ @ B", "z f_θθ B"),),
 )
 STEP_REMARK = (
     "If θ⁰ depends on λ and f has a third derivative, a term ½·ε·z²·f_θθθ·dθ⁰/dλ is dropped that is "
     "as large as those kept."
 )
-_HALVES = (coefficient("a", "1/2"), coefficient("b", "1/2"))
+_OPS = "f_θ S A B S0 f_θθ θ"
+_AVERAGE = (formula("h", "1/M*Σ(m, B+1, B+M, f_λ[m] + g[m])"),)
+_EVERY = Scope(n=ALL, p=ALL, m=ALL, f=Every("C²"), inner=Every("C²"))
+_ONE_RUN = "n = p = 1, B = 2, M = 3, one run in double precision"
 
 CLAIMS = (
     Claim(
@@ -215,42 +286,37 @@ CLAIMS = (
         ClaimSource.KIM,
         "g_m, defined",
         ClaimStatement(
-            "g_m := ∂f(λ, θ^(m+{i}))/∂θ · dθ^(m+{j})/dλ = df/dλ - ∂f/∂λ",
-            (index("i", 0), index("j", 0)),
+            "the indirect term after m steps is {g}", (formula("g", "f_θ[m] @ S[m]", _OPS),)
         ),
         _definition,
         ClaimVerdict.HOLDS,
-        scope=Scope(n=ALL, p=ALL, m=ALL, f=Every("C¹"), inner=Every("C²")),
-        on="n = 3, p = 2, m = 3, one cubic E and f, one rational trajectory",
+        scope=_EVERY,
     ),
     Claim(
         "eq-19",
         ClaimSource.KIM,
         "g_m, one step back",
         ClaimStatement(
-            "g_m = f_θ(θ^(m))·(dθ^(m+{j})/dλ + ε·({b}·B(θ^(m+{j})) + {a}·A(θ^(m+{j}))·"
-            "dθ^(m+{j})/dλ))",
-            (*_HALVES, index("j", -1)),
+            "the indirect term after m steps is {g}",
+            (formula("g", "f_θ[m] @ (S[m-1] + ε*(1/2*B[m-1] + 1/2*A[m-1] @ S[m-1]))", _OPS),),
         ),
         _one_step,
         ClaimVerdict.HOLDS,
-        scope=Scope(n=ALL, p=ALL, m=ALL, f=Every("C¹"), inner=Every("C²")),
-        on="n = 3, p = 2, m = 3, one cubic E and f, one rational trajectory",
+        scope=_EVERY,
     ),
     Claim(
         "eq-20",
         ClaimSource.KIM,
         "the tangent next to A is replaced by dθ⁰/dλ",
         ClaimStatement(
-            "g_m ≃ the same with {a}·ε·A·dθ⁰/dλ: each step drops "
-            "{c}·ε^{e}·f_θ·A·(m-1)·(B + A·dθ⁰/dλ) + higher",
-            (coefficient("a", "1/2"), coefficient("c", "1/4"), exponent("e", 2)),
+            "replacing the tangent beside A by that of θ⁰ drops at the m-th step, to leading order in ε, "
+            "{dropped}",
+            (formula("dropped", "1/4*ε**2*(m - 1)*f_θ @ A @ (B + A @ S0)", "f_θ A B S0"),),
         ),
         _step_cut,
         ClaimVerdict.CONDITIONAL,
         added=(FIXED_STEPS,),
-        scope=Scope(n=ALL, p=ALL, m=ALL, f=Every("C²"), inner=Every("C³")),
-        on="n = p = 1, m = 3",
+        scope=_EVERY,
     ),
     Claim(
         "eq-21",
@@ -261,30 +327,37 @@ CLAIMS = (
         ClaimVerdict.CONDITIONAL,
         added=(START_FIXED, FIXED_STEPS),
         remark=STEP_REMARK,
-        scope=Scope(n=ALL, p=ALL, m=ALL, f=Every("C³"), inner=Every("C³")),
-        on="n = p = 1, m = 3",
+        scope=_EVERY,
     ),
     Claim(
         "eq-22",
         ClaimSource.KIM,
         "the recursion of HPO-SGLD",
         ClaimStatement(
-            "g_m = g_(m-1) + {c}·(θ^(m) - θ^(m-1))·f_θθ(θ^(m-1))·dθ⁰/dλ + "
-            "ε·f_θ(θ^(m+{i}))·({b}·B(θ^(m+{j})) + {a}·A(θ^(m+{j}))·dθ⁰/dλ)",
-            (coefficient("c", 1), *_HALVES, index("i", 0), index("j", -1)),
+            "g after m steps is {g}",
+            (
+                formula(
+                    "g",
+                    "g[m-1] + (θ[m] - θ[m-1]) @ f_θθ[m-1] @ S0 + "
+                    "ε*f_θ[m] @ (1/2*B[m-1] + 1/2*A[m-1] @ S0)",
+                    _OPS,
+                ),
+            ),
         ),
         _recursion,
         ClaimVerdict.CONDITIONAL,
         added=(FIXED_STEPS,),
         remark="Forward mode with every transition Jacobian replaced by the identity.",
-        scope=Scope(n=ALL, p=ALL, m=ALL, f=Every("C²"), inner=Every("C²")),
-        on="n = 3, p = 2, m = 1, 4, one cubic E and f, one rational trajectory",
+        scope=_EVERY,
     ),
     Claim(
         "eq-23",
         ClaimSource.KIM,
         "the product f_θ·B by automatic differentiation",
-        ClaimStatement("grad(t₁, λ, grad_outputs=t₂) = {c}·t₂·B", (coefficient("c", 1),)),
+        ClaimStatement(
+            "grad(t, λ, grad_outputs) with a second vector t is {product}",
+            (formula("product", "t @ B", "t B"),),
+        ),
         _vector_product,
         ClaimVerdict.HOLDS,
         scope=Scope(n=ALL, p=ALL, inner=Every("C²")),
@@ -294,29 +367,22 @@ CLAIMS = (
         "eq-25",
         ClaimSource.KIM,
         "the average over the samples",
-        ClaimStatement(
-            "h = M^{e}·Σ({d}·∂_λ f(θ^(m)) + {g}·g_m) over the M steps from B+{first} on",
-            (exponent("e", -1), coefficient("d", 1), coefficient("g", 1), index("first", 1)),
-        ),
+        ClaimStatement("the hypergradient h is {h}", _AVERAGE),
         _average,
         ClaimVerdict.HOLDS,
         scope=Scope(n=ALL, p=ALL, M=ALL, f=Every("C¹"), inner=Every("C²")),
-        on="n = p = 1, B = 2, M = 3, one run in double precision",
+        on=_ONE_RUN,
     ),
     Claim(
         "alg-1",
         ClaimSource.KIM,
         "HPO-SGLD",
-        ClaimStatement(
-            "for m = 1 to B+M do (24), (22), (25): h has M^{e}·Σ({d}·∂_λ f + {g}·g_m) from "
-            "B+{first} on",
-            (exponent("e", -1), coefficient("d", 1), coefficient("g", 1), index("first", 1)),
-        ),
+        ClaimStatement("the algorithm returns {h}", _AVERAGE),
         _average,
         ClaimVerdict.HOLDS,
         remark="The algorithm is well defined; that h is the hypergradient is Theorem 1.",
         scope=Scope(n=ALL, p=ALL, M=ALL, f=Every("C¹"), inner=Every("C²")),
-        on="n = p = 1, B = 2, M = 3, one run in double precision",
+        on=_ONE_RUN,
         repeats="eq-25",
     ),
 )

@@ -7,29 +7,27 @@ import numpy as np
 import sympy as sp
 
 from proofs_check.claim import Assumption, Claim, ClaimContext, ClaimSource, ClaimVerdict
-from proofs_check.evidence import (
-    Check,
-    EvidenceMethod,
-    at_most,
-    fact,
-    identity,
-    matrix_identity,
-    number,
-    rational,
+from proofs_check.evidence import Check, at_most, fact, identity, induction, rational
+from proofs_check.scope import (
+    ALL,
+    COMPONENT,
+    FUNCTIONS,
+    INDUCTION,
+    JETS,
+    OPERATORS,
+    Every,
+    Only,
+    Scope,
 )
-from proofs_check.scope import ALL, OPERATORS, Every, Only, Scope, by_hand
-from proofs_check.statement import ClaimStatement, coefficient, exponent, index, sign
+from proofs_check.statement import ClaimStatement, formula
+from proofs_check.sums import SIZE, At, Indexed
 from proofs_check.tools.algebra import EPS, S0, coefficient_of, matrices, tangent
-from proofs_check.tools.world import ENERGY, LAMS, THETAS, Exact, same, world
+from proofs_check.tools.world import Exact, World, same, world
 
-_MATRICES = {"n": OPERATORS, "p": OPERATORS}
-_EVERY_STEP = {
-    **_MATRICES,
-    "m": by_hand("induction over m; its base and its first three steps are executed"),
-    "inner": OPERATORS,
-}
 FIXED_STEPS = Assumption("fixed-steps", "the number of steps is fixed while ε → 0")
 FROZEN_NOISE = Assumption("frozen-noise", "z does not depend on λ")
+
+MATRICES = {"n": OPERATORS, "p": OPERATORS, "inner": JETS}
 
 
 def equal(name: str, found: Exact, stated: Exact) -> Check:
@@ -38,61 +36,143 @@ def equal(name: str, found: Exact, stated: Exact) -> Check:
     return fact(name, same(found, stated), shown, f"{stated.reshape(-1)[0]}, ... {stated.shape}")
 
 
-def _first_tangent(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
-    run = world()
-    first = run.tangents[0]
-    inside = run.A(0) @ first * s["a"] + run.B(0) * s["b"]
-    stated = first + run.epsilon * inside
-    yield equal("dθ^(1)/dλ by dual numbers through the step", run.tangents[1], stated)
+def identity_matrix(n: int) -> Exact:
+    """The identity, in fractions."""
+    rows = [[Fraction(int(i == j)) for j in range(n)] for i in range(n)]
+    return np.array(rows, dtype=object)
 
 
-def _first_derivative(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
+def of_world(run: World) -> dict[str, object]:
+    """What the letters of a formula stand for in an exact world.
+
+    Args:
+        run: the world.
+
+    Returns:
+        The matrices and vectors by their names in formulas.
+    """
+    return {
+        "I": identity_matrix(run.n),
+        "A": At(run.A),
+        "B": At(run.B),
+        "S": At(lambda m: run.tangents[m]),
+        "f_θ": At(run.f_theta),
+        "f_λ": At(run.f_lambda),
+        "f_θθ": At(run.f_theta2),
+        "θ": At(lambda m: np.array(run.thetas[m], dtype=object)),
+        "g": At(run.g),
+        "S0": run.tangents[0],
+        "ε": run.epsilon,
+    }
+
+
+def start(k: object) -> sp.Expr:
+    """The tangent S[k] where only that of θ⁰ is known."""
+    return S0 if k == 0 else sp.Symbol(f"S_{k}", commutative=False)
+
+
+def _operators(m: int) -> dict[str, object]:
+    return {
+        "I": 1,
+        "A": At(lambda k: sp.Symbol(f"A{k}", commutative=False)),
+        "B": At(lambda k: sp.Symbol(f"B{k}", commutative=False)),
+        "S": At(lambda k: tangent(k) if 0 < k < m else start(k)),
+        "S0": S0,
+        "ε": EPS,
+    }
+
+
+def _noise(context: ClaimContext) -> sp.Expr:
+    """The derivative of √ε·z in λ: zero on frozen noise."""
+    return sp.S(0) if context.has(FROZEN_NOISE) else sp.Symbol("dz", commutative=False)
+
+
+def _tangent_claim(m: int, name: str, s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
+    """A formula for dθ^(m)/dλ, in operators and in the exact world."""
+    found = sp.expand(tangent(m) + _noise(context))
+    stated = sp.expand(s.formula(name, **_operators(m)))
+    yield identity(f"dθ^({m})/dλ with ordered products", found, stated, over=MATRICES)
     run = world()
-    total = run.B(0) + run.A(0) @ run.tangents[0]
-    stated = run.tangents[0] + s["c"] * run.epsilon * total
-    yield equal("dθ^(1)/dλ by dual numbers through the step", run.tangents[1], stated)
-    lam, root = sp.symbols("lambda r")
-    noise = sp.Function("z")(lam) * (1 - number(s["frozen"])) + sp.symbols("z0")
-    yield identity("the noise term's derivative", sp.diff(root * noise, lam), sp.S(0))
+    exact = s.formula(name, Fraction, **of_world(run))
+    yield equal(f"dθ^({m})/dλ by dual numbers through the step", run.tangents[m], exact)
+
+
+def _first_tangent(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
+    yield from _tangent_claim(1, "tangent", s, context)
+
+
+def _second_tangent(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
+    yield from _tangent_claim(2, "tangent", s, context)
+
+
+def _first_derivative(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
+    a, b = (matrices(letter, 1)[0] for letter in "AB")
+    total = a * S0 + b  # the score's derivative along λ
+    found = sp.expand(tangent(1) + _noise(context))
+    stated = sp.expand(s.formula("tangent", S=At(start), ε=EPS, D=total))
+    yield identity("dθ^(1)/dλ with ordered products", found, stated, over=MATRICES)
+    run = world()
+    inside = run.B(0) + run.A(0) @ run.tangents[0]
+    exact = s.formula("tangent", Fraction, **{**of_world(run), "D": inside})
+    yield equal("dθ^(1)/dλ by dual numbers through the step", run.tangents[1], exact)
 
 
 def _curvatures(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
-    energy = sp.Matrix([ENERGY])
-    normaliser = sp.Function("Z")(*LAMS)
-    log_density = sp.Matrix([-ENERGY - sp.log(normaliser)])
-    score = log_density.jacobian(THETAS)
-    by_theta = energy.jacobian(THETAS)
-    found_a, found_b = score.jacobian(THETAS), score.jacobian(LAMS)
-    yield matrix_identity("A", found_a, number(s["a"]) * by_theta.jacobian(THETAS))
-    yield matrix_identity("B, where Z drops out", found_b, number(s["b"]) * by_theta.jacobian(LAMS))
-    yield matrix_identity("A is symmetric", found_a, found_a.T)
+    lam, x, y = sp.symbols("lambda x y", real=True)
+    energy, normaliser = sp.Function("E")(lam, x, y), sp.Function("Z")(lam)
+    score = sp.diff(-energy - sp.log(normaliser), x)
+    names = {"E_θθ": sp.diff(energy, x, y), "E_λθ": sp.diff(energy, lam, x)}
+    over = {"n": COMPONENT, "p": COMPONENT, "inner": FUNCTIONS}
+    yield identity("an entry of A", sp.diff(score, y), s.formula("A", **names), over=over)
+    yield identity("an entry of B, where Z drops out", sp.diff(score, lam), s.formula("B", **names),
+                   over=over)  # fmt: skip
 
 
-def _first_order_sum(s: ClaimStatement, m: int) -> tuple[sp.Expr, sp.Expr]:
-    """The ε⁰ and ε¹ coefficients that (16) states, with its own limits of summation."""
-    steps = range(s.integer("first"), m + s.integer("last") + 1)
-    sum_a = sum(sp.Symbol(f"A{k}", commutative=False) for k in steps)
-    sum_b = sum(sp.Symbol(f"B{k}", commutative=False) for k in steps)
-    return S0, sp.expand(number(s["a"]) * sum_a * S0 + number(s["b"]) * sum_b)
+_EVERY_STEP = {**MATRICES, "m": INDUCTION}
 
 
 def _tangent_sum(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
-    for m in (1, 2, 3, 4):
-        constant, linear = _first_order_sum(s, m)
+    letters = {"A": Indexed("A"), "B": Indexed("B"), "S": At(start), "ε": EPS}
+
+    def kept(m: sp.Expr) -> sp.Expr:
+        return sp.expand(s.formula("tangent", m=m, **letters))
+
+    def dropped(m: sp.Expr) -> sp.Expr:
+        return sp.expand(s.formula("dropped", m=m, **letters))
+
+    # s_(m+1) = s_m + ε/2·(A_m s_m + B_m), power of ε by power of ε.
+    a, b = letters["A"][SIZE], letters["B"][SIZE]
+    linear = kept(SIZE)
+    base = identity("s_0", kept(sp.S(0)), S0)
+    step = identity("ε⁰ and ε¹", kept(SIZE + 1),
+                    sp.expand(linear + EPS / 2 * (a * linear.coeff(EPS, 0) + b)))  # fmt: skip
+    yield induction("the sum for every m", base, step, _EVERY_STEP)
+    yield identity("nothing is dropped at m = 1", dropped(sp.S(1)), sp.S(0))
+    first, after, push = (letters[x][k] for x, k in (("A", 0), ("A", 1), ("B", 0)))
+    base = identity("what is dropped at m = 2", dropped(sp.S(2)),
+                    sp.expand(EPS**2 / 4 * after * (first * S0 + push)))  # fmt: skip
+    step = identity("ε²", dropped(SIZE + 1),
+                    sp.expand(dropped(SIZE) + EPS**2 / 2 * a * linear.coeff(EPS, 1)))  # fmt: skip
+    yield induction("what is dropped, for every m", base, step, _EVERY_STEP)
+    for m in (2, 3):
+        plain = {**letters, "A": _operators(m)["A"], "B": _operators(m)["B"], "m": sp.Integer(m)}
         found = tangent(m)
-        yield identity(f"ε⁰, m = {m}", coefficient_of(found, 0), constant)
-        yield identity(f"ε¹, m = {m}", coefficient_of(found, 1), linear, over=_EVERY_STEP)
-        a, b = matrices("A", m), matrices("B", m)
-        pairs = sum((a[j] * (a[i] * S0 + b[i]) for j in range(m) for i in range(j)), start=sp.S(0))
-        stated = sp.expand(number(s["r"]) * pairs)
-        over = _EVERY_STEP if m > 1 else {}
-        yield identity(f"ε², m = {m}", coefficient_of(found, 2), stated, over=over)
-    yield from _remainder_bound()
-    yield _limit(context)
+        for power, name in ((1, "tangent"), (2, "dropped")):
+            stated = coefficient_of(s.formula(name, **plain), power)
+            yield identity(f"ε^{power}, m = {m}", coefficient_of(found, power), stated)
+    yield _remainder_bound()
+    yield limit_at(context)
 
 
-def _limit(context: ClaimContext) -> Check:
-    """The error of (16) for a scalar A = -h, B = b, as ε → 0."""
+def limit_at(context: ClaimContext) -> Check:
+    """The error of (16) for a scalar A = -h, B = b, as ε → 0: at fixed steps, or at a fixed horizon.
+
+    Args:
+        context: whether `FIXED_STEPS` is on.
+
+    Returns:
+        That the limit is zero.
+    """
     h, horizon, b = sp.symbols("h S b", positive=True)
     m = sp.Integer(3) if context.has(FIXED_STEPS) else 2 * horizon / EPS
     decay = (1 - EPS * h / 2) ** m
@@ -101,7 +181,7 @@ def _limit(context: ClaimContext) -> Check:
     return identity("limit of the error as ε → 0", sp.limit(exact - stated, EPS, 0), sp.S(0))
 
 
-def _remainder_bound() -> Iterator[Check]:
+def _remainder_bound() -> Check:
     """‖s_m - (16)‖ ≤ (eˣ - 1 - x)‖s_0‖ + (ε/2)Σ‖B‖·(eˣ - 1) with x = (ε/2)Σ‖A‖, in balls."""
     run = world()
     m = 5
@@ -112,7 +192,7 @@ def _remainder_bound() -> Iterator[Check]:
     rest = rational(half * sum(norm(run.B(k)) for k in range(m)))
     first = rational(norm(run.tangents[0]))
     bound = (x.exp() - 1 - x) * first + rest * (x.exp() - 1)
-    yield at_most("remainder against its bound, m = 5", rational(error), bound)
+    return at_most("remainder against its bound, m = 5", rational(error), bound)
 
 
 def norm(matrix: Exact) -> Fraction:
@@ -120,46 +200,43 @@ def norm(matrix: Exact) -> Fraction:
     return max(sum((abs(v) for v in row), start=Fraction(0)) for row in np.atleast_2d(matrix))
 
 
-def _two_steps(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
-    run = world()
-    at = 1 if "at" not in {t.name for t in s.terms} else s.integer("at")
-    previous = run.tangents[at]
-    stated = previous + run.epsilon * (s["b"] * run.B(at) + s["a"] * run.A(at) @ previous)
-    yield equal("dθ^(2)/dλ by dual numbers", run.tangents[2], stated)
-
-
-def _two_steps_plugged(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
-    a, b = matrices("A", 2), matrices("B", 2)
-    first = (1 + number(s["a"]) * EPS * a[0]) * S0 + number(s["b"]) * EPS * b[0]
-    stated = (1 + number(s["a"]) * EPS * a[1]) * first + number(s["b"]) * EPS * b[1]
-    yield identity("s_2 with ordered products", tangent(2), sp.expand(stated), over=_MATRICES)
-
-
-def _two_steps_arranged(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
-    a, b = matrices("A", 2), matrices("B", 2)
-    half = number(s["h"]) * EPS
-    linear = (1 + half * (a[0] + a[1])) * S0 + half * (b[0] + b[1])
-    tail = number(s["c"]) * EPS ** number(s["e"]) * a[1] * (a[0] * S0 ** number(s["k"]) + b[0])
-    stated = sp.expand(linear + tail)
-    yield identity("s_2 with ordered products", tangent(2), stated, over=_MATRICES)
+def _arranged(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
+    yield from _tangent_claim(2, "tangent", s, context)
     run = world()
     fits = run.A(0).shape == run.B(0).shape
-    yield fact(
-        "A(θ⁰) + B(θ⁰) has no shape (n × n, n × p)", not fits, run.A(0).shape, run.B(0).shape
-    )
+    shapes = (run.A(0).shape, run.B(0).shape)
+    yield fact("A(θ⁰) + B(θ⁰) has no shape (n × n, n × p)", not fits, *shapes)
 
 
-def _two_steps_cut(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
-    a, b = matrices("A", 2), matrices("B", 2)
-    stated = number(s["h"]) * ((a[0] + a[1]) * S0 + b[0] + b[1])
-    yield identity("ε¹", coefficient_of(tangent(2), 1), sp.expand(stated), over=_MATRICES)
-    dropped = sp.expand(tangent(2) - S0 - EPS * stated)
-    power = next(k for k in range(4) if coefficient_of(dropped, k) != 0)
-    yield fact("the first power dropped", power == s["e"], power, s["e"], EvidenceMethod.SYMBOLIC,
-               over=_MATRICES)  # fmt: skip
+def _cut(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
+    found = sp.expand(tangent(2) + _noise(context))
+    kept = sp.expand(s.formula("tangent", **_operators(2)))
+    dropped = sp.expand(s.formula("dropped", **_operators(2)))
+    exact = kept + dropped
+    yield identity("what is kept and what is dropped", found, exact, over=MATRICES)
+    for name, part, powers in (("kept", kept, (0, 1)), ("dropped", dropped, (2,))):
+        own = sum((EPS**k * coefficient_of(part, k) for k in powers), sp.S(0))
+        yield identity(f"powers of ε in what is {name}", part, sp.expand(own), over=MATRICES)
 
 
-_HALVES = (coefficient("a", "1/2"), coefficient("b", "1/2"))
+_SECOND = Scope(n=ALL, p=ALL, m=Only("2"), inner=Every("C²"))
+_FIRST = Scope(n=ALL, p=ALL, m=Only("1"), inner=Every("C²"))
+_OPS = "A B S D"
+_CURVATURES = ClaimStatement(
+    "A, the second derivative of log p in θ, is {A}; B, that in λ and θ, is {B}",
+    (formula("A", "-E_θθ"), formula("B", "-E_λθ")),
+)
+_ONE_STEP = "S[1] + 1/2*ε*(A[1] @ S[1] + B[1])"
+_ARRANGED = ClaimStatement(
+    "the second tangent is {tangent}",
+    (
+        formula(
+            "tangent",
+            "(I + 1/2*ε*(A[0] + A[1])) @ S[0] + 1/2*ε*(B[0] + B[1]) + 1/4*ε**2*A[1] @ (A[0] + B[0])",
+            _OPS,
+        ),
+    ),
+)
 
 CLAIMS = (
     Claim(
@@ -167,163 +244,156 @@ CLAIMS = (
         ClaimSource.KIM,
         "the first transition, differentiated",
         ClaimStatement(
-            "dθ^(1)/dλ = dθ^(0)/dλ + {c}·ε·d/dλ(∂ log p/∂θ) + d/dλ(√ε·z), where the last term is "
-            "zero with weight {frozen} on frozen noise",
-            (coefficient("c", "1/2"), coefficient("frozen", 1)),
+            "the first tangent is {tangent}, D the score's derivative along λ",
+            (formula("tangent", "S[0] + 1/2*ε*D", _OPS),),
         ),
         _first_derivative,
         ClaimVerdict.HOLDS,
         assumptions=(FROZEN_NOISE,),
-        scope=Scope(n=ALL, p=ALL, inner=Every("C²")),
-        on="n = 3, p = 2, one cubic E, one rational trajectory",
+        scope=_FIRST,
     ),
     Claim(
         "eq-14",
         ClaimSource.KIM,
         "the first tangent",
-        ClaimStatement("dθ^(1)/dλ = (I + {a}·ε·A(θ⁰))·dθ⁰/dλ + {b}·ε·B(θ⁰)", _HALVES),
+        ClaimStatement(
+            "the first tangent is {tangent}",
+            (formula("tangent", "(I + 1/2*ε*A[0]) @ S[0] + 1/2*ε*B[0]", _OPS),),
+        ),
         _first_tangent,
         ClaimVerdict.HOLDS,
         assumptions=(FROZEN_NOISE,),
-        scope=Scope(n=ALL, p=ALL, inner=Every("C²")),
-        on="n = 3, p = 2, one cubic E, one rational trajectory",
+        scope=_FIRST,
     ),
     Claim(
         "eq-15",
         ClaimSource.KIM,
         "A and B",
-        ClaimStatement(
-            "A = ∂² log p/∂θ² = {a}·∂²E/∂θ², B = ∂² log p/∂λ∂θ = {b}·∂²E/∂λ∂θ",
-            (sign("a", -1), sign("b", -1)),
-        ),
+        _CURVATURES,
         _curvatures,
         ClaimVerdict.HOLDS,
         scope=Scope(n=ALL, p=ALL, inner=Every("C²")),
-        on="n = 3, p = 2, one cubic E",
     ),
     Claim(
         "eq-16",
         ClaimSource.KIM,
         "the m-th tangent to first order",
         ClaimStatement(
-            "dθ^(m)/dλ ≃ (I + {a}·ε·ΣA(θ^k))·dθ⁰/dλ + {b}·ε·ΣB(θ^k), k from {first} to m+{last}; "
-            "dropped: {r}·ε²·Σ_(i<j) A_j(A_i·dθ⁰/dλ + B_i) and higher",
-            (*_HALVES, index("first", 0), index("last", -1), coefficient("r", "1/4")),
+            "after m steps the tangent is {tangent}; dropped: {dropped} and higher powers",
+            (
+                formula(
+                    "tangent",
+                    "S[0] + 1/2*ε*Σ(k, 0, m-1, A[k]) @ S[0] + 1/2*ε*Σ(k, 0, m-1, B[k])",
+                    _OPS,
+                ),
+                formula(
+                    "dropped",
+                    "1/4*ε**2*Σ(j, 1, m-1, Σ(i, 0, j-1, A[j] @ (A[i] @ S[0] + B[i])))",
+                    _OPS,
+                ),
+            ),
         ),
         _tangent_sum,
         ClaimVerdict.CONDITIONAL,
         added=(FIXED_STEPS,),
-        by_hand="‖product‖ ≤ product of norms for the remainder's bound.",
-        remark="Needs ε·m·‖A‖ ≪ 1, against (A3), where m → ∞.",
+        remark="Needs ε·m·‖A‖ ≪ 1, against (A3), where m → ∞; the remainder's bound was held against "
+        "one exact run.",
         scope=Scope(n=ALL, p=ALL, m=ALL, inner=Every("C²")),
-        on="m = 1 to 4",
     ),
     Claim(
         "eq-30",
         ClaimSource.KIM,
         "A and B again",
-        ClaimStatement(
-            "A = ∂² log p/∂θ² = {a}·∂²E/∂θ², B = ∂² log p/∂λ∂θ = {b}·∂²E/∂λ∂θ",
-            (sign("a", -1), sign("b", -1)),
-        ),
+        _CURVATURES,
         _curvatures,
         ClaimVerdict.HOLDS,
         scope=Scope(n=ALL, p=ALL, inner=Every("C²")),
-        on="n = 3, p = 2, one cubic E",
         repeats="eq-15",
     ),
     Claim(
         "eq-31",
         ClaimSource.KIM,
         "the second transition, differentiated",
-        ClaimStatement(
-            "dθ^(2)/dλ = dθ^({at})/dλ + ε·({b}·∂_λ + {a}·∂_θ·dθ^({at})/dλ) of ∂ log p/∂θ at θ^({at})",
-            (*_HALVES, index("at", 1)),
-        ),
-        _two_steps,
+        ClaimStatement("the second tangent is {tangent}", (formula("tangent", _ONE_STEP, _OPS),)),
+        _second_tangent,
         ClaimVerdict.HOLDS,
         assumptions=(FROZEN_NOISE,),
-        scope=Scope(n=ALL, p=ALL, m=Only("2"), inner=Every("C²")),
-        on="n = 3, p = 2, one cubic E, one rational trajectory",
+        scope=_SECOND,
     ),
     Claim(
         "eq-32",
         ClaimSource.KIM,
         "the second tangent, by the chain rule",
-        ClaimStatement("dθ^(2)/dλ = dθ^(1)/dλ + ε·({b}·B(θ¹) + {a}·A(θ¹)·dθ^(1)/dλ)", _HALVES),
-        _two_steps,
+        ClaimStatement("the second tangent is {tangent}", (formula("tangent", _ONE_STEP, _OPS),)),
+        _second_tangent,
         ClaimVerdict.HOLDS,
         assumptions=(FROZEN_NOISE,),
-        scope=Scope(n=ALL, p=ALL, m=Only("2"), inner=Every("C²")),
-        on="n = 3, p = 2, one cubic E, one rational trajectory",
+        scope=_SECOND,
         repeats="eq-31",
     ),
     Claim(
         "eq-33",
         ClaimSource.KIM,
         "the second tangent, factored",
-        ClaimStatement("dθ^(2)/dλ = (I + {a}·ε·A(θ¹))·dθ^(1)/dλ + {b}·ε·B(θ¹)", _HALVES),
-        _two_steps,
+        ClaimStatement(
+            "the second tangent is {tangent}",
+            (formula("tangent", "(I + 1/2*ε*A[1]) @ S[1] + 1/2*ε*B[1]", _OPS),),
+        ),
+        _second_tangent,
         ClaimVerdict.HOLDS,
         assumptions=(FROZEN_NOISE,),
-        scope=Scope(n=ALL, p=ALL, m=Only("2"), inner=Every("C²")),
-        on="n = 3, p = 2, one cubic E, one rational trajectory",
-        repeats="eq-31",
+        scope=_SECOND,
     ),
     Claim(
         "eq-34",
         ClaimSource.KIM,
         "the first tangent plugged in",
         ClaimStatement(
-            "dθ^(2)/dλ = (I + {a}·ε·A(θ¹))·((I + {a}·ε·A(θ⁰))·dθ⁰/dλ + {b}·ε·B(θ⁰)) + {b}·ε·B(θ¹)",
-            _HALVES,
+            "the second tangent is {tangent}",
+            (
+                formula(
+                    "tangent",
+                    "(I + 1/2*ε*A[1]) @ ((I + 1/2*ε*A[0]) @ S[0] + 1/2*ε*B[0]) + 1/2*ε*B[1]",
+                    _OPS,
+                ),
+            ),
         ),
-        _two_steps_plugged,
+        _second_tangent,
         ClaimVerdict.HOLDS,
         assumptions=(FROZEN_NOISE,),
-        scope=Scope(n=ALL, p=ALL, m=Only("2")),
+        scope=_SECOND,
     ),
     Claim(
         "eq-35",
         ClaimSource.KIM,
         "the second tangent, arranged",
-        ClaimStatement(
-            "dθ^(2)/dλ = (I + {h}·ε·(A₀ + A₁))·S₀ + {h}·ε·(B₀ + B₁) + "
-            "{c}·ε^{e}·A₁·(A₀·S₀^{k} + B₀), S₀ = dθ⁰/dλ",
-            (
-                coefficient("h", "1/2"),
-                coefficient("c", "1/4"),
-                exponent("e", 2),
-                exponent("k", 0),
-            ),
-        ),
-        _two_steps_arranged,
+        _ARRANGED,
+        _arranged,
         ClaimVerdict.TYPOGRAPHICAL,
-        corrected=ClaimStatement(
-            "dθ^(2)/dλ = (I + {h}·ε·(A₀ + A₁))·S₀ + {h}·ε·(B₀ + B₁) + "
-            "{c}·ε^{e}·A₁·(A₀·S₀^{k} + B₀), S₀ = dθ⁰/dλ",
-            (
-                coefficient("h", "1/2"),
-                coefficient("c", "1/4"),
-                exponent("e", 2),
-                exponent("k", 1),
-            ),
+        corrected=_ARRANGED.saying(
+            tangent="(I + 1/2*ε*(A[0] + A[1])) @ S[0] + 1/2*ε*(B[0] + B[1]) + "
+            "1/4*ε**2*A[1] @ (A[0] @ S[0] + B[0])"
         ),
         slip=True,
+        assumptions=(FROZEN_NOISE,),
         remark="The printed ε² term adds an n × n to an n × p matrix; it is dropped right after.",
-        scope=Scope(n=ALL, p=ALL, m=Only("2")),
+        scope=_SECOND,
     ),
     Claim(
         "eq-36",
         ClaimSource.KIM,
         "the second tangent to first order",
         ClaimStatement(
-            "dθ^(2)/dλ ≃ S₀ + {h}·ε·((A₀ + A₁)·S₀ + B₀ + B₁), dropping powers from ε^{e} on",
-            (coefficient("h", "1/2"), exponent("e", 2)),
+            "the second tangent is {tangent}, up to {dropped}, which is dropped",
+            (
+                formula("tangent", "S[0] + 1/2*ε*((A[0] + A[1]) @ S[0] + B[0] + B[1])", _OPS),
+                formula("dropped", "1/4*ε**2*A[1] @ (A[0] @ S[0] + B[0])", _OPS),
+            ),
         ),
-        _two_steps_cut,
+        _cut,
         ClaimVerdict.HOLDS,
+        assumptions=(FROZEN_NOISE,),
         remark="With two steps fixed the relative error is O(ε).",
-        scope=Scope(n=ALL, p=ALL, m=Only("2")),
+        scope=_SECOND,
     ),
 )

@@ -5,6 +5,8 @@ import sympy as sp
 import torch
 from torch import Tensor
 
+from proofs_check.statement import ClaimStatement
+from proofs_check.sums import At
 from proofs_check.tools.refblo_runs import RefbloRun, Small, Vector, hpo_sgld, iterates
 from proofs_check.tools.world import ENERGY, LAMS, OUTER, THETAS
 from refblo.problem import LamInitial
@@ -44,17 +46,11 @@ def _derivatives(theta: Vector) -> dict[str, Vector]:
     return {name: np.array(value, dtype=np.float64) for name, value in pairs}
 
 
-def recursion_of_the_package(
-    a: float, b: float, c: float, i: int, j: int
-) -> tuple[Vector, Vector, float]:
-    """Refblo's HPO-SGLD and the recursion (22) with the given weights, on the same iterates.
+def recursion_of_the_package(s: ClaimStatement) -> tuple[Vector, Vector, float]:
+    """Refblo's HPO-SGLD, and the recursion (22) as a statement has it, on the same iterates.
 
     Args:
-        a: weight of ε·f_θ·A·dθ⁰/dλ.
-        b: weight of ε·f_θ·B.
-        c: weight of the Taylor term.
-        i: offset of the iterate at which f_θ is taken.
-        j: offset of the iterate at which A and B are taken.
+        s: a statement with the formula `g`.
 
     Returns:
         The package's estimate, the formula's, and a bound on the rounding between them.
@@ -64,17 +60,20 @@ def recursion_of_the_package(
     small = Small(_inner, _outer, None, start=LamInitial(_start))
     path = iterates(small, RefbloRun(0.01, steps, 1, noise_scale=1.0, seed=3), _LAM)
     start = np.array([[_LAM[1], _LAM[0]], [1.0, 0.0], [0.0, 2 * _LAM[1]]])
-    epsilon = 2 * run.step_size
     at = [_derivatives(theta) for theta in path]
-    g = (at[0]["f_theta"] @ start).reshape(-1)
-    size = float(np.abs(g).max())
+
+    def matrix(name: str) -> At:
+        return At(lambda k: at[k][name])
+
+    values = {0: at[0]["f_theta"] @ start}
     for m in range(1, steps + 1):
-        taylor = (path[m] - path[m - 1]) @ at[m - 1]["f_theta2"] @ start
-        k = max(m + j, 0)
-        inside = b * at[k]["B"] + a * at[k]["A"] @ start
-        g = g + c * taylor + epsilon * (at[m + i]["f_theta"] @ inside).reshape(-1)
-        size = max(size, float(np.abs(g).max()))
-    stated = at[steps]["f_lambda"].reshape(-1) + g
+        values[m] = s.formula(
+            "g", float, m=m, g=At(lambda k: values[k]), θ=At(lambda k: path[k]), S0=start,
+            f_θ=matrix("f_theta"), f_θθ=matrix("f_theta2"), A=matrix("A"), B=matrix("B"),
+            ε=2 * run.step_size,
+        )  # fmt: skip
+    size = max(float(np.abs(value).max()) for value in values.values())
+    stated = at[steps]["f_lambda"].reshape(-1) + values[steps].reshape(-1)
     found = hpo_sgld(small, run, _LAM)
     # Some 10³ roundings of relative size 2⁻⁵³ on numbers no larger than `size`, ten times over.
     return found, stated, 1e4 * 2.0**-53 * max(size, 1.0)

@@ -49,8 +49,9 @@ def test_the_json_says_what_was_executed() -> None:
     assert ledger["holds"] is True
     first, second = ledger["claims"]
     assert first["verdict"] == "holds"
-    assert first["word"].startswith("checked on n = 3, p = 2")
-    assert first["strength"] == "certified instance"
+    assert first["word"] == "proved"
+    assert first["strength"] == "general, mechanised"
+    assert second["strength"] == "printed figures compared"
     assert first["command"] == "python -m proofs_check --only eq-14"
     assert all(check["holds"] for check in first["evidence"])
     assert second["verdict"] == "needs data or weights"
