@@ -11,8 +11,8 @@ from refblo.conformance.diagnosis.trace import numpy_of
 
 def candidates(subject: Subject) -> Iterator[Candidate]:
     """The solve with the blocks of the Hessian that belong to θ's tensors, and nothing between them."""
-    root = subject.root
-    if not subject.implicit or root is None or len(subject.shapes) < 2:
+    root = subject.root if subject.implicit else None
+    if root is None or len(subject.shapes) < 2:
         return
     sizes = [int(np.prod(shape)) for shape in subject.shapes]
     block = np.repeat(np.arange(len(sizes)), sizes)

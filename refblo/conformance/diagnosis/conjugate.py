@@ -14,8 +14,8 @@ Array = np.ndarray
 
 def candidates(subject: Subject) -> Iterator[Candidate]:
     """−q_k·C for every CG iterate q_k on H q = f_θ."""
-    root = subject.root
-    if not subject.implicit or root is None:
+    root = subject.root if subject.implicit else None
+    if root is None:
         return
     hessian, slope = numpy_of(root.hessian), numpy_of(root.slope)
     yield from _put_together_wrongly(subject)
@@ -64,7 +64,7 @@ def conjugate_gradients(
 
 def _put_together_wrongly(subject: Subject) -> Iterator[Candidate]:
     """Every iterate of a recursion with an old residual, or with a scale in one place alone."""
-    root = subject.root
+    root = subject.root if subject.implicit else None
     if root is None:
         return
     hessian, mixed = numpy_of(root.hessian), numpy_of(root.mixed)

@@ -15,7 +15,8 @@ from torch.overrides import TorchFunctionMode
 
 from refblo.conformance.diagnosis.mistakes import Mistake
 from refblo.conformance.diagnosis.setting import Candidate, Subject
-from refblo.conformance.diagnosis.trace import jacobians_of, numpy_of, sweep
+from refblo.conformance.diagnosis.trace import numpy_of, sweep
+from refblo.conformance.truth.jacobian import jacobians_of
 from refblo.conformance.truth.program import Losses, Sample
 
 Array = np.ndarray
@@ -72,7 +73,7 @@ def matrices(
     flat = torch.cat([x.reshape(-1) for x in models])
     if flat.numel() > 64 * _LARGEST:
         return []
-    jacobian = jacobians_of(flat, (at, at))[0]
+    jacobian = numpy_of(jacobians_of(flat, (at, at))[0])
     ends = [x.detach().clone().requires_grad_() for x in models]
     fixed = theta.detach().clone().requires_grad_()
     with _Cut(iter(ends)):

@@ -15,8 +15,8 @@ _USUAL = 8  # powers of ten that are tried as they are
 
 def usual(subject: Subject) -> Iterator[Candidate]:
     """The δ that people write, 1, 0.1, …, of either form: nothing is fitted."""
-    root = subject.root
-    if not subject.implicit or root is None:
+    root = subject.root if subject.implicit else None
+    if root is None:
         return
     hessian, mixed, slope = numpy_of(root.hessian), numpy_of(root.mixed), numpy_of(root.slope)
     for text, added in (
@@ -36,8 +36,8 @@ def candidates(setting: Setting) -> Iterator[Candidate]:
     from scipy import optimize  # not needed where nothing is diagnosed, and slow to import
 
     subject = setting.subject
-    root = subject.root
-    if not subject.implicit or root is None or setting.seen.size < 2:
+    root = subject.root if subject.implicit else None
+    if root is None or setting.seen.size < 2:
         return
     hessian, mixed = numpy_of(root.hessian), numpy_of(root.mixed)
     slope, direct = numpy_of(root.slope), subject.direct

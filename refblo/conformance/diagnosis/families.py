@@ -85,7 +85,6 @@ STAGES: tuple[tuple[Family, ...], ...] = (
         _run("Adam", moments.candidates),
         _run("the rule's own derivative", rule_parts.candidates),
         _fixed("density", densities.candidates),
-        _fixed("another estimand", estimands.candidates),
         _run("Hessian's blocks", blocks.candidates),
         _run("conjugate gradients", conjugate.candidates),
         _run("usual damping", damping.usual),
@@ -96,6 +95,7 @@ STAGES: tuple[tuple[Family, ...], ...] = (
         _run("tasks", swapped.tasks),
     ),
     (
+        _fixed("another estimand", estimands.candidates),
         _fit("old lambda", stale.candidates),
         _run("normalisers", normaliser.candidates),
         _run("curvature matrices", curvature.candidates),

@@ -14,8 +14,8 @@ _LONGEST_WITHOUT_DECAY = 50
 
 def candidates(subject: Subject) -> Iterator[Candidate]:
     """−q·C with q = α Σ_{j<K} (I − αH)^j f_θ, and without the factor α, for every K and likely α."""
-    root = subject.root
-    if not subject.implicit or root is None:
+    root = subject.root if subject.implicit else None
+    if root is None:
         return
     hessian, mixed = numpy_of(root.hessian), numpy_of(root.mixed)
     slope, direct = numpy_of(root.slope), subject.direct

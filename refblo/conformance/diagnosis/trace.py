@@ -7,7 +7,7 @@ for every sample, the right answer is Σ_m w_m d_m + Σ_t α_{t+1}·G_t + α_0·
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import cast, final
+from typing import final
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from refblo.conformance.diagnosis.budget import check_time
+from refblo.conformance.truth.jacobian import jacobians_of
 from refblo.conformance.truth.program import Program, leaf
 from refblo.conformance.truth.tangent import push
 
@@ -80,7 +81,8 @@ class Trace:
         """(J_t, G_t), kept."""
         if t not in self._dense:
             lam, z = leaf(self.program.lam), leaf(self.states[t])
-            self._dense[t] = jacobians_of(self.program.transition(lam, z, t), (z, lam))
+            found = jacobians_of(self.program.transition(lam, z, t), (z, lam))
+            self._dense[t] = numpy_of(found[0]), numpy_of(found[1])
         return self._dense[t]
 
     def pull(self, t: int, v: Slope) -> tuple[Slope, Row]:
@@ -143,28 +145,6 @@ class Trace:
     def sampled(self) -> list[int]:
         """The iterates that the outer objective averages."""
         return [m for m in range(1, self.steps + 1) if self.weight(m) > 0]
-
-
-def jacobians_of(
-    value: Tensor, inputs: tuple[Tensor, Tensor]
-) -> tuple[Float64[Array, "N n"], Float64[Array, "N p"]]:
-    """∂value/∂inputs, all rows in one backward pass where torch can batch it."""
-    rows = value.numel()
-    if not value.requires_grad:
-        return np.zeros((rows, inputs[0].numel())), np.zeros((rows, inputs[1].numel()))
-    unit = torch.eye(rows, dtype=value.dtype, device=value.device)
-    try:
-        found = torch.autograd.grad(
-            value, inputs, unit, retain_graph=True, allow_unused=True, is_grads_batched=True
-        )
-    except RuntimeError:  # from an operation that torch cannot batch
-        pairs = [pulled(value, inputs, row, keep=True) for row in np.eye(rows)]
-        return np.stack([first for first, _ in pairs]), np.stack([second for _, second in pairs])
-    first, second = (
-        np.zeros((rows, x.numel())) if block is None else numpy_of(block)
-        for block, x in zip(cast("tuple[Tensor | None, ...]", found), inputs, strict=True)
-    )
-    return first, second
 
 
 def pulled(

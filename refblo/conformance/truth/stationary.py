@@ -14,8 +14,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from refblo.conformance.truth.adjoint import Adjoint
+from refblo.conformance.truth.guard import arithmetic
+from refblo.conformance.truth.jacobian import jacobians_of
 from refblo.conformance.truth.program import Batches, Program, Sample, gradient_by_theta, leaf
+from refblo.conformance.truth.promotion import Arithmetic
 from refblo.derivatives import gradient_not_finite
+from refblo.derivatives.rounding import Roundings
 from refblo.errors import OracleError
 from refblo.noise import Draws, Stream
 
@@ -23,6 +28,7 @@ Residual = Callable[[Tensor, Tensor], Tensor]
 
 _NEWTON_STEPS = 60
 _HALVINGS = 30
+_HALVINGS_CLOSE = 2
 _LARGEST = 2000  # entries of the state up to which a dense solve is made
 
 
@@ -133,17 +139,7 @@ def jacobians(
     at_lam, at_z = leaf(lam), leaf(z)
     with torch.enable_grad():
         value = residual(at_lam, at_z)
-    if not value.requires_grad:
-        # A gradient that depends on neither: its derivatives are zero.
-        size = value.numel()
-        return value, value.new_zeros(size, z.numel()), value.new_zeros(size, lam.numel())
-    rows = [
-        torch.autograd.grad(
-            value[i], (at_z, at_lam), retain_graph=True, allow_unused=True, materialize_grads=True
-        )
-        for i in range(value.numel())
-    ]
-    by_z, by_lam = (torch.stack([row[k] for row in rows]) for k in range(2))
+    by_z, by_lam = jacobians_of(value, (at_z, at_lam))
     return value.detach(), by_z, by_lam
 
 
@@ -154,35 +150,42 @@ def find_root(residual: Residual, lam: Tensor, z: Tensor) -> Tensor:
         OracleError: if the method gets stuck away from a root.
     """
     value, by_z, _ = jacobians(residual, lam, z)
-    norm = float(value.norm())
-    stalled = 0
+    norm, stalled = float(value.norm()), 0
     for _ in range(_NEWTON_STEPS):
         if norm == 0 or stalled >= 2:
             break
         step, info = torch.linalg.solve_ex(by_z, value)
         if int(info):
             raise singular()
-        length = 1.0
-        for _ in range(_HALVINGS):
+        # What is left close to the root is rounding, which no shorter step makes smaller.
+        close, length = norm <= _allowed(by_z, z), 1.0
+        for _ in range(_HALVINGS_CLOSE if close else _HALVINGS):
             candidate = z - length * step
-            trial = float(residual(leaf(lam), leaf(candidate)).detach().norm())
-            if trial < norm:
+            trial = residual(leaf(lam), leaf(candidate)).detach()
+            if float(trial.norm()) < norm:
                 break
             length /= 2
         else:
             break
-        stalled = stalled + 1 if trial > norm / 4 and length == 1.0 else 0
-        z = candidate
-        value, by_z, _ = jacobians(residual, lam, z)
+        slow = float(trial.norm()) > norm / 4
+        stalled = stalled + 1 if slow and (close or length == 1.0) else 0
+        z, value = candidate, trial
+        if not close:
+            value, by_z, _ = jacobians(residual, lam, z)
         norm = float(value.norm())
-    size = float(by_z.abs().max()) * max(1.0, float(z.abs().max()))
-    if not norm <= 1e3 * torch.finfo(lam.dtype).eps * size * z.numel():
+    if not norm <= _allowed(by_z, z):
         raise OracleError(
             "the inner problem must have a solution near the end of the run, got stuck with a "
             f"residual of {norm:.1e}; "
             "run more steps, lower the step size, or ask for the unrolled estimand"
         )
     return z.detach()
+
+
+def _allowed(by_z: Tensor, z: Tensor) -> float:
+    """How large the residual of a root may be: what rounding leaves of it."""
+    size = float(by_z.abs().max()) * max(1.0, float(z.abs().max()))
+    return 1e3 * torch.finfo(z.dtype).eps * size * z.numel()
 
 
 def singular() -> OracleError:
@@ -256,6 +259,33 @@ def replicas(
         linear = Linear(root, moved(by_z, 2), moved(by_lam, 3), direct, moved(slope, 4), 0.0)
         found.append((moved(direct, 5), linear.indirect()))
     return found
+
+
+def solved(root: Tensor, program: Program, noise: Roundings | None = None) -> Adjoint:
+    """The implicit hypergradient as code in the program's own dtype has it, at the root that it finds.
+
+    That root is one step of Newton's method from the given one, whose residual rounding changes. With noise,
+    every operation of the losses is rounded at random as well.
+    """
+    if noise is None:
+        return _solved(root.to(program.lam), program, lambda x: x)
+    with arithmetic(Arithmetic(program.promotes, noise)):
+        return _solved(root, program, noise.rounded)
+
+
+def _solved(root: Tensor, program: Program, rounded: Callable[[Tensor], Tensor]) -> Adjoint:
+    residual, _ = residual_of(program)
+    lam = rounded(program.lam)
+    value, by_z, _ = jacobians(residual, lam, rounded(root))
+    step, info = torch.linalg.solve_ex(by_z, value)
+    if int(info):
+        raise singular()
+    root = rounded(root - step)
+    _, by_z, by_lam = jacobians(residual, lam, root)
+    direct, slope = outer_gradients(program, lam, root)
+    linear = Linear(root, rounded(by_z), rounded(by_lam), rounded(direct), rounded(slope), 0.0)
+    objective = float(outer_of(program)(leaf(lam), leaf(root)).detach())
+    return Adjoint(linear.direct, linear.indirect(), objective)
 
 
 def implicit_objective(program: Program, base: Linear) -> Callable[[Tensor], float]:
