@@ -5,7 +5,7 @@
 derivative themselves, so it is no truth of its own: differences have to confirm it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -54,11 +54,17 @@ def adjoint(program: Program, noise: Roundings | None = None) -> Adjoint:
         return _sweep(program, noise)
 
 
-def replicated(program: Program, draws: Draws, ulp: float, count: int) -> list[Adjoint]:
-    """Sweeps with random roundings of the given size in every operation, the losses' own included."""
+Way = Callable[[Program, Roundings | None], Adjoint]
+"""A way to a program's hypergradient, under random roundings where they are given."""
+
+
+def replicated(
+    program: Program, draws: Draws, ulp: float, count: int, way: Way = adjoint
+) -> list[Adjoint]:
+    """Runs with random roundings of the given size in every operation, the losses' own included."""
 
     def one(number: int, *, inward: bool) -> Adjoint:
-        return adjoint(program, Roundings(draws, _BANKS + number, ulp, inward=inward))
+        return way(program, Roundings(draws, _BANKS + number, ulp, inward=inward))
 
     try:
         return [one(number, inward=False) for number in range(count)]

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from refblo.conformance.truth.adjoint import Adjoint, adjoint, replicated
+from refblo.conformance.truth.adjoint import Adjoint, Way, adjoint, replicated
 from refblo.conformance.truth.program import Program
 from refblo.noise import Draws
 
@@ -96,7 +96,12 @@ class PrecisionRuns:
 
 
 def precision_of(
-    program: Program, columns: Float[Tensor, "p k"], draws: Draws, ulp: float, runs: int
+    program: Program,
+    columns: Float[Tensor, "p k"],
+    draws: Draws,
+    ulp: float,
+    runs: int,
+    way: Way = adjoint,
 ) -> PrecisionRuns | None:
     """The runs that show what the caller's dtype costs; None where reverse mode fails in float64.
 
@@ -106,24 +111,25 @@ def precision_of(
         draws: of the roundings.
         ulp: the caller's.
         runs: how many runs with random roundings.
+        way: to the hypergradient that is judged.
     """
     plain = program.plain
     if plain is None:
         return None
     try:
-        rounded = replicated(program, draws, ulp, runs)
+        rounded = replicated(program, draws, ulp, runs, way)
     except Exception:  # whatever torch raises where reverse mode cannot differentiate twice
         return None
     rows = np.zeros((0, columns.shape[1]))
     try:
-        sweeps = [adjoint(plain.at(lam)) for lam in _beside(plain.lam, ulp)]
+        sweeps = [way(plain.at(lam), None) for lam in _beside(plain.lam, ulp)]
         own_objective = sweeps[0].objective
         rows = np.stack([_along(sweep, columns) for sweep in sweeps])
     except Exception:  # likewise, in the caller's dtype alone
         own_objective = plain.objective(plain.lam)
     return PrecisionRuns(
         plain.lam.dtype,
-        program.objective(program.lam),
+        way(program, None).objective,
         np.stack([_along(sweep, columns) for sweep in rounded]),
         np.array([sweep.objective for sweep in rounded]),
         rows,

@@ -9,6 +9,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import final
 
 import numpy as np
@@ -16,12 +17,17 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from refblo.conformance.truth.adjoint import along, replicated
+from refblo.conformance.truth.adjoint import Way, adjoint, along, replicated
 from refblo.conformance.truth.ladder import Ladder, Rung
 from refblo.conformance.truth.precision import Precision, precision_of
 from refblo.conformance.truth.program import Program
 from refblo.conformance.truth.refusal import infinite
-from refblo.conformance.truth.stationary import implicit_objective, linearise, replicas
+from refblo.conformance.truth.stationary import (
+    implicit_objective,
+    linearise,
+    replicas,
+    solved,
+)
 from refblo.conformance.truth.tangent import Parts
 from refblo.derivatives.rounding import SAFETY
 from refblo.errors import OracleError
@@ -280,8 +286,11 @@ def _promoted(asked: Question) -> Reference:
         _UnfaithfulError: if the two programs differ by more than rounding explains.
     """
     found = _reference(replace(asked, runs=0))
+    way: Way = adjoint
+    if asked.estimand is Estimand.IMPLICIT:
+        way = partial(solved, linearise(asked.program).root)
     precision = precision_of(
-        asked.program, asked.columns, asked.draws, asked.ulp, max(asked.runs, 2)
+        asked.program, asked.columns, asked.draws, asked.ulp, max(asked.runs, 2), way
     )
     if precision is None:
         return _reference(asked)
