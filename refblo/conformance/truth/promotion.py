@@ -51,7 +51,6 @@ _VIEWS = frozenset(
         "mH",
         "real",
         "__getitem__",
-        "__get__",
         "__set__",
         "clone",
         "unfold",
@@ -84,6 +83,9 @@ _VIEWS = frozenset(
 
 _GRADIENTS = frozenset({torch.autograd.grad, torch.autograd.backward, Tensor.backward})
 """What takes tensors for what they are, not for their numbers."""
+
+_PLAIN = frozenset({type(None), bool, int, float, str, torch.Size, torch.device})
+"""Types of values that no dtype is in."""
 
 _BATCH_STATISTICS = frozenset({"batch_norm", "instance_norm"})
 """What writes to statistics that it is given."""
@@ -128,11 +130,14 @@ class Arithmetic(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """One operation."""
-        keywords = dict(kwargs or {})
+        keywords = dict(kwargs) if kwargs else {}
         name: str = getattr(function, "__name__", "")
-        if function in _GRADIENTS:
+        if name == "__get__" or function in _GRADIENTS:
+            # An attribute: the shape, say, of which a copy would say the same.
             return self._wider(function(*args, **keywords))
-        args, keywords = self._wider(args), self._wider(keywords)
+        args = self._wider(args)
+        if keywords:
+            keywords = self._wider(keywords)
         body = _body(function)
         if body is not None:
             # Python code, whose own operations are seen one by one; the mode is off in here.
@@ -145,15 +150,14 @@ class Arithmetic(TorchFunctionMode):
             function, name = Tensor.add, "add"
         if name == "float" and self._promoted is torch.float32:
             function = Tensor.double
-        written = (name.endswith("_") and not name.endswith("__")) or name.startswith("__i")
-        if self._noise is None or written or name in _VIEWS or "out" in keywords:
+        if self._noise is None or name in _VIEWS or "out" in keywords or _written(name):
             return self._wider(function(*args, **keywords))
         args, keywords = self._rounded_data(args), self._rounded_data(keywords)
         return self._rounded(self._wider(function(*args, **keywords)))
 
     def _wider(self, value: Any) -> Any:
         """The value with float64 in place of the promoted dtype."""
-        if self._promoted is None:
+        if self._promoted is None or type(value) in _PLAIN:
             return value
         if isinstance(value, Tensor):
             return value.to(_PROMOTED) if value.dtype is self._promoted else value
@@ -181,9 +185,12 @@ class Arithmetic(TorchFunctionMode):
 
 def _mapped(change: Callable[[Any], Any], value: Any) -> Any:
     """A container's parts changed; anything else as it is."""
-    if type(value) in (tuple, list):
-        return type(value)(change(part) for part in value)
-    if type(value) is dict:
+    kind = type(value)
+    if kind is tuple:
+        return tuple([change(part) for part in value])
+    if kind is list:
+        return [change(part) for part in value]
+    if kind is dict:
         return {key: change(part) for key, part in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*(change(part) for part in value))
@@ -203,6 +210,11 @@ def _own_statistics(arguments: Any) -> Any:
         else value
         for position, value in enumerate(arguments)
     )
+
+
+def _written(name: str) -> bool:
+    """Whether an operation of that name writes to its first argument."""
+    return (name.endswith("_") and not name.endswith("__")) or name.startswith("__i")
 
 
 def _whole(value: Tensor) -> bool:
