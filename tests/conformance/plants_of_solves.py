@@ -1,7 +1,7 @@
 """Mistakes in implicit differentiation: solves, series, conjugate gradients, curvature matrices."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -30,30 +30,30 @@ def implicit_problem(seed: int, **changes: object) -> Problem:
     )
 
 
+@dataclass(frozen=True, eq=False)
 class Solution:
-    """The solution by Newton's method, and dense derivatives there."""
+    """A solution with the dense derivatives there.
 
-    def __init__(self, problem: Problem, theta: Tensor | None = None) -> None:
-        gradient = torch.func.grad(problem.inner, 1)
-        decay = problem.rule.constant("weight_decay")
-        lam = problem.lam
+    Attributes:
+        theta: θ*.
+        hessian: ∂²_θ L_T.
+        mixed: ∂_θ∂_λ L_T, shape (n, p).
+        direct: ∂_λ f.
+        slope: ∂_θ f.
+        gamma: the factor α of a series.
+    """
 
-        def residual(x: Tensor, z: Tensor) -> Tensor:
-            total: Tensor = gradient(x, z) + decay * z
-            return total
+    theta: Tensor
+    hessian: Array
+    mixed: Array
+    direct: Array
+    slope: Array
+    gamma: float = GAMMA
 
-        if theta is None:
-            theta = problem.theta0
-            for _ in range(500):
-                theta = theta - GAMMA * residual(lam, theta)
-            for _ in range(10):
-                hessian = torch.func.jacrev(residual, 1)(lam, theta)
-                theta = theta - torch.linalg.solve(hessian, residual(lam, theta))
-        self.theta = theta
-        self.hessian = torch.func.jacrev(residual, 1)(lam, theta).numpy()
-        self.mixed = torch.func.jacrev(residual, 0)(lam, theta).numpy()
-        direct, slope = torch.func.grad(problem.outer, (0, 1))(lam, theta)
-        self.direct, self.slope = direct.numpy(), slope.numpy()
+    def solved(self, hessian: Array | None = None) -> Array:
+        """f_λ − f_θ·H⁻¹C, with another H if asked for."""
+        matrix = self.hessian if hessian is None else hessian
+        return self.by(np.linalg.solve(matrix.T, self.slope))
 
     def by(self, q: Array) -> Array:
         """f_λ − q·C."""
@@ -64,8 +64,8 @@ class Solution:
         """α Σ_{j<K} (I − αH)^j f_θ."""
         total, term = np.zeros(len(self.slope)), self.slope
         for _ in range(count):
-            total, term = total + term, term - GAMMA * self.hessian @ term
-        result: Array = GAMMA * total
+            total, term = total + term, term - self.gamma * self.hessian @ term
+        result: Array = self.gamma * total
         return result
 
     def conjugate_gradients(self, count: int, *, old: bool = False) -> Array:
@@ -81,10 +81,37 @@ class Solution:
         return result
 
 
+def solution(problem: Problem, theta: Tensor | None = None) -> Solution:
+    """The solution by Newton's method, or another θ taken for it."""
+    gradient = torch.func.grad(problem.inner, 1)
+    decay = problem.rule.constant("weight_decay")
+    lam = problem.lam
+
+    def residual(x: Tensor, z: Tensor) -> Tensor:
+        total: Tensor = gradient(x, z) + decay * z
+        return total
+
+    if theta is None:
+        theta = problem.theta0
+        for _ in range(500):
+            theta = theta - GAMMA * residual(lam, theta)
+        for _ in range(10):
+            hessian = torch.func.jacrev(residual, 1)(lam, theta)
+            theta = theta - torch.linalg.solve(hessian, residual(lam, theta))
+    direct, slope = torch.func.grad(problem.outer, (0, 1))(lam, theta)
+    return Solution(
+        theta,
+        torch.func.jacrev(residual, 1)(lam, theta).numpy(),
+        torch.func.jacrev(residual, 0)(lam, theta).numpy(),
+        direct.numpy(),
+        slope.numpy(),
+    )
+
+
 @planter
 def of_solves(seed: int) -> Iterator[Plant]:
     problem = implicit_problem(seed, terms=6)
-    at = Solution(problem)
+    at = solution(problem)
     solved = np.linalg.solve(at.hessian, at.slope)
     indirect = -solved @ at.mixed
     yield Plant(Mistake.MISSING_DIRECT, problem, indirect)
@@ -108,24 +135,24 @@ def of_solves(seed: int) -> Iterator[Plant]:
     state = problem.theta0
     for _ in range(5):
         state = state - GAMMA * torch.func.grad(problem.inner, 1)(problem.lam, state)
-    early = Solution(problem, state)
+    early = solution(problem, state)
     yield Plant(
         Mistake.NOT_CONVERGED, problem, early.by(np.linalg.solve(early.hessian, early.slope))
     )
     short = replace(problem, schedule=Schedule.last(4))
     yield Plant(Mistake.ANOTHER_ESTIMAND, short, unrolled(short))
     wrong = replace(problem, outer=lambda lam, theta, _=None: problem.inner(lam, theta) * 1.0)
-    other = Solution(wrong, at.theta)
+    other = solution(wrong, at.theta)
     yield Plant(Mistake.INNER_FOR_OUTER, problem, other.direct)
     yield Plant(
         Mistake.TASK_DROPPED, problem, at.by(np.linalg.solve(at.hessian, [0, 0, *at.slope[2:]]))
     )
     decayed = implicit_problem(seed)
     decayed = replace(decayed, rule=Rule(GAMMA, weight_decay=0.3))
-    at = Solution(decayed)
+    at = solution(decayed)
     lighter = np.linalg.solve(at.hessian - 0.3 * np.eye(N), at.slope)
     yield Plant(Mistake.DECAY_NOT_DIFFERENTIATED, decayed, at.by(lighter))
-    forgotten = Solution(problem)
+    forgotten = solution(problem)
     yield Plant(
         Mistake.DECAY_FORGOTTEN,
         decayed,
@@ -153,7 +180,7 @@ def of_curvature(seed: int) -> Iterator[Plant]:
         replace(implicit_problem(seed), inner=inner),
         replace(generated(seed), inner=inner),
     ):
-        solution = Solution(problem) if problem.estimand is Estimand.IMPLICIT else None
+        at = solution(problem) if problem.estimand is Estimand.IMPLICIT else None
         for mistake in (Mistake.GAUSS_NEWTON, Mistake.FISHER):
 
             def matrix(theta: Tensor, lam: Tensor, mistake: Mistake = mistake) -> Array:
@@ -167,10 +194,9 @@ def of_curvature(seed: int) -> Iterator[Plant]:
                 result: Array = (rows.T @ rows / 9 + ridge).numpy()
                 return result
 
-            if solution is not None:
-                curved = matrix(solution.theta, problem.lam)
-                q = np.linalg.solve(curved, solution.slope)
-                yield Plant(mistake, problem, solution.by(q))
+            if at is not None:
+                curved = matrix(at.theta, problem.lam)
+                yield Plant(mistake, problem, at.solved(curved))
                 continue
             yield Plant(mistake, problem, _forward(problem, matrix))
 

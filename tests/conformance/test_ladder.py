@@ -213,7 +213,7 @@ def test_differences_alone_judge_what_torch_differentiates_once(name: str) -> No
             theta = {key: value - STEP_SIZE * slope for (key, value), slope in pairs}
         return problem.outer(lam, theta).detach()
 
-    steps = 1e-5 * torch.eye(2, dtype=torch.float64)
+    steps = 1e-5 * torch.eye(len(problem.lam), dtype=torch.float64)
     lam = problem.lam
     answer = torch.stack([(run(lam + step) - run(lam - step)) / 2e-5 for step in steps])
     right = report(problem, answer, tolerance=1e-7)
