@@ -1,7 +1,6 @@
 """Reverse mode: gradients, products with the Hessian and the mixed derivative, pull-backs through a graph."""
 
 from collections.abc import Callable
-from functools import cache
 
 import torch
 from torch import Tensor
@@ -205,17 +204,28 @@ def recorded_inner_gradient(inner: Inner, lam: Lam, theta: Theta, batch: Batch) 
     count("inner_gradients")
     count("hessian_products")
     count("mixed_products")
+    return _graded(inner(lam, theta, batch), theta, _one(theta))
+
+
+_ones: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+
+
+def _one(like: Tensor) -> Tensor:
+    """The derivative of a scalar by itself: kept, which saves a call for each gradient that is recorded."""
+    kind = (like.dtype, like.device)
     with uncounted():
         # A kept one must have a number: without numbers it is made for each call, and costs nothing.
-        make = _one.__wrapped__ if is_fake(theta) else _one
-    return _graded(inner(lam, theta, batch), theta, make(theta.dtype, theta.device))
+        if is_fake(like):
+            return torch.ones((), dtype=like.dtype, device=like.device)
+        if kind not in _ones:
+            _ones[kind] = torch.ones((), dtype=like.dtype, device=like.device)
+        return _ones[kind]
 
 
-@cache
-def _one(dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The derivative of a scalar by itself: a call less for each gradient that is recorded."""
-    with uncounted():
-        return torch.ones((), dtype=dtype, device=device)
+def is_one(tensor: Tensor) -> bool:
+    """Whether a tensor is one of the kept ones."""
+    one = _ones.get((tensor.dtype, tensor.device)) if tensor.ndim == 0 else None
+    return one is not None and one.untyped_storage()._cdata == tensor.untyped_storage()._cdata
 
 
 def recorded_outer(outer: Loss, lam: Lam, theta: Theta, batch: Batch) -> Scalar:

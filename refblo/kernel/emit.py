@@ -34,38 +34,31 @@ SMALL = 4096
 """Bytes below which taking memory costs less than saying which to reuse."""
 
 
-def straight(simplified: GraphModule) -> Callable[..., tuple[Tensor, ...]]:
+def straight(simplified: Graph) -> Callable[..., tuple[Tensor, ...]]:
     """The graph as a function of its inputs.
 
     Args:
         simplified: what `simplify` returns.
     """
     graph, new = Graph(), dict[Node, Node]()
-    nodes = list(simplified.graph.nodes)
-    data = [node for node in nodes if node.op == "get_attr"]
-    # Data come as arguments: an attribute of a module takes longer to look up than a sum to compute.
-    for node in data:
-        new[node] = graph.placeholder(node.name)
+    nodes = list(simplified.nodes)
     reused = _reused(nodes)
     for node in nodes:
-        if node.op == "get_attr":
-            continue
-        new[node] = graph.node_copy(node, lambda given: new[given])
+        copy = graph.node_copy(node, lambda given: new[given])
+        copy.meta.clear()  # what was seen when it was recorded takes memory
         if node.op == "call_function":
             name = _name(node)
             if name in _DIRECT:
-                new[node].target = _DIRECT[name]
+                copy.target = _DIRECT[name]
             if node in reused:
-                new[node].kwargs = {**new[node].kwargs, "out": new[reused[node]]}
-    code = GraphModule(torch.nn.Module(), graph)
-    return partial(_run, code.forward, [getattr(simplified, str(node.target)) for node in data])
+                copy.kwargs = {**copy.kwargs, "out": new[reused[node]]}
+        new[node] = copy
+    return partial(_run, GraphModule(torch.nn.Module(), graph).forward)
 
 
 @torch.no_grad()
-def _run(
-    code: Callable[..., tuple[Tensor, ...]], data: list[Tensor], *tensors: Tensor
-) -> tuple[Tensor, ...]:
-    return code(*data, *tensors)
+def _run(code: Callable[..., tuple[Tensor, ...]], *tensors: Tensor) -> tuple[Tensor, ...]:
+    return code(*tensors)
 
 
 def _name(node: Node) -> str:

@@ -9,7 +9,7 @@ from typing import Any, final
 
 import torch
 from torch import Tensor
-from torch.fx import Graph, GraphModule, Node
+from torch.fx import Graph, Node
 
 aten = torch.ops.aten
 
@@ -53,7 +53,7 @@ _ARITHMETIC = (
 _PRODUCTS = (aten.mul.Scalar, aten.mul.Tensor)
 
 
-def simplify(recorded: GraphModule) -> GraphModule:
+def simplify(recorded: Graph) -> Graph:
     """The same function in fewer operations.
 
     Args:
@@ -65,31 +65,27 @@ def simplify(recorded: GraphModule) -> GraphModule:
         one's was. Nodes say under `SHARES` whether their result may be a view.
     """
     pass_ = _Pass(recorded)
-    for node in recorded.graph.nodes:
+    for node in recorded.nodes:
         pass_.visit(node)
     pass_.graph.eliminate_dead_code()
-    return GraphModule(recorded, pass_.graph)
+    return pass_.graph
 
 
 @final
 class _Pass:
-    def __init__(self, recorded: GraphModule) -> None:
+    def __init__(self, recorded: Graph) -> None:
         self.graph = Graph()
-        self._recorded = recorded
         self._new: dict[Node, Node] = {}
         # One number that all elements of a node's result are, as a tensor of no dimension.
         self._uniform: dict[Node, Tensor] = {}
         self._known: dict[object, Node] = {}
-        (output,) = (node for node in recorded.graph.nodes if node.op == "output")
+        (output,) = (node for node in recorded.nodes if node.op == "output")
         self._returned = {_storage(node) for node in output.all_input_nodes}
 
     def visit(self, node: Node) -> None:
         """Take a node over, in one way or another."""
         if node.op == "output":
             self._copy(node)
-        elif node.op == "get_attr":
-            tensor = getattr(self._recorded, str(node.target))
-            self._once(("data", id(tensor)), node)
         elif node.op != "call_function" or not isinstance(node.meta.get("val"), Tensor):
             self._copy(node)  # an input, or an operation with several results or none
         elif _storage(node) in self._returned:

@@ -3,21 +3,22 @@
 from collections.abc import Callable, Mapping
 from contextvars import Context
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal, final, get_args
 
 import torch
 from torch import Tensor
 from torch._guards import TracingContext, tracing
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
-from torch.fx import GraphModule
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx import Graph, GraphModule
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._python_dispatch import _disable_current_modes
 
 from refblo.cost import Evaluations, count, counting
 from refblo.derivatives import exclusive
-from refblo.errors import ArgumentError, RefbloError, require_one_of
+from refblo.errors import RefbloError, require_one_of
 from refblo.kernel.emit import straight
+from refblo.kernel.record import Recorded, record
 from refblo.kernel.simplify import simplify
 
 Tensors = tuple[Tensor, ...]
@@ -49,15 +50,9 @@ class Kernel:
         return tuple(self._run(*tensors))
 
 
-def _traced(function: Function, examples: Tensors) -> tuple[GraphModule, Evaluations]:
+def _counted(function: Function, examples: Tensors) -> tuple[Recorded, Evaluations]:
     with counting() as evaluations:
-        return _recorded(function, examples), evaluations
-
-
-def _recorded(function: Function, examples: Tensors) -> GraphModule:
-    tracer = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)
-    recorded: GraphModule = tracer(*examples)
-    return recorded
+        return record(function, examples), evaluations
 
 
 @exclusive
@@ -66,13 +61,15 @@ def trace(function: Function, examples: Tensors, backend: Backend) -> Kernel:
 
     Args:
         function: pure; it may use tensors that are no argument (data), whose numbers are read at each call.
+            What else it reads is read now (`refblo.kernel.watch` tells whether it has changed).
         examples: arguments with the shapes, dtypes and devices of all later calls.
         backend: "inductor" for machine code (torch's compiler, which needs a C++ compiler on a CPU), or
             "eager" for the recorded operations one by one.
 
     Raises:
-        ArgumentError: if the function's operations depend on the numbers it is given, or the backend is
-            unknown.
+        ArgumentError: if the backend is unknown.
+        NotRecordableError: if the function's operations depend on the numbers it is given, or it draws random
+            numbers or writes to what it did not make.
         CompilerError: if the compiler is missing or fails.
     """
     require_one_of("backend", backend, get_args(Backend))
@@ -84,40 +81,31 @@ def trace(function: Function, examples: Tensors, backend: Backend) -> Kernel:
 
 
 def _kernel(function: Function, examples: Tensors, backend: Backend) -> Kernel:
-    try:
-        # In a context of its own, where evaluations are not counted either.
-        graph, counted = Context().run(_traced, function, examples)
-    except (RuntimeError, DataDependentOutputException) as error:
-        told = str(error).splitlines()[0] if str(error) else type(error).__name__
-        dependent = isinstance(error, DataDependentOutputException)
-        if not dependent and "data-dependent" not in told and "value out of" not in told:
-            raise
-        raise ArgumentError(
-            "problem must be made of operations that do not depend on the numbers in its tensors (no `if` on "
-            f"a tensor, no `.item()`), got {told}; use the estimator without Compiled"
-        ) from error
+    # In a context of its own, where evaluations are not counted either.
+    recorded, counted = Context().run(_counted, function, examples)
     evaluations = {kind: number for kind, number in asdict(counted).items() if number}
     if backend == "eager":
-        # Nothing may be written in place where operations are left out. (A function that asks for gradients
-        # cannot be made so, its graph can.)
-        functional = torch.func.functionalize(graph, remove="mutations")
-        simplified = simplify(Context().run(_recorded, functional, examples))
-        return Kernel(_operations(simplified), straight(simplified), evaluations)
-    graph.graph.eliminate_dead_code()
-    graph.recompile()
+        simplified = simplify(recorded.graph)
+        run = straight(simplified)
+        return Kernel(_operations(simplified), partial(run, *recorded.data), evaluations)
+    recorded.graph.eliminate_dead_code()
+    for node in recorded.graph.nodes:
+        node.meta.clear()  # torch's compiler goes by tensors of its own
+    graph = GraphModule(torch.nn.Module(), recorded.graph)
+    inputs: list[Any] = [*recorded.data, *examples]
     try:
         # torch keeps on disk only what was compiled in a context that has a place for symbolic shapes.
         shapes = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
         with tracing(TracingContext(shapes)):
-            run = torch._inductor.compile(graph, list(examples))
+            run = torch._inductor.compile(graph, inputs)
     except Exception as error:  # torch raises its own kinds, some of them private
         raise CompilerError(
             f"backend must be one that works on this machine, got 'inductor' ({type(error).__name__}: "
             f"{str(error).splitlines()[0] if str(error) else 'no message'}); install a C++ compiler, or use "
             "backend='eager'"
         ) from error
-    return Kernel(_operations(graph), run, evaluations)
+    return Kernel(_operations(recorded.graph), partial(run, *recorded.data), evaluations)
 
 
-def _operations(graph: GraphModule) -> int:
-    return sum(node.op == "call_function" for node in graph.graph.nodes)
+def _operations(graph: Graph) -> int:
+    return sum(node.op == "call_function" for node in graph.nodes)
