@@ -7,7 +7,6 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import final
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -21,14 +20,13 @@ from refblo.derivatives import (
     outer_gradients,
 )
 from refblo.estimators._implicit import Flag, Solve, Solver
+from refblo.estimators._kept import Kept, check_unchanged
 from refblo.estimators.hpo_sgld import HPOSGLD, State
 from refblo.estimators.ift import IFTConjugateGradient, IFTNeumann, SolveState
 from refblo.estimators.rmd import RMD
-from refblo.kernel import Backend, Kernel, Tensors, trace
+from refblo.kernel import Backend, Tensors, trace
 from refblo.problem import BilevelProblem
 from refblo.types import Lam, Status, Theta
-
-_known: WeakKeyDictionary[BilevelProblem, dict[Hashable, Kernel]] = WeakKeyDictionary()
 
 
 @final
@@ -39,10 +37,12 @@ class Kernels:
     Args:
         fused: how many transitions, or iterations of a solve, a kernel holds.
         backend: of the compiler.
+        kept: where they are kept.
     """
 
     fused: int
     backend: Backend
+    kept: Kept
 
     def parts(self, steps: int) -> list[range]:
         """The numbers below `steps`, `fused` at a time."""
@@ -205,11 +205,13 @@ class Kernels:
     ) -> Tensors:
         """Run the kernel of a function, made at its first call."""
         arguments = (*arguments, *drawn.tensors())
-        known = _known.setdefault(problem.origin, {})
+        known = self.kept.kernels
         shapes = tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in arguments)
         whole = (self.backend, key, type(problem.initial), shapes)
         if whole not in known:
-            known[whole] = trace(function, arguments, self.backend)
+            kernel = trace(function, arguments, self.backend)
+            check_unchanged(problem, self.kept.reading)
+            known[whole] = kernel
         return known[whole](*arguments)
 
 

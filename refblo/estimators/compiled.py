@@ -4,8 +4,14 @@ The estimator's own code is traced over a few transitions at a time (`refblo.ker
 second implementation to be wrong: the numbers are those of the estimator up to the order of roundings. It
 pays where calls, or passes over long vectors, are most of the time; the first call compiles, for seconds to a
 minute, and torch keeps on disk what it compiled. Kernels stay with the problem, and serve its warm starts.
+
+At each estimate all that the losses read besides their arguments is compared with what it was when the
+kernels were made; after a change they are made anew. Where it cannot be compared, where operations depend on
+the numbers in tensors, or where losses change what they read, the estimator runs as it is.
 """
 
+import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import final, get_args
 
@@ -17,12 +23,13 @@ from refblo.cost import counting
 from refblo.derivatives import initial_vjp
 from refblo.errors import ArgumentError, require_integer, require_one_of
 from refblo.estimators._implicit import implicit
+from refblo.estimators._kept import is_new, kept_for, looking_on
 from refblo.estimators._kernels import Kernels, sampled
 from refblo.estimators.hpo_sgld import HPOSGLD, State
 from refblo.estimators.ift import IFTConjugateGradient, IFTNeumann
 from refblo.estimators.protocol import Estimator, conclude
 from refblo.estimators.rmd import RMD
-from refblo.kernel import Backend
+from refblo.kernel import Backend, NotRecordableError, UnwatchableError
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.rules.rule import Rule
@@ -32,13 +39,17 @@ from refblo.validation import check_arguments
 Method = RMD | HPOSGLD | IFTNeumann | IFTConjugateGradient
 
 
+class PlainWayWarning(UserWarning):
+    """What was to be traced cannot be, and runs as it is."""
+
+
 @final
 @dataclass(frozen=True)
 class Compiled(Estimator):
     """An estimator, compiled.
 
-    `estimate` also raises LossError for a loss whose operations depend on the numbers it is given, and
-    CompilerError where the machine has no working compiler.
+    Where the losses cannot be traced, `estimate` gives a PlainWayWarning with the reason and is the method's
+    own. It also raises CompilerError where the machine has no working compiler.
 
     Args:
         method: RMD (all transitions, nothing checkpointed: compiled, it keeps every `fused`-th iterate and
@@ -46,7 +57,7 @@ class Compiled(Estimator):
             so that it may form up to `fused` − 1 products that it has no use for.
         fused: how many transitions, or iterations of a solve, a kernel holds.
         backend: "inductor" for torch's compiler, or "eager" for the traced operations one after another:
-            about a second to prepare, no compiler, and two to three times as fast as with autograd.
+            some tenths of a second to prepare, no compiler, and two to four times as fast as with autograd.
 
     Raises:
         ArgumentError: if `fused` is less than 1, the backend is unknown, or the method is none of these.
@@ -95,24 +106,48 @@ class Compiled(Estimator):
     def estimate(
         self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
     ) -> Hypergradient:
-        method = self.method
-        if isinstance(method, RMD):
-            return self._reverse(method, problem, lam, draws)
-        if isinstance(method, HPOSGLD):
-            return self._recursion(method, problem, lam, draws)
-        return implicit(method, problem, lam, draws, self._kernels)
+        # The checks call the losses of a problem that is new.
+        with looking_on(problem) if is_new(problem) else nullcontext():
+            check_arguments(problem, lam, draws)
+        result = self.traced(problem, lam, draws)
+        if isinstance(result, Hypergradient):
+            return result
+        warnings.warn(
+            f"problem must be made of losses that can be traced, got {result}; the estimator runs as it is",
+            PlainWayWarning,
+            stacklevel=2,
+        )
+        return self.method.estimate(problem, lam, draws)
 
-    @property
-    def _kernels(self) -> Kernels:
-        return Kernels(self.fused, self.backend)
+    def traced(self, problem: BilevelProblem, lam: Lam, draws: Draws) -> Hypergradient | str:
+        """The estimate by kernels, or the reason why the losses cannot be traced.
+
+        Raises:
+            CompilerError: where the machine has no working compiler.
+        """
+        method = self.method
+        try:
+            kept = kept_for(problem)
+            if self in kept.refused:
+                return kept.refused[self]
+            kernels = Kernels(self.fused, self.backend, kept)
+            if isinstance(method, RMD):
+                return self._reverse(method, problem, lam, draws, kernels)
+            if isinstance(method, HPOSGLD):
+                return self._recursion(method, problem, lam, draws, kernels)
+            return implicit(method, problem, lam, draws, kernels)
+        except UnwatchableError as error:
+            return str(error)
+        except NotRecordableError as error:
+            kept.refused[self] = str(error)
+            return str(error)
 
     def _reverse(
-        self, method: RMD, problem: BilevelProblem, lam: Lam, draws: Draws
+        self, method: RMD, problem: BilevelProblem, lam: Lam, draws: Draws, kernels: Kernels
     ) -> Hypergradient:
-        check_arguments(problem, lam, draws)
         lam = lam.detach()
         chain = Chain(problem, _langevin_of(method), draws)
-        steps, kernels = method.schedule.steps, self._kernels
+        steps = method.schedule.steps
         with counting() as cost:
             theta, h = chain.initial(lam), torch.zeros_like(lam)
             parts = [
@@ -130,11 +165,10 @@ class Compiled(Estimator):
         return conclude(h, method.estimand, last, chain, lam, steps, cost)
 
     def _recursion(
-        self, method: HPOSGLD, problem: BilevelProblem, lam: Lam, draws: Draws
+        self, method: HPOSGLD, problem: BilevelProblem, lam: Lam, draws: Draws, kernels: Kernels
     ) -> Hypergradient:
-        check_arguments(problem, lam, draws)
         lam = lam.detach()
-        chain, kernels = Chain(problem, method.dynamics, draws), self._kernels
+        chain = Chain(problem, method.dynamics, draws)
         with counting() as cost:
             state, h = method.init(chain, lam), torch.zeros_like(lam)
             for run in kernels.parts(method.schedule.steps):
