@@ -69,18 +69,20 @@ class Kernels:
         lam: Lam,
         start: Theta,
         alpha: Theta,
+        h: Lam,
         run: range,
         drawn: Drawn,
     ) -> Tensors:
-        """What the run adds to h, where it ends, and α where it starts."""
+        """θ where the run ends, α where it starts, and h with what the run contributes."""
 
-        def function(lam: Tensor, start: Tensor, alpha: Tensor, *given: Tensor) -> Tensors:
-            part, at = torch.zeros_like(lam), _given(chain, drawn, given)
-            end, pulled = method.pull_through_graph(at, lam, start, run, alpha, part)
-            return part, end, pulled
+        def function(
+            lam: Tensor, start: Tensor, alpha: Tensor, h: Tensor, *given: Tensor
+        ) -> Tensors:
+            at = _given(chain, drawn, given)
+            return method.pull_through_graph(at, lam, start, run, alpha, h)
 
         key = ("pull", method, len(run), _pattern(method, run))
-        return self._call(chain.problem, key, function, (lam, start, alpha), drawn)
+        return self._call(chain.problem, key, function, (lam, start, alpha, h), drawn)
 
     def recur(
         self,

@@ -18,7 +18,7 @@ from typing import final, get_args
 import torch
 from typing_extensions import override
 
-from refblo.chain import Chain, Langevin
+from refblo.chain import Chain, Drawn, Langevin
 from refblo.cost import counting
 from refblo.derivatives import initial_vjp
 from refblo.errors import ArgumentError, require_integer, require_one_of
@@ -33,7 +33,7 @@ from refblo.kernel import Backend, NotRecordableError, UnwatchableError
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.rules.rule import Rule
-from refblo.types import Estimand, Hypergradient, Lam
+from refblo.types import Estimand, Hypergradient, Lam, Theta
 from refblo.validation import check_arguments
 
 Method = RMD | HPOSGLD | IFTNeumann | IFTConjugateGradient
@@ -119,6 +119,14 @@ class Compiled(Estimator):
         )
         return self.method.estimate(problem, lam, draws)
 
+    def is_refused(self, problem: BilevelProblem) -> bool:
+        """Whether the losses, with what they read now, have been tried and cannot be traced.
+
+        Raises:
+            UnwatchableError: if what they read cannot be compared, or changes when they are called.
+        """
+        return self in kept_for(problem).refused
+
     def traced(self, problem: BilevelProblem, lam: Lam, draws: Draws) -> Hypergradient | str:
         """The estimate by kernels, or the reason why the losses cannot be traced.
 
@@ -150,17 +158,15 @@ class Compiled(Estimator):
         steps = method.schedule.steps
         with counting() as cost:
             theta, h = chain.initial(lam), torch.zeros_like(lam)
-            parts = [
-                (run, chain.draw(run, sampled(method, run), theta)) for run in kernels.parts(steps)
-            ]
-            starts = [theta]
-            for run, drawn in parts[:-1]:
-                starts.append(kernels.forward(chain, lam, starts[-1], run, drawn))
+            runs = kernels.parts(steps)
+            starts, drawn = [theta], _Draws(method, chain, theta)
+            for run in runs[:-1]:
+                starts.append(kernels.forward(chain, lam, starts[-1], run, drawn.of(run)))
             alpha, last = torch.zeros_like(theta), theta
-            for (run, drawn), start in zip(reversed(parts), reversed(starts), strict=True):
-                part, end, alpha = kernels.pull(method, chain, lam, start, alpha, run, drawn)
+            for run in reversed(runs):
+                there = (chain, lam, starts.pop())
+                end, alpha, h = kernels.pull(method, *there, alpha, h, run, drawn.again(run))
                 last = end if run.stop == steps else last
-                h.add_(part)
             h.add_(initial_vjp(problem.initial, lam, alpha))
         return conclude(h, method.estimand, last, chain, lam, steps, cost)
 
@@ -178,6 +184,29 @@ class Compiled(Estimator):
                 state = State(theta, g)
             h.div_(method.schedule.samples)
         return conclude(h, method.estimand, state.theta, chain, lam, method.schedule.steps, cost)
+
+
+@dataclass(eq=False)
+class _Draws:
+    """What the transitions of a run draw, kept for the way back as far as there is room."""
+
+    method: RMD
+    chain: Chain
+    like: Theta
+    kept: dict[range, Drawn] = field(default_factory=dict)
+    size: int = 0
+
+    def of(self, run: range) -> Drawn:
+        """What some transitions draw."""
+        drawn = self.chain.draw(run, sampled(self.method, run), self.like)
+        self.size += sum(tensor.nbytes for tensor in drawn.tensors())
+        if self.size <= self.method.graph_bytes:
+            self.kept[run] = drawn
+        return drawn
+
+    def again(self, run: range) -> Drawn:
+        """The same once more."""
+        return self.kept.pop(run) if run in self.kept else self.of(run)
 
 
 def _langevin_of(method: RMD) -> Langevin:

@@ -132,9 +132,10 @@ class RMD(Estimator):
             states = self._states(chain, lam, theta, block)
             if states is None:
                 segments = (math.isqrt(kept), block) if self.checkpointed else (block,)
-                last, alpha = self._pull(chain, lam, theta, run, segments, alpha, h)
+                last, alpha, h = self._pull(chain, lam, theta, run, segments, alpha, h)
             else:
-                last, alpha = self._pull_from_few(chain, lam, theta, run, block, states, alpha, h)
+                few = (block, states)
+                last, alpha, h = self._pull_from_few(chain, lam, theta, run, *few, alpha, h)
             if kept == steps:
                 h.add_(initial_vjp(problem.initial, lam, chain.theta(alpha)))
         return conclude(h, self.estimand, chain.theta(last), chain, lam, steps, cost)
@@ -145,13 +146,13 @@ class RMD(Estimator):
         if self.memory_bytes is not None:
             allowed = min(allowed, self.memory_bytes // 2)
         longest = max(1, math.isqrt(steps)) if self.checkpointed else steps
-        return max(1, min(allowed // _bytes_of_a_step(chain, lam, theta), longest))
+        return max(1, min(allowed // bytes_of_a_step(chain, lam, theta), longest))
 
     def _states(self, chain: AnyChain, lam: Lam, theta: Theta, block: int) -> int | None:
         """How many iterates may be stored; None for as many as there are segments."""
         if self.memory_bytes is None:
             return self.states
-        one, graph = theta.nbytes, block * _bytes_of_a_step(chain, lam, theta)
+        one, graph = theta.nbytes, block * bytes_of_a_step(chain, lam, theta)
         states = (self.memory_bytes - graph) // one
         require(
             states >= 2,
@@ -171,8 +172,10 @@ class RMD(Estimator):
         segments: tuple[int, ...],
         alpha: Theta,
         h: Lam,
-    ) -> tuple[Theta, Theta]:
+    ) -> tuple[Theta, Theta, Lam]:
         """Pull α back through a run of transitions, adding to h what they contribute.
+
+        The bits do not depend on the segments: h goes through their graphs as α does.
 
         Args:
             chain: the chain.
@@ -181,10 +184,10 @@ class RMD(Estimator):
             run: the transitions; number t leads from θ^t to θ^{t+1}.
             segments: the lengths that the run is to be cut into, coarse to fine.
             alpha: α where the run ends.
-            h: the sum that is added to.
+            h: the sum of what later transitions contribute.
 
         Returns:
-            θ where the run ends, and α where it starts.
+            θ where the run ends, α where it starts, and h with what the run contributes.
         """
         if not segments or len(run) <= segments[-1]:
             return self.pull_through_graph(chain, lam, theta, run, alpha, h)
@@ -194,10 +197,11 @@ class RMD(Estimator):
             for t in part:
                 theta = chain.step(lam, theta, t)
             starts.append(theta)
-        end, alpha = self._pull(chain, lam, starts.pop(), parts.pop(), segments[1:], alpha, h)
+        end: Theta | None = None
         while parts:
-            _, alpha = self._pull(chain, lam, starts.pop(), parts.pop(), segments[1:], alpha, h)
-        return end, alpha
+            at = self._pull(chain, lam, starts.pop(), parts.pop(), segments[1:], alpha, h)
+            end, alpha, h = at[0] if end is None else end, *at[1:]
+        return theta if end is None else end, alpha, h
 
     def _pull_from_few(
         self,
@@ -209,7 +213,7 @@ class RMD(Estimator):
         states: int,
         alpha: Theta,
         h: Lam,
-    ) -> tuple[Theta, Theta]:
+    ) -> tuple[Theta, Theta, Lam]:
         """`_pull` with at most `states` stored iterates, θ among them, in segments of `block` steps.
 
         What lies behind the last stored iterate is pulled through first; then that iterate is dropped.
@@ -230,9 +234,9 @@ class RMD(Estimator):
             if segments == 1:
                 stored.pop()
             segment = range(middle, stop)
-            last, alpha = self.pull_through_graph(chain, lam, theta, segment, alpha, h)
+            last, alpha, h = self.pull_through_graph(chain, lam, theta, segment, alpha, h)
             end, stop = last if end is None else end, middle
-        return theta if end is None else end, alpha
+        return theta if end is None else end, alpha, h
 
     @staticmethod
     def _advanced(chain: AnyChain, lam: Lam, theta: Theta, run: range) -> Theta:
@@ -243,11 +247,11 @@ class RMD(Estimator):
 
     def pull_through_graph(
         self, chain: AnyChain, lam: Lam, theta: Theta, run: range, alpha: Theta, h: Lam
-    ) -> tuple[Theta, Theta]:
+    ) -> tuple[Theta, Theta, Lam]:
         """Pull α back through a whole segment: record its transitions and samples, then differentiate.
 
         Returns:
-            θ where the run ends, and α where it starts; h has been added to.
+            θ where the run ends, α where it starts, and h with what the run contributes.
         """
         problem = chain.problem
         weight = torch.full((), 1 / self.schedule.samples, dtype=lam.dtype, device=lam.device)
@@ -260,10 +264,11 @@ class RMD(Estimator):
             if self.schedule.sampled(t + 1):
                 batch, at = chain.outer_batch(t + 1), chain.theta(end)
                 sampled.append(recorded_outer(problem.outer, lam, at, batch))
-        weights = (alpha, *(weight for _ in sampled))
-        direct, alpha = pull_back((end, *sampled), (lam, start), weights)
-        h.add_(direct)
-        return end.detach(), alpha
+        # λ as an output of weight h: what the segment contributes is added to h term by term, in the order in
+        # which one graph of the whole run adds it.
+        weights = (alpha, *(weight for _ in sampled), h)
+        h, alpha = pull_back((end, *sampled, lam), (lam, start), weights)
+        return end.detach(), alpha, h
 
 
 _step_bytes: WeakKeyDictionary[BilevelProblem, dict[Signature, int]] = WeakKeyDictionary()
@@ -273,7 +278,7 @@ _GRAPH_OF_A_BUFFER = 6
 """How many tensors of its size a step's graph keeps for each of a rule's buffers; Adam's two have twelve."""
 
 
-def _bytes_of_a_step(chain: AnyChain, lam: Lam, state: Theta) -> int:
+def bytes_of_a_step(chain: AnyChain, lam: Lam, state: Theta) -> int:
     """The size of one step's graph, measured once for each problem and signature."""
     known = _step_bytes.setdefault(chain.problem.origin, {})
     theta = chain.theta(state)

@@ -191,6 +191,8 @@ def descend(
                 every=steps + 1,
                 # The published code does not look whether a series diverged.
                 unchecked=True,
+                # The evaluations are reported, and a traced estimate makes more of them.
+                plain=True,
             )
             try:
                 ended = loop.run(lam, resume=True)

@@ -1,5 +1,6 @@
 """The outer loop, and its checkpoints."""
 
+from refblo.estimators.by_default import plainly
 from refblo.outer.loop import (
     Callback,
     OuterLoop,
@@ -15,5 +16,6 @@ __all__ = [
     "OuterRun",
     "OuterStep",
     "outer_draws",
+    "plainly",
     "progress_bar",
 ]

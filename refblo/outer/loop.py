@@ -19,6 +19,7 @@ from torch import Tensor
 
 from refblo.cost import Evaluations
 from refblo.errors import require
+from refblo.estimators.by_default import estimate_in_loop
 from refblo.estimators.protocol import Estimator
 from refblo.estimators.warm import WarmEstimator, WarmState
 from refblo.files import sweep
@@ -103,6 +104,8 @@ class OuterLoop:
         callbacks: called after each outer step.
         checkpoint: a file to keep the state in.
         every: outer steps between two checkpoints.
+        plain: run each estimate as it is written; else those of a long loop are traced where that gives the
+            same bits sooner (`refblo.estimators.by_default`).
         unchecked: follow a hypergradient whose status is a divergence as long as it is finite, as published
             code does that does not look; for reproducing its runs.
 
@@ -142,6 +145,7 @@ class OuterLoop:
     checkpoint: Path | None = None
     every: int = 1
     unchecked: bool = False
+    plain: bool = False
 
     def __post_init__(self) -> None:
         most = 2**SEED_BITS
@@ -287,7 +291,10 @@ class _Live:
         problem = loop.problem
         if loop.warm and isinstance(problem.initial, FixedInitial):
             problem = problem.starting_at(self.carried.theta)
-        result = estimator.estimate(problem, lam, draws)
+        if loop.plain:
+            result = estimator.estimate(problem, lam, draws)
+        else:
+            result = estimate_in_loop(estimator, problem, lam, draws, self.step)
         return result, replace(self.carried, theta=result.theta)
 
     def bits(self) -> str:
