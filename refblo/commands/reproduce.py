@@ -1,5 +1,6 @@
 """`refblo reproduce`: a table or figure of the papers, run again, beside what is printed."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -180,7 +181,9 @@ def show(report: ExperimentReport, output: Path, console: Console) -> None:
         previous = row.label
     console.print(table)
     if report.claims:
-        console.print(_claims(report))
+        console.print("Claims, stated before the runs (ours − theirs)", style="bold")
+    for line in _claims(report):
+        console.print(Padding(line, (0, 0, 0, 2)))
     console.print("Settings", style="bold")
     # Rows of one label share their setting as a rule; where they do not, each is told.
     for label, setting, note in dict.fromkeys((r.label, r.setting, r.note) for r in report.rows):
@@ -194,18 +197,12 @@ def show(report: ExperimentReport, output: Path, console: Console) -> None:
     console.print(Text(f"{report.seconds:.1f} s"))
 
 
-def _claims(report: ExperimentReport) -> Table:
+def _claims(report: ExperimentReport) -> Iterator[Text]:
     """The comparisons that were stated before the runs, and what the runs said."""
-    table = Table(title="Claims, stated before the runs", title_justify="left", expand=False)
-    for column in ("claim", "compared", "seeds", "ours − theirs", "95 % interval", "verdict"):
-        table.add_column(column)
     for judged in report.claims:
-        table.add_row(
-            judged.endpoint.claim,
-            f"{judged.endpoint.comparison}; margin {judged.endpoint.margin:g}",
-            f"{judged.seeds}",
-            f"{judged.difference:.3g}",
-            f"{judged.low:.3g} to {judged.high:.3g}",
-            judged.verdict,
+        yield Text.assemble(
+            f"• {judged.endpoint.claim} {judged.endpoint.comparison}, margin "
+            f"{judged.endpoint.margin:g}: {judged.difference:.3g} ({judged.low:.3g} to "
+            f"{judged.high:.3g}) over {judged.seeds} seeds: ",
+            (judged.verdict, "bold"),
         )
-    return table

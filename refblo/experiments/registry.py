@@ -12,6 +12,9 @@ from refblo.experiments.report import Experiment
 from refblo.experiments.table_2 import Table2
 from refblo.experiments.table_3 import Table3
 from refblo.experiments.table_4 import Table4
+from refblo.experiments.table_5 import Table5
+from refblo.experiments.table_6 import Table6
+from refblo.experiments.table_8 import Table8
 from refblo.experiments.table_9 import Table9
 from refblo.experiments.table_13 import Table13
 from refblo.experiments.table_14 import Table14
@@ -25,6 +28,9 @@ _ALL: tuple[Experiment, ...] = (
     Figure3(),
     Table3(),
     Table4(),
+    Table5(),
+    Table6(),
+    Table8(),
     Table9(),
     Table13(),
     Table14(),

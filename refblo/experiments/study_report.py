@@ -1,7 +1,7 @@
 """The report of a table of training runs: its rows, its claims with verdicts, what was tuned, a plot."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +32,19 @@ def run_study(
     progress: Progress,
     seed: int,
     findings: Sequence[str] = (),
+    also: Callable[[StudyRuns], list[str]] = lambda _: [],
 ) -> ExperimentReport:
     """Run a table, or what of it is not stored yet, and write its report.
+
+    Args:
+        study: the table.
+        options: data, seeds, processes.
+        scale: how much is run.
+        output: the output folder of all experiments.
+        progress: takes a line whenever something is finished.
+        seed: of all draws.
+        findings: sentences of the table's own.
+        also: makes sentences from the runs.
 
     Raises:
         ArgumentError, MissingExtraError: before any work, if the data or an option cannot be used.
@@ -50,7 +61,7 @@ def run_study(
         scale,
         seed,
         tuple(row for arm in plan.arms for row in _rows(arm, runs)),
-        (*_tuning(runs), *_budgets(runs), *_data(runs), *findings),
+        (*_tuning(runs), *_budgets(runs), *_data(runs), *also(runs), *findings),
         (f"{study.name}/{plot}",),
         time.monotonic() - began,
         judge(plan.endpoints, differences, scale),

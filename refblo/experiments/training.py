@@ -16,6 +16,7 @@ from refblo.experiments.store import Values
 from refblo.experiments.study import Trial, TrialPlace
 from refblo.noise import Draws, Stream
 from refblo.outer import OuterLoop, OuterRun
+from refblo.outer.loop import Optimiser
 from refblo.problem import BilevelProblem
 from refblo.types import DIVERGED, Lam, Theta
 
@@ -154,6 +155,7 @@ def descend(
     place: TrialPlace,
     measure: Callable[[OuterRun], Values],
     rate: float | None = None,
+    optimiser: Optimiser | None = None,
 ) -> Values:
     """Outer steps with a warm-started θ, measured after each of some pieces.
 
@@ -170,6 +172,7 @@ def descend(
         place: where it is kept.
         measure: numbers of a state: vectors of one entry.
         rate: η of gradient descent on λ; the trial's unless given.
+        optimiser: of [λ], in the place of gradient descent.
 
     Returns:
         The measured numbers, one entry a piece, with the evaluations spent; after a divergence NaN.
@@ -184,7 +187,7 @@ def descend(
             loop = OuterLoop(
                 problem,
                 estimator,
-                lambda ps: torch.optim.SGD(ps, lr=eta),
+                optimiser or (lambda ps: torch.optim.SGD(ps, lr=eta)),
                 steps=end,
                 seed=trial.seed,
                 checkpoint=path,

@@ -9,7 +9,7 @@ a third-order Taylor polynomial whose eight coefficients are λ; the outer loss 
 the validation flowers. λ meets the network's outputs only. p = 8, n = 4·3 + 3.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -36,10 +36,22 @@ CROSS_ENTROPY = (0.0, 0.5, 0.0, 0.0, 0.0, 2.0, -4.0, 0.0)
 """−y log f expanded at f = ½ to the second order: the λ around which the case's own is drawn."""
 
 
+def polynomial(xp: ArrayNamespace[A]) -> Callable[[A, A, A], A]:
+    """(λ, f, y) ↦ (53), for outputs f and one-hot targets y of shape (batch, C)."""
+
+    def value(lam: A, outputs: A, targets: A) -> A:
+        w, u = targets - lam[0], outputs - lam[1]
+        alone = lam[2] + u * (lam[3] / 2 + u * (lam[4] / 6))
+        mixed = w * (lam[5] + u * (lam[6] / 2) + w * (lam[7] / 2))
+        return -xp.sum(u * (alone + mixed)) / (outputs.shape[0] * outputs.shape[1])
+
+    return value
+
+
 def parts(xp: ArrayNamespace[A], data: Mapping[str, A]) -> ComposedParts[A]:
     """The network, the polynomial and the outer loss."""
     features = data["train"].shape[1]
-    count, total = features * CLASSES, xp.sum
+    count, third_order = features * CLASSES, polynomial(xp)
     train, train_targets = data["train"], data["train_targets"]
     validation, validation_targets = data["validation"], data["validation_targets"]
     likelihood, probabilities = cross_entropy(xp), softmax(xp)
@@ -51,11 +63,7 @@ def parts(xp: ArrayNamespace[A], data: Mapping[str, A]) -> ComposedParts[A]:
         return probabilities(logits(train if batch is None else train[batch], theta))
 
     def loss(lam: A, outputs: A, batch: A | None) -> A:
-        w = (train_targets if batch is None else train_targets[batch]) - lam[0]
-        u = outputs - lam[1]
-        alone = lam[2] + u * (lam[3] / 2 + u * (lam[4] / 6))
-        mixed = w * (lam[5] + u * (lam[6] / 2) + w * (lam[7] / 2))
-        return -total(u * (alone + mixed)) / (outputs.shape[0] * CLASSES)
+        return third_order(lam, outputs, train_targets if batch is None else train_targets[batch])
 
     def outer(lam: A, theta: A, _: A | None) -> A:  # noqa: ARG001
         return likelihood(logits(validation, theta), validation_targets)
