@@ -66,13 +66,6 @@ _COLOURS = {
     help="Processes at a time, where a table trains networks.",
 )
 @click.option(
-    "--device",
-    type=str,
-    default="cpu",
-    show_default=True,
-    help="Where the networks of a table are: cpu, or cuda.",
-)
-@click.option(
     "--resume/--afresh",
     default=True,
     show_default=True,
@@ -87,7 +80,6 @@ def reproduce(
     data: Path | None,
     seeds: int | None,
     jobs: int,
-    device: str,
     *,
     resume: bool,
     list_them: bool,
@@ -106,7 +98,7 @@ def reproduce(
             f"NAME must be given: one of {', '.join(registry())}, or {EVERYTHING}"
         )
     try:
-        options = RunOptions(data, seeds, jobs, device)
+        options = RunOptions(data, seeds, jobs)
         experiments = list(registry().values()) if name == EVERYTHING else [find(name)]
         chosen = [_configured(each, options, alone=name != EVERYTHING) for each in experiments]
         with one_process("--output", output):
@@ -138,7 +130,7 @@ def _configured(experiment: Experiment, options: RunOptions, *, alone: bool) -> 
         return experiment.configured(options)
     if alone and options != RunOptions(jobs=options.jobs):
         raise ArgumentError(
-            f"--data, --seeds and --device must be left out for {experiment.name}, which trains no network, "
+            f"--data and --seeds must be left out for {experiment.name}, which trains no network, "
             "got one of them; leave it out"
         )
     return experiment

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, final, runtime_checkable
 
-from refblo.errors import require, require_integer, require_one_of
+from refblo.errors import require_integer
 from refblo.experiments.report import Experiment
 
 
@@ -17,7 +17,6 @@ class RunOptions:
         data: a folder with the paper's data sets, for the paper's scale.
         seeds: pairs of runs a comparison; None for the number that the table states for its scale.
         jobs: processes at a time.
-        device: where the numbers live; "cpu" or "cuda".
 
     Raises:
         ArgumentError, ArgumentTypeError: if a number is out of range.
@@ -26,18 +25,11 @@ class RunOptions:
     data: Path | None = None
     seeds: int | None = None
     jobs: int = 1
-    device: str = "cpu"
 
     def __post_init__(self) -> None:
         require_integer("jobs", self.jobs, 1, "run one process or more")
         if self.seeds is not None:
             require_integer("seeds", self.seeds, 2, "a comparison needs two pairs or more")
-        require_one_of("device", self.device, ("cpu", "cuda"))
-        if self.device == "cuda":
-            import torch
-
-            there = torch.cuda.is_available()
-            require(there, "device", "be one that this machine has", "cuda", "use cpu")
 
 
 @runtime_checkable

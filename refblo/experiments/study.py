@@ -94,11 +94,10 @@ class StudyPlan:
 @final
 @dataclass(frozen=True)
 class TrialPlace:
-    """Where a trial runs: the store that keeps its pieces, the data, the device."""
+    """Where a trial runs: the store that keeps its pieces, and the data."""
 
     store: Store
     data: Path | None
-    device: str
     settings: Settings
 
     @property
@@ -158,7 +157,7 @@ class TrialRunner:
     Args:
         study: the table.
         store: where parts are kept.
-        options: data, processes, device.
+        options: data and processes.
         plan: what is run.
     """
 
@@ -176,7 +175,6 @@ class TrialRunner:
             "arm": trial.arm.label,
             "outer rate": trial.rate,
             "trial seed": trial.seed,
-            "device": self.options.device,
         }
 
     def run(self, trials: Sequence[Trial], what: str) -> dict[Trial, Values]:
@@ -232,7 +230,7 @@ def work(job: _Job) -> Iterator[Trial]:
     torch.set_num_threads(1)
     try:
         store = Store(job.output, job.study.name, job.scale, job.seed, silent)
-        place = TrialPlace(store, job.options.data, job.options.device, job.settings)
+        place = TrialPlace(store, job.options.data, job.settings)
         store.part(job.trial.key, job.settings, lambda: job.study.train(job.trial, place))
     finally:
         torch.set_num_threads(threads)

@@ -87,7 +87,7 @@ def test_a_run_that_diverged_counts_as_the_worst(
     assert np.array_equal(broken.difference(claim, 100.0), 100.0 - ours)
 
 
-@pytest.mark.parametrize("options", [{"jobs": 0}, {"seeds": 1}, {"device": "tpu"}])
+@pytest.mark.parametrize("options", [{"jobs": 0}, {"seeds": 1}])
 def test_options_that_cannot_be_used_are_named(options: dict[str, object]) -> None:
     with pytest.raises((ArgumentError, ArgumentTypeError), match=next(iter(options))):
         RunOptions(**options)  # type: ignore[arg-type]
