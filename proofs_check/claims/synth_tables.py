@@ -16,7 +16,7 @@ from proofs_check.evidence import (
     within,
 )
 from proofs_check.scope import ONE, Only, Scope
-from proofs_check.statement import WordChoice, ClaimStatement, Term, choice, coefficient, formula
+from proofs_check.statement import ClaimStatement, Term, WordChoice, choice, coefficient, formula
 from proofs_check.tools.hand import solve
 from proofs_check.tools.measure import mean_check
 
