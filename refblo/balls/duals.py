@@ -1,8 +1,8 @@
 """Balls with tangents: forward mode in interval arithmetic, for formulas that are written once.
 
-A `BallDual` is a vector of balls, each with its derivative by λ, a row of p balls. What a rule's formula and
-a function of λ ask of their arguments, it does: + − × ÷, integer powers, indexing, and elementary functions by
-method or as torch's own functions.
+A `BallDual` is a vector of balls, each with its derivative by λ, a row of p balls. What a rule's formula
+and a function of λ ask of their arguments, it does: + − × ÷, integer powers, indexing, and elementary
+functions by method or as torch's own functions.
 """
 
 from collections.abc import Callable, Sequence
