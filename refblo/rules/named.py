@@ -197,7 +197,7 @@ def rule_of(optimizer: object) -> Rule:
 
     Raises:
         ArgumentError: for an optimiser that no rule describes, one with an option that no rule has, groups
-            with different numbers, or one that has stepped.
+            with different numbers, a scheduler, a number with a graph, or one that has stepped.
         ArgumentTypeError: for anything else.
     """
     if isinstance(optimizer, Rule):
@@ -228,7 +228,7 @@ def rule_of(optimizer: object) -> Rule:
             "make it anew"
         )
     groups = [
-        {key: _plain(value) for key, value in group.items() if key != "params"}
+        {key: _plain(name, key, value) for key, value in group.items() if key != "params"}
         for group in optimizer.param_groups
     ]
     for option in _MUST_BE_OFF:
@@ -237,6 +237,12 @@ def rule_of(optimizer: object) -> Rule:
             raise ArgumentError(
                 f"rule must be {name} without {option}, which no rule has, got {option}={got}; {WAYS_LEFT}"
             )
+    if any("initial_lr" in group for group in groups):
+        raise ArgumentError(
+            f"rule must be an optimiser whose numbers stay as they are, got {name} with a scheduler of its "
+            f"learning rate; give refblo.rules.{name}(lr=refblo.rules.schedules.cosine(...)), or another "
+            "function (lam, t)"
+        )
     if any(group != groups[0] for group in groups):
         raise ArgumentError(
             f"rule must have the same numbers for all parameters, got {name} with {len(groups)} groups that "
@@ -247,8 +253,19 @@ def rule_of(optimizer: object) -> Rule:
     return reader(groups[0])
 
 
-def _plain(value: object) -> object:
-    """A number that is held in a tensor as a float."""
+def _plain(name: str, key: str, value: object) -> object:
+    """A number that is held in a tensor as a float.
+
+    Raises:
+        ArgumentError: for one with a graph, which an optimiser of torch cuts.
+    """
     if isinstance(value, Tensor):
+        if value.requires_grad:
+            raise ArgumentError(
+                f"rule must be an optimiser whose numbers are constants, got {name} with a {key} that has a "
+                f"graph; give refblo.rules.{name}({key}=lambda lam: ...), a function of lam"
+            )
         return float(value)
-    return tuple(map(_plain, value)) if isinstance(value, tuple | list) else value
+    if isinstance(value, tuple | list):
+        return tuple(_plain(name, key, each) for each in value)
+    return value

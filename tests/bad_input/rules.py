@@ -261,6 +261,8 @@ def optimisers() -> dict[str, Case]:
     stepped = torch.optim.SGD(parameters, lr=0.1, momentum=0.5)
     parameters[0].grad = torch.ones(2)
     stepped.step()
+    scheduled = torch.optim.SGD(parameters, lr=0.1)
+    torch.optim.lr_scheduler.StepLR(scheduled, 3)
     groups: list[dict[str, Any]] = [
         {"params": parameters},
         {"params": [nn.Parameter(torch.zeros(1))], "lr": 0.2},
@@ -289,6 +291,22 @@ def optimisers() -> dict[str, Case]:
             "rule",
             "have the same numbers for all parameters",
             "2 groups",
+            "refblo.rules.SGD(lr=lambda lam: ...)",
+        ),
+        "an optimiser with a scheduler": checked(
+            scheduled,
+            ArgumentError,
+            "rule",
+            "whose numbers stay as they are",
+            "SGD with a scheduler",
+            "refblo.rules.SGD(lr=refblo.rules.schedules.cosine(...))",
+        ),
+        "a learning rate with a graph": checked(
+            torch.optim.SGD(parameters, lr=torch.tensor(0.1, requires_grad=True)),
+            ArgumentError,
+            "rule",
+            "whose numbers are constants",
+            "SGD with a lr that has a graph",
             "refblo.rules.SGD(lr=lambda lam: ...)",
         ),
         "the class of an optimiser": checked(
