@@ -136,6 +136,8 @@ def _budgets(runs: StudyRuns) -> list[str]:
         errors = np.mean([v["test"] for v in runs.runs[label]], axis=0)
         at = float(np.interp(budget, curve, errors))
         error = f"{at:.2f}" if np.isfinite(at) else "diverged"
+        if budget < curve[0]:
+            error = f"measured from {curve[0]:.0f} on"
         there.append(f"{label} {error} (of {curve[-1]:.0f})")
     return [
         f"{runs.plan.measure} at equal budgets, where each run has spent {budget:.0f} derivative evaluations "

@@ -116,6 +116,7 @@ def killed(output: Path, kills: int, seed: int) -> int:
 
 
 @pytest.mark.full
+@pytest.mark.timeout(1200)
 def test_a_table_that_is_killed_ten_times_ends_where_an_uninterrupted_one_does(
     finished: tuple[Path, list[str], StudyRuns], tmp_path: Path
 ) -> None:
@@ -138,6 +139,7 @@ def test_a_run_goes_on_from_a_finished_piece(
 
 
 @pytest.mark.full
+@pytest.mark.timeout(600)
 def test_two_processes_make_the_numbers_of_one(
     finished: tuple[Path, list[str], StudyRuns], tmp_path: Path
 ) -> None:
