@@ -30,7 +30,7 @@ _SHOWN = {"S0": "dθ⁰/dλ", "INF": "∞"}
 
 @final
 @dataclass(frozen=True)
-class Formula:
+class ClaimFormula:
     """A formula that stands in a hole of a sentence.
 
     Attributes:

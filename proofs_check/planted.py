@@ -8,7 +8,7 @@ from typing import Any, final
 
 import sympy as sp
 
-from proofs_check.formula import FUNCTIONS, Formula, is_sum, tree_of
+from proofs_check.formula import FUNCTIONS, ClaimFormula, is_sum, tree_of
 
 
 @final
@@ -24,7 +24,7 @@ class FormulaError:
 
     kind: str
     change: str
-    formula: Formula
+    formula: ClaimFormula
 
 
 def _paths(node: ast.AST, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], ast.expr]]:
@@ -125,7 +125,7 @@ def _of_sum(node: ast.Call) -> Iterator[Change]:
             yield "index", ast.Call(func=node.func, args=[bound, *ends, term], keywords=[])
 
 
-def errors(formula: Formula) -> Iterator[FormulaError]:
+def errors(formula: ClaimFormula) -> Iterator[FormulaError]:
     """Every planted error of a formula that changes its value.
 
     Args:
@@ -156,7 +156,7 @@ def errors(formula: Formula) -> Iterator[FormulaError]:
             continue
         place = _place(tree, path)
         for kind, new in _changes(node, place, plain):
-            changed = Formula(
+            changed = ClaimFormula(
                 formula.name,
                 ast.unparse(ast.fix_missing_locations(_replaced(tree, path, new))),
                 formula.operators,
@@ -172,7 +172,7 @@ def errors(formula: Formula) -> Iterator[FormulaError]:
             )
 
 
-def changes_the_value(formula: Formula, changed: Formula) -> bool:
+def changes_the_value(formula: ClaimFormula, changed: ClaimFormula) -> bool:
     """Whether a changed formula differs from the original for some values of its names."""
     keys = {_key(_generic(changed)), *(_key(v) for v in _turned(changed))}
     return _key(_generic(formula)) not in keys
@@ -188,13 +188,13 @@ class _Anything:
         return sp.Symbol(f"{self._name}_{at}", commutative=self._commutes)
 
 
-def _turned(formula: Formula) -> Iterator[list[Any]]:
+def _turned(formula: ClaimFormula) -> Iterator[list[Any]]:
     """The formula with the sign of one name of a symmetric law turned."""
     for name in formula.even.split():
         yield _generic(formula, name)
 
 
-def _generic(formula: Formula, turned: str = "") -> list[Any]:
+def _generic(formula: ClaimFormula, turned: str = "") -> list[Any]:
     """The formula over generic symbols, with two sizes for whatever is summed."""
     tree = tree_of(formula.source)
     apart = set(formula.operators.split())

@@ -14,7 +14,7 @@ from typing import final
 
 from proofs_check.claim import Claim
 from proofs_check.errors import StatementError
-from proofs_check.formula import Formula
+from proofs_check.formula import ClaimFormula
 from proofs_check.planted import changes_the_value
 from proofs_check.statement import ClaimStatement, Hole, Term, mutants, show
 
@@ -62,7 +62,7 @@ def _tokens(source: str, letters: list[str]) -> Iterator[str]:
             yield source[:start] + other + source[end:]
 
 
-def _of_formula(hole: Formula) -> Iterator[tuple[str, Formula]]:
+def _of_formula(hole: ClaimFormula) -> Iterator[tuple[str, ClaimFormula]]:
     letters = sorted(name for name in hole.names() if f"{name}[" not in hole.source and f"{name}(" not in
                      hole.source and name not in ("i", "j", "k", "INF"))  # fmt: skip
     for source in _tokens(hole.source, letters):
@@ -80,7 +80,7 @@ def _of_hole(hole: Hole) -> Iterator[tuple[str, Hole]]:
         for text in _digits(show(hole.value)):
             if not text.endswith("/0"):
                 yield f"{show(hole.value)} -> {text}", replace(hole, value=Fraction(text))
-    elif isinstance(hole, Formula):
+    elif isinstance(hole, ClaimFormula):
         yield from _of_formula(hole)
 
 

@@ -14,7 +14,7 @@ from typing import Any, final
 import sympy as sp
 
 from proofs_check.errors import StatementError
-from proofs_check.formula import Formula, Numbers
+from proofs_check.formula import ClaimFormula, Numbers
 from proofs_check.planted import errors
 
 
@@ -62,7 +62,7 @@ class WordChoice:
     others: tuple[str, ...]
 
 
-Hole = Term | Formula | WordChoice
+Hole = Term | ClaimFormula | WordChoice
 
 
 def choice(name: str, word: str, *others: str) -> WordChoice:
@@ -72,7 +72,7 @@ def choice(name: str, word: str, *others: str) -> WordChoice:
     return WordChoice(name, word, others)
 
 
-def formula(name: str, source: str, operators: str = "", even: str = "") -> Formula:
+def formula(name: str, source: str, operators: str = "", even: str = "") -> ClaimFormula:
     """A formula, such as ``-s/h * (1 - γ*h)**m``.
 
     Args:
@@ -84,7 +84,7 @@ def formula(name: str, source: str, operators: str = "", even: str = "") -> Form
     Returns:
         The formula.
     """
-    return Formula(name, source, operators, even)
+    return ClaimFormula(name, source, operators, even)
 
 
 def coefficient(name: str, value: int | str) -> Term:
@@ -181,7 +181,7 @@ class ClaimStatement:
             What the arithmetic gives.
         """
         found = self.hole(name)
-        if not isinstance(found, Formula):
+        if not isinstance(found, ClaimFormula):
             raise StatementError(f"{name!r} must be a formula, got {found}")
         return found.value(env, numbers)
 
@@ -235,7 +235,7 @@ class ClaimStatement:
         changed = self
         for name, source in sources.items():
             found = self.hole(name)
-            if isinstance(found, Formula):
+            if isinstance(found, ClaimFormula):
                 changed = changed._with(name, replace(found, source=source))
             elif isinstance(found, WordChoice):
                 others = tuple(w for w in (found.word, *found.others) if w != source)
@@ -248,7 +248,7 @@ class ClaimStatement:
 def _in_sentence(hole: Hole) -> str:
     if isinstance(hole, Term):
         return _in_formula(hole)
-    return hole.shown() if isinstance(hole, Formula) else hole.word
+    return hole.shown() if isinstance(hole, ClaimFormula) else hole.word
 
 
 @final

@@ -6,14 +6,14 @@ import pytest
 import sympy as sp
 
 from proofs_check.errors import ClaimRefusedError, StatementError
-from proofs_check.formula import Formula
+from proofs_check.formula import ClaimFormula
 from proofs_check.planted import errors
 from proofs_check.statement import ClaimStatement, choice, formula, mutants
 from proofs_check.sums import SIZE, At, Indexed
 from proofs_check.template import literals, refuse_literals
 
-ERROR = Formula("e", "-s/h * (1 - γ*h)**m")
-SUM = Formula("g", "S0 + 1/2*ε*Σ(k, 0, m-1, A[k]) @ S0", "A S0")
+ERROR = ClaimFormula("e", "-s/h * (1 - γ*h)**m")
+SUM = ClaimFormula("g", "S0 + 1/2*ε*Σ(k, 0, m-1, A[k]) @ S0", "A S0")
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ SUM = Formula("g", "S0 + 1/2*ε*Σ(k, 0, m-1, A[k]) @ S0", "A S0")
     ],
 )
 def test_a_formula_is_shown_as_a_reader_writes_it(source: str, shown: str) -> None:
-    assert Formula("f", source).shown() == shown
+    assert ClaimFormula("f", source).shown() == shown
 
 
 def test_the_same_formula_is_computed_with_symbols_fractions_and_floats() -> None:
@@ -60,15 +60,15 @@ def test_every_kind_of_error_is_planted_and_none_is_equal_to_the_original() -> N
 
 
 def test_the_order_of_a_product_is_an_error_only_where_it_matters() -> None:
-    ordered = [e.change for e in errors(Formula("f", "A @ B", "A B"))]
-    plain = [e.change for e in errors(Formula("f", "A @ B"))]
+    ordered = [e.change for e in errors(ClaimFormula("f", "A @ B", "A B"))]
+    plain = [e.change for e in errors(ClaimFormula("f", "A @ B"))]
     assert "A·B -> B·A" in ordered
     assert "A·B -> B·A" not in plain
 
 
 def test_the_sign_of_a_symmetric_law_is_no_error() -> None:
-    assert not [e for e in errors(Formula("f", "θ - κ*z", even="z")) if e.kind == "sign"]
-    assert [e for e in errors(Formula("f", "θ - κ*z")) if e.kind == "sign"]
+    assert not [e for e in errors(ClaimFormula("f", "θ - κ*z", even="z")) if e.kind == "sign"]
+    assert [e for e in errors(ClaimFormula("f", "θ - κ*z")) if e.kind == "sign"]
 
 
 def test_a_word_is_replaced_by_each_of_the_others() -> None:
