@@ -12,6 +12,8 @@ from proofs_check.claims import all_claims, find
 from proofs_check.errors import UnknownClaimError
 from proofs_check.ledger import LedgerRow, run
 from proofs_check.render import print_detail, print_table, summary, to_json, to_markdown
+from proofs_check.survivors import count_planted, to_page
+from proofs_check.theorem_page import THEOREMS, to_theorems
 
 
 def _pick(only: tuple[str, ...]) -> list[Claim]:
@@ -56,11 +58,20 @@ def _run_with_progress(
         return run(claims, context, jobs, report)
 
 
+def _plant(claims: list[Claim], jobs: int) -> None:
+    count = count_planted(claims, jobs)
+    click.echo(to_page(count), nl=False)
+    unexcused = [error for _, error in count.survivors if not error.reason]
+    sys.exit(1 if unexcused else 0)
+
+
 @click.command()
 @click.option("--only", multiple=True, metavar="CLAIM", help="Settle this claim; may be repeated.")
 @click.option("--list", "list_only", is_flag=True, help="List the claims and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print the page of the docs.")
+@click.option("--theorems", "as_theorems", is_flag=True, help="Print the page of the theorems.")
+@click.option("--planted", "as_planted", is_flag=True, help="Print the page of the planted errors.")
 @click.option("--quick/--full", default=True, help="Within two minutes, or every measurement.")
 @click.option(
     "--without", multiple=True, metavar="KEY", help="Switch an assumption off, to see what fails."
@@ -73,21 +84,28 @@ def main(
     list_only: bool,
     as_json: bool,
     as_markdown: bool,
+    as_theorems: bool,
+    as_planted: bool,
     quick: bool,
     without: tuple[str, ...],
     jobs: int,
 ) -> None:
     """Derive a verdict for every claim of the papers, and exit 0 if all evidence holds."""
-    claims = _pick(only)
+    claims = _pick(THEOREMS if as_theorems else only)
     if list_only:
         for claim in claims:
             click.echo(f"{claim.key:24} {claim.title}")
+        return
+    if as_planted:
+        _plant(claims, jobs)
         return
     effort = Effort.QUICK if quick else Effort.FULL
     context = ClaimContext(effort, _switched_off(claims, without))
     rows = _run_with_progress(claims, context, jobs)
     if as_json:
         click.echo(to_json(rows))
+    elif as_theorems:
+        click.echo(to_theorems(rows), nl=False)
     elif as_markdown:
         click.echo(to_markdown(rows), nl=False)
     else:

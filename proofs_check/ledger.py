@@ -30,10 +30,12 @@ class LedgerRow:
         derived: the verdict that follows from the executed evidence; None where none follows.
         failure: why the evidence does not hold; empty where it does.
         checks: the executed checks of the established statement.
+        grades: the strength of each of them.
         counterexamples: the executed checks that the printed statement, or the statement without
             an added condition, failed.
         assumptions: the conditions the paper states.
         added: the conditions it needs besides.
+        unneeded: stated conditions that it does not need.
         missing: what is not here.
         by_hand: the step argued by hand.
         remark: what a reader should know besides.
@@ -55,9 +57,11 @@ class LedgerRow:
     derived: ClaimVerdict | None
     failure: str
     checks: tuple[Check, ...]
+    grades: tuple[Strength, ...]
     counterexamples: tuple[Check, ...]
     assumptions: tuple[Assumption, ...]
     added: tuple[Assumption, ...]
+    unneeded: tuple[Assumption, ...]
     missing: str
     by_hand: str
     remark: str
@@ -315,9 +319,11 @@ def settle(claim: Claim, context: ClaimContext) -> LedgerRow:
         derived=derived,
         failure=failure,
         checks=checks,
+        grades=tuple(strength_of(check, claim.scope) for check in checks),
         counterexamples=counterexamples,
         assumptions=claim.assumptions,
         added=claim.added,
+        unneeded=claim.unneeded,
         missing=claim.missing,
         by_hand=claim.by_hand,
         remark=claim.remark,

@@ -4,6 +4,7 @@ import ast
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, final
 
 import sympy as sp
@@ -125,7 +126,13 @@ def _of_sum(node: ast.Call) -> Iterator[Change]:
             yield "index", ast.Call(func=node.func, args=[bound, *ends, term], keywords=[])
 
 
-def errors(formula: ClaimFormula) -> Iterator[FormulaError]:
+@cache
+def errors(formula: ClaimFormula) -> tuple[FormulaError, ...]:
+    """Every planted error of a formula that changes its value, see `_errors`."""
+    return tuple(_errors(formula))
+
+
+def _errors(formula: ClaimFormula) -> Iterator[FormulaError]:
     """Every planted error of a formula that changes its value.
 
     Args:

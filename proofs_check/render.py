@@ -312,6 +312,8 @@ def _section(row: LedgerRow) -> list[str]:
         lines += [f"Assumed: {cell(assumption.text)}.", ""]
     for assumption in row.added:
         lines += [f"Added condition: {cell(assumption.text)}.", ""]
+    for assumption in row.unneeded:
+        lines += [f"Stated, and not needed: {cell(assumption.text)}.", ""]
     plain = [check for check in row.checks if check.role is not Role.FIGURE]
     for check in plain:
         lines.append(f"- {_comparison(check)} ({check.method.value}; {check.role.value})")

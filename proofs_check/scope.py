@@ -49,7 +49,7 @@ Extent = Every | Only
 ALL = Every()
 ONE = Only("1")
 
-_WORDS = {"f": "outer loss", "inner": "inner loss"}
+WORDS = {"f": "outer loss", "inner": "inner loss"}
 
 
 @final
@@ -93,7 +93,7 @@ class Scope:
 
     def text(self) -> str:
         """The scope in words."""
-        parts = [extent.text(_WORDS.get(name, name)) for name, extent in self.extents()]
+        parts = [extent.text(WORDS.get(name, name)) for name, extent in self.extents()]
         return "; ".join([*([self.about] if self.about else []), *parts])
 
 
@@ -112,7 +112,7 @@ class Cover:
 
     def text(self, name: str) -> str:
         """The cover in words."""
-        return f"{_WORDS.get(name, name)}: {self.step or self.how}"
+        return f"{WORDS.get(name, name)}: {self.step or self.how}"
 
 
 SYMBOL = Cover("a symbol of the expression stands for it")

@@ -7,7 +7,7 @@ is changed. The strength of a row is that of its weakest number.
 import enum
 
 from proofs_check.evidence import Check, EvidenceMethod, Role
-from proofs_check.scope import Scope
+from proofs_check.scope import WORDS, Scope
 
 
 class Strength(enum.IntEnum):
@@ -23,7 +23,7 @@ class Strength(enum.IntEnum):
     @property
     def words(self) -> str:
         """The strength as it is printed."""
-        return _WORDS[self]
+        return _STRENGTHS[self]
 
     @property
     def proves(self) -> bool:
@@ -31,7 +31,7 @@ class Strength(enum.IntEnum):
         return self >= Strength.GENERAL_BY_HAND
 
 
-_WORDS = {
+_STRENGTHS = {
     Strength.GENERAL: "general, mechanised",
     Strength.GENERAL_BY_HAND: "general, with the named hand steps",
     Strength.CERTIFIED: "certified instance",
@@ -76,5 +76,9 @@ def strength_of(check: Check, scope: Scope) -> Strength:
 
 def hand_steps(checks: tuple[Check, ...]) -> tuple[str, ...]:
     """The steps by hand that the checks' covers name, each once."""
-    named = [cover.text(name) for check in checks for name, cover in check.over if cover.step]
-    return tuple(dict.fromkeys(named))
+    named: dict[str, dict[str, None]] = {}
+    for check in checks:
+        for name, cover in check.over:
+            if cover.step:
+                named.setdefault(cover.step, {})[WORDS.get(name, name)] = None
+    return tuple(f"{', '.join(where)}: {step}" for step, where in named.items())
