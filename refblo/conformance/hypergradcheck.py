@@ -7,6 +7,7 @@ from typing import Any, Unpack, final, overload
 
 from refblo.conformance.answers import Subjected
 from refblo.conformance.arguments import Loss, Start
+from refblo.conformance.buffers import unchanged_buffers
 from refblo.conformance.of_run import run_report
 from refblo.conformance.options import BlackBoxOptions, Options
 from refblo.conformance.report import HypergradientMismatch, Report, Verdict
@@ -211,6 +212,11 @@ class _Arguments:
         Raises:
             ArgumentTypeError: if an argument of one form is missing, or both forms are mixed.
         """
+        functions = (self.inner, self.outer, self.theta0, self.hypergradient, self.objective)
+        with unchanged_buffers(*functions, options.get("step"), options.get("read")):
+            return self._report(options)
+
+    def _report(self, options: Mapping[str, object]) -> Report:
         if self.objective is NOT_GIVEN:
             self._require("inner", "outer", "lam", "theta0", "hypergradient")
             return run_report(

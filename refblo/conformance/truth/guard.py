@@ -22,6 +22,7 @@ class _Thread(local):
 
     guarded: bool = False
     arithmetic: Arithmetic | None = None
+    afterwards: Callable[[], None] | None = None
 
 
 _THREAD = _Thread()
@@ -62,6 +63,17 @@ def arithmetic(mode: Arithmetic | None) -> Iterator[None]:
         _THREAD.arithmetic = before
 
 
+@contextmanager
+def after_each_call(afterwards: Callable[[], None]) -> Iterator[None]:
+    """Something to do after each guarded call that this thread makes inside."""
+    before = _THREAD.afterwards
+    _THREAD.afterwards = afterwards
+    try:
+        yield
+    finally:
+        _THREAD.afterwards = before
+
+
 @final
 @dataclass(frozen=True, eq=False)
 class Guarded:
@@ -80,11 +92,16 @@ class Guarded:
         mode = _THREAD.arithmetic
         if mode is None and self.promoted is not None:
             mode = Arithmetic(self.promoted)
+        afterwards = None if _THREAD.guarded else _THREAD.afterwards
         with differentiable_kernels():
-            if mode is None or mode.active:
-                return self.function(*arguments)
-            with mode:
-                return self.function(*arguments)
+            try:
+                if mode is None or mode.active:
+                    return self.function(*arguments)
+                with mode:
+                    return self.function(*arguments)
+            finally:
+                if afterwards is not None:
+                    afterwards()
 
 
 def guarded(function: Callable[..., Any], promoted: torch.dtype | None = None) -> Guarded:
