@@ -19,6 +19,7 @@ from refblo.conformance.report import (
     worst_direction,
 )
 from refblo.conformance.sampled import sampled_report
+from refblo.conformance.truth.dependence import depends_on_lam
 from refblo.conformance.truth.reference import Reference
 from refblo.conformance.truths import Truths, directions_for
 from refblo.noise import Draws
@@ -61,7 +62,10 @@ def run_report(
     report = _report(called, judged, truths, bar)
     if report.verdict is not Verdict.WRONG or not called.calls[judged.position].finite:
         return report
-    report = replace(report, findings=(*report.findings, *_left_out(inner, outer, estimand, given)))
+    left_out = list(_left_out(inner, outer, estimand, given))
+    if judged.judgement.zero and not depends_on_lam(judged.truth.program):
+        left_out.append(f"finding: {_INDEPENDENT}")
+    report = replace(report, findings=(*report.findings, *left_out))
     again = None if given.get("stateful", False) else caller_of(hypergradient, problem)
     earlier = tuple((call.lam, call.answer) for call in called.calls[: judged.position])
     observed = called.calls[judged.position].answer
@@ -69,6 +73,13 @@ def run_report(
     setting = Setting(judged.truth, observed, earlier, again, noise)
     seconds = given.get("diagnosis_seconds", DIAGNOSIS_SECONDS)
     return _diagnosed(report, setting, problem.blocks, seconds)
+
+
+_INDEPENDENT = (
+    "neither a step of the run nor outer depends on lam, which is not read there, or is detached; look for "
+    "another lam that the losses close over"
+)
+"""Where a truth of zero comes from, if from nothing at all."""
 
 
 def _left_out(
@@ -195,6 +206,8 @@ def _undecided(found: Judgement, bar: Bar) -> str:
 
 def _reservation(found: Judgement, truths: Truths) -> str:
     """What a right verdict does not cover."""
+    if found.zero and not depends_on_lam(truths.problem.program):
+        return f"the truth is zero within its own error: {_INDEPENDENT}"
     if found.zero:
         return (
             "the truth is zero within its own error, and so is the answer: whether it follows lam "

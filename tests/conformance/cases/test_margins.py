@@ -309,3 +309,67 @@ def test_a_run_whose_roundings_grow_to_its_size_has_no_truth_of_zero() -> None:
         except OracleError:
             continue
         assert report.verdict is Verdict.UNDECIDED
+
+
+class TestLossesThatDoNotReadLam:
+    """A truth of zero because nothing depends on λ is said to be that, right answer or wrong."""
+
+    LAM, THETA = torch.tensor([0.3, -0.2]).double(), torch.ones(3).double()
+
+    @staticmethod
+    def deaf(_: Tensor, theta: Tensor) -> Tensor:
+        return (theta - 2).square().sum()
+
+    @staticmethod
+    def added(lam: Tensor, theta: Tensor) -> Tensor:
+        """λ is in the loss, and in no derivative of it by θ."""
+        return (theta - 2).square().sum() + lam.square().sum()
+
+    @staticmethod
+    def cancelling(lam: Tensor, theta: Tensor) -> Tensor:
+        """λ is read, and the derivative vanishes by symmetry."""
+        return (theta - 2).square().sum() + (lam.sum() - lam.sum()) * theta.sum()
+
+    def report(self, inner: Any, answer: float, estimand: str = "unrolled") -> Report:
+        return report_of(
+            inner,
+            self.deaf,
+            self.LAM,
+            self.THETA,
+            torch.full((2,), answer).double(),
+            steps=2,
+            step_size=0.1,
+            estimand=estimand,
+        )
+
+    @pytest.mark.parametrize("estimand", ["unrolled", "implicit"])
+    @pytest.mark.parametrize("inner", ["deaf", "added"])
+    def test_they_are_said_not_to_depend_on_it(self, inner: str, estimand: str) -> None:
+        loss = getattr(self, inner)
+        right, wrong = (self.report(loss, answer, estimand) for answer in (0.0, 0.7))
+        assert right.verdict is Verdict.RIGHT
+        assert "neither a step of the run nor outer depends on lam" in right.reason
+        assert wrong.verdict is Verdict.WRONG
+        assert any("depends on lam" in text for text in wrong.findings)
+
+    def test_losses_that_read_it_are_not(self) -> None:
+        right, wrong = (self.report(self.cancelling, answer) for answer in (0.0, 0.7))
+        assert right.verdict is Verdict.RIGHT
+        assert "depends on lam" not in right.describe()
+        assert "depends on lam" not in wrong.describe()
+
+    def test_a_start_or_a_step_that_reads_it_counts(self) -> None:
+        def step(lam: Tensor, theta: Tensor, _: int) -> Tensor:
+            return theta - 0.1 * (theta - (lam - lam).sum())
+
+        def moved(lam: Tensor) -> Tensor:
+            return self.THETA + (lam - lam).sum()
+
+        zero = torch.zeros(2).double()
+        for inner, start, options in (
+            (self.deaf, moved, {"step_size": 0.1}),
+            (None, self.THETA, {"step": step}),
+        ):
+            found = report_of(inner, self.deaf, self.LAM, start, zero, **options)
+            assert found.verdict is Verdict.RIGHT
+            assert "depends on lam" not in found.reason
