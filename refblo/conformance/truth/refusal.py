@@ -16,6 +16,13 @@ _CLEAR = 20.0  # times what rounding makes of a slope: a difference of slopes th
 _SHARE = 1e-3  # of the slopes: a difference that counts
 
 
+_JUMPS = (10, 41, 5)
+"""Steps of 2⁻¹⁰, 2⁻¹⁵, … 2⁻⁴⁰ of Newton's, across which a residual may jump."""
+
+_JUMP = 0.05
+"""The share of the residual by which it then changes at least; without a kink it is that of the step."""
+
+
 def infinite(program: Program) -> OracleError:
     """The error for a run or a derivative that is not finite: where it first is not, and why."""
     lam, losses, schedule = program.lam, program.losses, program.schedule
@@ -106,4 +113,38 @@ def kink(
         "inner and outer must be smooth at lam, got a kink at this lam: one-sided slopes "
         f"{left:.6g} and {right:.6g} along one direction, so that there is no derivative; move lam or "
         "theta0 off the tie (a ReLU or a maximum of equal numbers)"
+    )
+
+
+def stuck(residual: Callable[[Tensor], Tensor], z: Tensor, by_z: Tensor) -> OracleError:
+    """The error for a root that Newton's method does not find: a kink in the way, or no root near.
+
+    Steps that stop before a kink come as close to it as they can, and there the residual jumps: it changes by
+    a share of its size that a shorter step does not make smaller.
+
+    Args:
+        residual: whose root is looked for: ∂_θ of the inner loss, or θ less its own step.
+        z: the last point.
+        by_z: the residual's derivative there.
+    """
+    value = residual(z)
+    norm = float(value.norm())
+    if not bool(by_z.isfinite().all()):
+        return OracleError(gradient_not_finite("the derivative of ∂_θ inner", "the solution"))
+    step = torch.linalg.lstsq(by_z, value[:, None]).solution[:, 0]
+    for power in range(*_JUMPS):
+        change = residual(z - 2.0**-power * step) - value
+        if not float(change.norm()) > _JUMP * norm:
+            continue
+        entry = int(change.abs().argmax())
+        return OracleError(
+            "the inner loss must be smooth at its minimiser for the implicit estimand, got a kink there: "
+            f"∂_θ inner jumps by {float(change[entry].abs()):.3g} in entry {entry} of theta, near "
+            f"{float(z[entry]):.3g} (an absolute value, a maximum or a hinge at its tie, such as a weight "
+            "that an L1 penalty keeps at zero), so that no Hessian gives the derivative there; leave out "
+            "the entries that stay at their kink, smooth the loss, or ask for the unrolled estimand"
+        )
+    return OracleError(
+        "the inner problem must have a solution near the end of the run, got stuck with a residual of "
+        f"{norm:.1e}; run more steps, lower the step size, or ask for the unrolled estimand"
     )

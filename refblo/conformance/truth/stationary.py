@@ -19,6 +19,7 @@ from refblo.conformance.truth.guard import arithmetic
 from refblo.conformance.truth.jacobian import jacobians_of
 from refblo.conformance.truth.program import Batches, Program, Sample, gradient_by_theta, leaf
 from refblo.conformance.truth.promotion import Arithmetic
+from refblo.conformance.truth.refusal import stuck
 from refblo.derivatives import gradient_not_finite
 from refblo.derivatives.rounding import Roundings
 from refblo.errors import OracleError
@@ -174,11 +175,7 @@ def find_root(residual: Residual, lam: Tensor, z: Tensor) -> Tensor:
             value, by_z, _ = jacobians(residual, lam, z)
         norm = float(value.norm())
     if not norm <= _allowed(by_z, z):
-        raise OracleError(
-            "the inner problem must have a solution near the end of the run, got stuck with a "
-            f"residual of {norm:.1e}; "
-            "run more steps, lower the step size, or ask for the unrolled estimand"
-        )
+        raise stuck(lambda at: residual(leaf(lam), leaf(at)).detach(), z, by_z)
     return z.detach()
 
 
