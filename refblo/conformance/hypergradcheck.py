@@ -1,5 +1,6 @@
 """`hypergradcheck`: gradcheck for bilevel problems."""
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -32,6 +33,17 @@ def hypergradcheck(
     lam: Tree,
     theta0: Start,
     hypergradient: Subjected,
+    **options: Unpack[Options],
+) -> Report: ...
+
+
+@overload
+def hypergradcheck(
+    inner: Callable[..., Any] | None,
+    outer: Callable[..., Any],
+    lam: Any,
+    theta0: Any,
+    hypergradient: Any,
     **options: Unpack[Options],
 ) -> Report: ...
 
@@ -71,8 +83,9 @@ def hypergradcheck(
     Args:
         inner: L_T, a function (lam, theta) or (lam, theta, batch) ↦ scalar; None if `step` is given.
         outer: f, likewise.
-        lam: λ, a tensor or a tree of tensors; beside `objective` also NumPy and JAX arrays and numbers.
-        theta0: θ⁰, a tensor or a tree of tensors, or a function lam ↦ θ⁰. With `step`, the initial state.
+        lam: λ, a tensor or a tree of tensors, or a pytree of JAX arrays: then the losses and the
+            hypergradient are functions of JAX arrays. Beside `objective` also NumPy arrays and numbers.
+        theta0: θ⁰, a tree as λ, or a function lam ↦ θ⁰. With `step`, the initial state.
         hypergradient: a function lam ↦ hypergradient, with λ's keys and shapes, or the hypergradient itself.
             A function is called at lam, at a point near by and at lam again, so that what it keeps between
             calls shows.
@@ -123,6 +136,17 @@ def hypergradient_is_right(
 
 @overload
 def hypergradient_is_right(
+    inner: Callable[..., Any] | None,
+    outer: Callable[..., Any],
+    lam: Any,
+    theta0: Any,
+    hypergradient: Any,
+    **options: Unpack[Options],
+) -> bool: ...
+
+
+@overload
+def hypergradient_is_right(
     *,
     objective: Callable[[Any], Any],
     lam: Any,
@@ -161,6 +185,17 @@ def hypergradient_report(
     lam: Tree,
     theta0: Start,
     hypergradient: Subjected,
+    **options: Unpack[Options],
+) -> Report: ...
+
+
+@overload
+def hypergradient_report(
+    inner: Callable[..., Any] | None,
+    outer: Callable[..., Any],
+    lam: Any,
+    theta0: Any,
+    hypergradient: Any,
     **options: Unpack[Options],
 ) -> Report: ...
 
@@ -219,6 +254,14 @@ class _Arguments:
     def _report(self, options: Mapping[str, object]) -> Report:
         if self.objective is NOT_GIVEN:
             self._require("inner", "outer", "lam", "theta0", "hypergradient")
+            if "jax" in sys.modules:
+                # Here, because it imports JAX, which only a caller who has arrays of JAX needs.
+                from refblo.conformance.in_jax import is_in_jax, jax_report
+
+                if is_in_jax(self.lam, self.theta0):
+                    return jax_report(
+                        self.inner, self.outer, self.lam, self.theta0, self.hypergradient, options
+                    )
             return run_report(
                 self.inner, self.outer, self.lam, self.theta0, self.hypergradient, options
             )

@@ -219,7 +219,11 @@ def _remedy(thing: object) -> str:
 
 _REMEDIES: tuple[tuple[tuple[type, ...], str], ...] = (
     ((nn.Module,), "give dict(module.named_parameters())"),
-    ((np.ndarray, np.generic), "convert it with torch.as_tensor(...)"),
+    (
+        (np.ndarray, np.generic),
+        "convert it with torch.as_tensor(...), or if the losses are written in NumPy give the whole training "
+        "as one function: hypergradcheck(objective=..., lam=..., hypergradient=...)",
+    ),
     ((int, float), "make it torch.tensor(..., dtype=torch.float64)"),
     (
         (Iterator,),
