@@ -2,7 +2,8 @@
 
 import ast
 import copy
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, final
@@ -186,13 +187,22 @@ def changes_the_value(formula: ClaimFormula, changed: ClaimFormula) -> bool:
 
 
 class _Anything:
-    """Something indexed, for the comparison of two formulas: one symbol for each index."""
+    """Something indexed, for the comparison of two formulas: one value for each index."""
 
-    def __init__(self, name: str, commutes: bool) -> None:
-        self._name, self._commutes = name, commutes
+    def __init__(self, name: str, value: Callable[[str], Any]) -> None:
+        self._name, self._value = name, value
 
-    def __getitem__(self, at: Any) -> sp.Symbol:
-        return sp.Symbol(f"{self._name}_{at}", commutative=self._commutes)
+    def __getitem__(self, at: Any) -> Any:
+        return self._value(f"{self._name}_{at}")
+
+
+def _indexed_symbol(ordered: bool) -> Callable[[str], sp.Symbol]:
+    return lambda name: sp.Symbol(name, commutative=not ordered)
+
+
+def _drawn(name: str) -> float:
+    """A number between 1/2 and 3/2 for a name, the same one every time."""
+    return 0.5 + zlib.crc32(name.encode()) / 2**32
 
 
 def _turned(formula: ClaimFormula) -> Iterator[list[Any]]:
@@ -202,7 +212,12 @@ def _turned(formula: ClaimFormula) -> Iterator[list[Any]]:
 
 
 def _generic(formula: ClaimFormula, turned: str = "") -> list[Any]:
-    """The formula over generic symbols, with two sizes for whatever is summed."""
+    """The formula at a generic point, with two sizes for whatever is summed.
+
+    With ordered products or unspecified functions the point is symbols. Otherwise it is drawn numbers:
+    two different formulas agree there to ten digits with a chance of about 1e-10, which would lose an
+    error, never excuse one.
+    """
     tree = tree_of(formula.source)
     apart = set(formula.operators.split())
     indexed = {
@@ -210,32 +225,45 @@ def _generic(formula: ClaimFormula, turned: str = "") -> list[Any]:
         if isinstance(n, ast.Subscript) and isinstance(n.value, ast.Name)
     }  # fmt: skip
     summed = any(isinstance(n, ast.Call) and is_sum(n) for n in ast.walk(tree))
+    calls = {
+        n.func.id for n in ast.walk(tree)
+        if isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id not in FUNCTIONS
+    }  # fmt: skip
+    numeric = not apart and not calls
+
+    def symbol(name: str) -> sp.Symbol:
+        commutes = name not in apart
+        return sp.Symbol(name, commutative=commutes, positive=commutes or None)
+
     values: list[Any] = []
     for size in (4, 5) if summed else (0,):
         env: dict[str, Any] = {}
         for name in formula.names() - set(FUNCTIONS):
             if name in indexed:
-                env[name] = _Anything(name, name not in apart)
+                env[name] = _Anything(name, _drawn if numeric else _indexed_symbol(name in apart))
             elif summed and name in {"m", "T", "K", "n", "M", "B"} and name not in apart:
                 env[name] = sp.Integer(size)
             else:
-                env[name] = sp.Symbol(
-                    name, commutative=name not in apart, positive=name not in apart or None
-                )
-        calls = {
-            n.func.id for n in ast.walk(tree)
-            if isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id not in FUNCTIONS
-        }  # fmt: skip
+                env[name] = _drawn(name) if numeric else symbol(name)
         env |= {name: sp.Function(name) for name in calls}
         if turned and turned in env:
             env[turned] = -env[turned]
         try:
-            values.append(formula.value(env))
-        except (TypeError, ZeroDivisionError):
+            values.append(formula.value(env, float) if numeric else formula.value(env))
+        except (TypeError, ZeroDivisionError, OverflowError):
             values.append(sp.nan)
     return values
 
 
 def _key(values: list[Any]) -> str:
     """The same text for two formulas that are equal for all values of their names."""
-    return " | ".join(sp.srepr(sp.expand(v)) if v is not sp.nan else "undefined" for v in values)
+    return " | ".join(_text(value) for value in values)
+
+
+def _text(value: Any) -> str:
+    if value is sp.nan:
+        return "undefined"
+    if isinstance(value, int | float | complex | sp.Float | sp.Integer):
+        number = complex(value)
+        return f"{number.real + 0.0:.9e} {round(number.imag, 9) + 0.0:.9e}"
+    return str(sp.srepr(sp.expand(value)))
