@@ -182,6 +182,9 @@ def page(document: dict[str, Any]) -> str:
         "is, round by round (median; its quartiles are in asv_bench/results/speed.json). *Over JAX* is the "
         "time of the fastest way over that of a few lines of jitted JAX.",
         "",
+        "An outer loop runs its first eight estimates as they are and the later ones traced, unless told "
+        "otherwise.",
+        "",
         "As it is, refblo makes the calls that the libraries make. At n = 10⁶ its reverse mode keeps "
         f"{RMD.graph_bytes // 2**20} MiB of graphs (`graph_bytes`) and computes the others again, where "
         "the libraries keep them all.",

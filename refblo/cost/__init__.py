@@ -1,6 +1,6 @@
 """What a computation costs: operations, bytes, evaluations, reads and transfers, all counted, none timed."""
 
-from refblo.cost.evaluations import Evaluations, count, counting
+from refblo.cost.evaluations import Evaluations, count, count_all, counting
 from refblo.cost.fake import decide, is_fake, number, numbers, shapes_only
 from refblo.cost.live_bytes import LiveBytes
 from refblo.cost.meter import Meter
@@ -17,6 +17,7 @@ __all__ = [
     "Meter",
     "PretendDeviceError",
     "count",
+    "count_all",
     "counting",
     "decide",
     "is_fake",

@@ -4,7 +4,7 @@ Counting is exact and costs nothing measurable: each function of `refblo.derivat
 counter that is active in the current context, if there is one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields
@@ -60,3 +60,11 @@ def count(kind: str, number: int = 1) -> None:
     active = _active.get()
     if active is not None and not paused():
         setattr(active, kind, getattr(active, kind) + number)
+
+
+def count_all(evaluations: Mapping[str, int]) -> None:
+    """Add to several kinds at once."""
+    active = _active.get()
+    if active is not None and not paused():
+        for kind, number in evaluations.items():
+            setattr(active, kind, getattr(active, kind) + number)

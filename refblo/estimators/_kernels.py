@@ -3,8 +3,8 @@
 What is traced is the estimators' own code; what is written here is how a loop is cut into kernels.
 """
 
-from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import final
 
@@ -24,7 +24,7 @@ from refblo.estimators._kept import Kept, check_unchanged
 from refblo.estimators.hpo_sgld import HPOSGLD, State
 from refblo.estimators.ift import IFTConjugateGradient, IFTNeumann, SolveState
 from refblo.estimators.rmd import RMD
-from refblo.kernel import Backend, Tensors, trace
+from refblo.kernel import Backend, Kernel, Tensors, trace
 from refblo.problem import BilevelProblem
 from refblo.types import Lam, Status, Theta
 
@@ -38,11 +38,13 @@ class Kernels:
         fused: how many transitions, or iterations of a solve, a kernel holds.
         backend: of the compiler.
         kept: where they are kept.
+        found: those that this estimate has run, by what tells them apart within one estimate.
     """
 
     fused: int
     backend: Backend
     kept: Kept
+    found: dict[Hashable, Kernel] = field(default_factory=dict, compare=False)
 
     def parts(self, steps: int) -> list[range]:
         """The numbers below `steps`, `fused` at a time."""
@@ -59,8 +61,8 @@ class Kernels:
                 theta = at.step(lam, theta, t)
             return (theta,)
 
-        key = ("forward", chain.dynamics, len(run))
-        return self._call(chain.problem, key, function, (lam, theta), drawn)[0]
+        key = ("forward", len(run))
+        return self._call(chain.problem, key, chain.dynamics, function, (lam, theta), drawn)[0]
 
     def pull(
         self,
@@ -81,8 +83,8 @@ class Kernels:
             at = _given(chain, drawn, given)
             return method.pull_through_graph(at, lam, start, run, alpha, h)
 
-        key = ("pull", method, len(run), _pattern(method, run))
-        return self._call(chain.problem, key, function, (lam, start, alpha, h), drawn)
+        key = ("pull", len(run), number_sampled(method, run))
+        return self._call(chain.problem, key, method, function, (lam, start, alpha, h), drawn)
 
     def recur(
         self,
@@ -101,8 +103,9 @@ class Kernels:
             end = method.run(at, lam, State(theta, g), total, run)
             return end.theta, end.g, total
 
-        key = ("recur", method, len(run), _pattern(method, run))
-        return self._call(chain.problem, key, function, (lam, state.theta, state.g, h), drawn)
+        key = ("recur", len(run), number_sampled(method, run))
+        given = (lam, state.theta, state.g, h)
+        return self._call(chain.problem, key, method, function, given, drawn)
 
     # ------------------------------------------------------------ the implicit estimators
 
@@ -123,7 +126,9 @@ class Kernels:
             finite = [torch.isfinite(vector).all() for vector in (theta, *both)]
             return (*both, torch.stack(finite).all())
 
-        direct, slope, finite = self._call(chain.problem, "slopes", function, (lam, theta), drawn)
+        direct, slope, finite = self._call(
+            chain.problem, "slopes", None, function, (lam, theta), drawn
+        )
         return direct, slope, finite
 
     def adjoint(
@@ -137,7 +142,7 @@ class Kernels:
                 batch = drawn.with_tensors(given).inner[0]
                 return (mixed_product(inner, lam, theta, batch, v),)
 
-            return self._call(chain.problem, "mixed", function, (lam, theta, v), drawn)[0]
+            return self._call(chain.problem, "mixed", None, function, (lam, theta, v), drawn)[0]
 
         def advance(
             key: Hashable, by: Callable[[MixedProduct, Tensors], Tensors], state: Tensors
@@ -149,7 +154,8 @@ class Kernels:
                 hessian = hessian_product_function(inner, lam, theta, batch)
                 return by(hessian, rest[: len(state)])
 
-            return self._call(chain.problem, key, function, (lam, theta, *state), drawn)
+            given = (lam, theta, *state)
+            return self._call(chain.problem, key, None, function, given, drawn)
 
         if isinstance(method, IFTNeumann):
             return self._neumann(method, advance, rhs), mixed
@@ -201,12 +207,36 @@ class Kernels:
         self,
         problem: BilevelProblem,
         key: Hashable,
+        settings: Hashable,
         function: Callable[..., Tensors],
         arguments: Tensors,
         drawn: Drawn,
     ) -> Tensors:
-        """Run the kernel of a function, made at its first call."""
-        arguments = (*arguments, *drawn.tensors())
+        """Run the kernel of a function, made at its first call.
+
+        Args:
+            problem: whose losses it calls.
+            key: what tells it apart from the other functions of an estimate.
+            settings: what else it depends on, the same in one estimate.
+            function: the function.
+            arguments: of the same shapes in one estimate.
+            drawn: its further arguments.
+        """
+        draws = drawn.tensors()
+        small = (key, tuple((each.shape, each.dtype) for each in draws)) if draws else key
+        kernel = self.found.get(small)
+        if kernel is None:
+            kernel = self._kernel(problem, (key, settings), function, (*arguments, *draws))
+            self.found[small] = kernel
+        return kernel(*arguments, *draws)
+
+    def _kernel(
+        self,
+        problem: BilevelProblem,
+        key: Hashable,
+        function: Callable[..., Tensors],
+        arguments: Tensors,
+    ) -> Kernel:
         known = self.kept.kernels
         shapes = tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in arguments)
         whole = (self.backend, key, type(problem.initial), shapes)
@@ -214,7 +244,7 @@ class Kernels:
             kernel = trace(function, arguments, self.backend)
             check_unchanged(problem, self.kept.reading)
             known[whole] = kernel
-        return known[whole](*arguments)
+        return known[whole]
 
 
 Advance = Callable[[Hashable, Callable[[MixedProduct, Tensors], Tensors], Tensors], Tensors]
@@ -227,11 +257,11 @@ def _given(chain: Chain, drawn: Drawn, tensors: Tensors) -> Chain:
     return Chain(chain.problem, chain.dynamics, chain.draws, given)
 
 
-def _pattern(method: RMD | HPOSGLD, run: range) -> tuple[bool, ...]:
-    """Which of the iterates that a run leads to are averaged over: all that a kernel has to know of it."""
-    return tuple(method.schedule.sampled(t + 1) for t in run)
+def number_sampled(method: RMD | HPOSGLD, run: range) -> int:
+    """How many of the iterates that a run leads to are averaged over, the last ones."""
+    return min(len(run), max(0, run.stop - method.schedule.burn_in))
 
 
-def sampled(method: RMD, run: range) -> Iterable[int]:
+def sampled(method: RMD, run: range) -> range:
     """The iterates that a run leads to and that are averaged over."""
-    return [t + 1 for t in run if method.schedule.sampled(t + 1)]
+    return range(run.stop + 1 - number_sampled(method, run), run.stop + 1)

@@ -14,7 +14,7 @@ from torch.fx import Graph, GraphModule
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._python_dispatch import _disable_current_modes
 
-from refblo.cost import Evaluations, count, counting
+from refblo.cost import Evaluations, count_all, counting
 from refblo.derivatives import exclusive
 from refblo.errors import RefbloError, require_one_of
 from refblo.kernel.emit import straight
@@ -45,8 +45,7 @@ class Kernel:
 
     def __call__(self, *tensors: Tensor) -> Tensors:
         """The function's values; its derivative evaluations are counted as if it had run itself."""
-        for kind, number in self._evaluations.items():
-            count(kind, number)
+        count_all(self._evaluations)
         return tuple(self._run(*tensors))
 
 
