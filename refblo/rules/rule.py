@@ -216,6 +216,16 @@ class Rule:
         return self.formula.buffers
 
     @property
+    def affine(self) -> bool:
+        """Whether the next state is affine in the state and the gradient, and the same function for every λ."""
+        linear = self.formula in (
+            formulas.GRADIENT_DESCENT,
+            formulas.HEAVY_BALL,
+            formulas.NESTEROV,
+        )
+        return linear and not self.clips and not self.functions
+
+    @property
     def plain(self) -> bool:
         """Whether it is gradient descent or Langevin with one step size, and nothing else."""
         bare = self.buffers == 0 and not self.has("weight_decay") and not self.clips
@@ -293,7 +303,7 @@ class Rule:
         held = tuple(state[i * n : (i + 1) * n] for i in range(1, self.buffers + 1))
         numbers = self.numbers(lam, step)
         moved, buffers = self.move(operations, numbers, state[:n], gradient, held, step, update)
-        theta = moved + (0.0 if noise is None else noise)
+        theta = moved if noise is None else moved + noise
         return torch.cat([theta, *buffers]) if buffers else theta
 
     def move(

@@ -5,12 +5,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from refblo.conformance import Verdict, hypergradient_report
+from refblo.conformance import Rule, Verdict, hypergradient_report
+from refblo.conformance.arguments import flat_problem
+from refblo.conformance.options import Run
+from refblo.conformance.truth import tangent
 from refblo.conformance.truth.reference import LARGE
+from refblo.conformance.truth.tangent import Parts, Pusher, push_forward
 from refblo.derivatives.differences import Frugal, directional_derivatives
 from refblo.derivatives.rounding import _BLOCK, _uniform
 from refblo.errors import OracleError
 from refblo.noise import Draws
+from refblo.types import Estimand
 
 P = LARGE + 1
 GAMMA, T = 0.25, 3
@@ -112,6 +117,86 @@ def test_frugal_differences_are_as_good_as_they_say(expected: float) -> None:
     assert found.errors[0] <= 1e-4 * max(1.25, expected)
     assert evaluations <= 40
     assert evaluations <= 15 or expected != 1.0
+
+
+RULES: dict[str, Rule] = {
+    "plain": Rule(step_size=GAMMA),
+    "weight decay": Rule(step_size=GAMMA, weight_decay=0.1),
+    "decoupled decay": Rule(step_size=GAMMA, weight_decay=0.1, decoupled_decay=True),
+    "momentum": Rule(step_size=GAMMA, momentum=0.5, weight_decay=0.1),
+    "Nesterov": Rule(step_size=GAMMA, momentum=0.5, nesterov=True),
+}
+"""Every kind of rule whose next state is affine in the state and the gradient."""
+
+
+@pytest.mark.parametrize("batched", [True, False], ids=["side by side", "at one point"])
+@pytest.mark.parametrize("pusher", [None, push_forward], ids=["batched", "one by one"])
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_an_affine_rule_may_be_applied_to_the_tangents(
+    rule: Rule, pusher: Pusher | None, batched: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if all of the step were pushed: the two differ by some roundings a step."""
+    theta = torch.tensor([1.0, -0.5, 2.0]).double()
+    run: Run = {"steps": 4, "rule": rule, "noise": torch.linspace(-1, 1, 12).double().reshape(4, 3)}
+    problem = flat_problem(
+        lambda lam, theta: (theta.sin() * lam.sum()).sum() + theta.square().square().sum() / 8,
+        lambda lam, theta: theta.exp().sum() * lam[0],
+        torch.tensor([0.3, -0.7]).double(),
+        theta,
+        Estimand.UNROLLED,
+        run,
+    )
+    directions = torch.tensor([[1.0, 0.0, 0.6], [0.0, 1.0, 0.8]]).double()
+    if not batched:
+        monkeypatch.setattr(tangent, "BATCHED_ENTRIES", 0)
+
+    def derivatives() -> Parts:
+        return tangent.directional(problem.program, directions, Draws(0), 2.0**-52, 2, pusher)
+
+    whole = derivatives()
+    monkeypatch.setattr(tangent, "AFFINE_ENTRIES", 0)
+    apart = derivatives()
+    assert float(whole.indirect.abs().min()) > 0.1
+    torch.testing.assert_close(apart.direct, whole.direct, rtol=1e-13, atol=0)
+    torch.testing.assert_close(apart.indirect, whole.indirect, rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Rule(step_size=GAMMA, betas=(0.9, 0.999)),
+        Rule(step_size=GAMMA, square_decay=0.9),
+        Rule(step_size=GAMMA, clip_norm=1.0),
+        Rule(step_size=GAMMA, clip_value=1.0),
+        Rule(step_size=lambda lam: lam[0].exp()),
+        Rule(step_size=GAMMA, weight_decay=lambda lam: lam[0].exp()),
+    ],
+    ids=["Adam", "RMSprop", "clipped norm", "clipped entries", "rate of lam", "decay of lam"],
+)
+def test_what_is_not_affine_is_pushed_whole(rule: Rule) -> None:
+    assert not rule.affine
+
+
+def test_differences_of_a_hundred_thousand_take_few_runs() -> None:
+    evaluations = 0
+
+    def counted(lam: Tensor, theta: Tensor) -> Tensor:
+        nonlocal evaluations
+        evaluations += 1
+        return inner(lam, theta)
+
+    p = LARGE
+    lam, theta = LAM[:p], THETA[:p]
+    kept = (1 - GAMMA) ** T
+
+    def answer(lam: Tensor) -> Tensor:
+        return (lam + kept * (theta - lam)).cos() * (1 - kept) + lam
+
+    report = hypergradient_report(counted, outer, lam, theta, answer, steps=T, step_size=GAMMA)
+    assert report.right
+    # At λ and near λ three tangents at one point and two replicas of the first side by side; nine runs for
+    # the noise, five for the difference and six for a kink; the first calls.
+    assert evaluations <= (2 * (1 + 1) + 9 + 5 + 6) * T + 3
 
 
 def test_a_large_perturbation_is_a_block_with_other_signs() -> None:

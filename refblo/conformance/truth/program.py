@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refblo.chain import Schedule
-from refblo.conformance.truth.guard import Guarded, guarded
+from refblo.conformance.truth.guard import Guarded, differentiable_kernels, guarded
 from refblo.rules.rule import Rule
 
 T = TypeVar("T")
@@ -158,25 +158,41 @@ class Program:
         with torch.no_grad():
             return call()
 
+    def gradient_at(self, step: int) -> Callable[[Tensor, Tensor], Tensor]:
+        """(λ, z) ↦ ∂_θ L_T of a step; of a program with a known rule."""
+        losses = self.losses
+        if losses is None:
+            raise AssertionError("the program has losses")
+
+        def gradient(at: Tensor, state: Tensor) -> Tensor:
+            batch = losses.frozen.inner(step)
+            return gradient_by_theta(losses.inner, at, state[: self.size], batch)
+
+        return guarded(gradient, losses.promotes)
+
     def states(self, lam: Float[Tensor, " p"]) -> list[Float[Tensor, " N"]]:
         """z⁰ … z^T, detached."""
-        found = [self.start(leaf(lam)).detach()]
+        at = leaf(lam)
+        found = [self.start(at).detach()]
         for step in range(self.schedule.steps):
-            found.append(self._moved(lam, found[-1], step))
+            found.append(self._moved(at, found[-1], step))
         return found
 
-    def _moved(self, lam: Float[Tensor, " p"], state: Tensor, step: int) -> Tensor:
-        """The next state, detached."""
-        return self.unrecorded(lambda: self.transition(leaf(lam), leaf(state), step)).detach()
+    def _moved(self, at: Float[Tensor, " p"], state: Tensor, step: int) -> Tensor:
+        """The next state, detached; `at` is a leaf. A caller's own transition is given leaves of its own."""
+        own = leaf(at) if self.losses is None else at
+        return self.unrecorded(lambda: self.transition(own, leaf(state), step)).detach()
 
     def objective(self, lam: Float[Tensor, " p"]) -> float:
         """(1/M) Σ_{m>B} f_m(λ, z^m), a number."""
-        state = self.start(leaf(lam)).detach()
+        at = leaf(lam)
         total = 0.0
-        for step in range(self.schedule.steps):
-            state = self._moved(lam, state, step)
-            if self.schedule.sampled(step + 1):
-                total += float(self.outer(leaf(lam), leaf(state), step + 1).detach())
+        with differentiable_kernels():  # once, and not at every call
+            state = self.start(at).detach()
+            for step in range(self.schedule.steps):
+                state = self._moved(at, state, step)
+                if self.schedule.sampled(step + 1):
+                    total += float(self.outer(leaf(lam), leaf(state), step + 1).detach())
         return total / self.schedule.samples
 
 

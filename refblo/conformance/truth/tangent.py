@@ -7,7 +7,7 @@ size (Monte Carlo arithmetic, see `refblo.derivatives.rounding`), go along side 
 batch the caller's functions, and one after another where it cannot.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import final
 
@@ -156,7 +156,12 @@ def _one_by_one(
         base = [_run(program, lams, directions.T, draws, ulp, count, pusher)]
     else:
         base = [one(0, j, spare=True) for j in range(count)]
-    again = [one(row, 0, spare=False) for row in range(1, replicas + 1)]
+    if pusher is _shared and replicas * program.lam.numel() <= BATCHED_ENTRIES:
+        lams, tangents = (v.repeat(replicas, 1) for v in (program.lam, directions[:, 0]))
+        pair = _run(program, lams, tangents, draws, ulp, 0, _batched, 1)
+        again = list(zip(*(torch.split(part, 1) for part in pair), strict=True)) if replicas else []
+    else:
+        again = [one(row, 0, spare=False) for row in range(1, replicas + 1)]
 
     def rows(part: int) -> Tensor:
         first = torch.cat([found[part] for found in base])
@@ -165,6 +170,9 @@ def _one_by_one(
 
     return Parts(rows(0), rows(1))
 
+
+AFFINE_ENTRIES = 2**15
+"""Hyperparameters above which the rule is applied to tangents outside of torch's forward mode."""
 
 BATCHED_ENTRIES = 2**18
 """Up to how many entries of λ, over all rows, the rows are pushed side by side."""
@@ -214,6 +222,59 @@ def _one_after_another(pusher: Pusher) -> Pusher:
     return many
 
 
+def _move(
+    program: Program,
+    step: int,
+    pusher: Pusher,
+    at: tuple[Tensor, Tensor],
+    along: tuple[Tensor, Tensor],
+) -> tuple[Tensor, Tensor]:
+    """The next states and their tangents."""
+
+    def advance(x: Tensor, z: Tensor) -> Tensor:
+        return program.transition(x, z, step)
+
+    return program.unrecorded(lambda: pusher(advance, at, along))
+
+
+def _large_and_affine(program: Program, lams: Float[Tensor, "rows p"]) -> bool:
+    """Whether `_move_of_an_affine_rule` can be taken, and is worth it."""
+    losses = program.losses
+    return losses is not None and losses.rule.affine and lams.shape[1] > AFFINE_ENTRIES
+
+
+def _move_of_an_affine_rule(
+    program: Program,
+    step: int,
+    pusher: Pusher,
+    at: tuple[Tensor, Tensor],
+    along: tuple[Tensor, Tensor],
+) -> tuple[Tensor, Tensor]:
+    """`_move` where the next state is affine in the state and the gradient: the gradient alone is pushed.
+
+    The rule then takes tangents of both to the next tangent, without noise: by a few operations on large
+    vectors, of which torch's forward mode makes three times as many.
+    """
+    if program.losses is None:
+        raise AssertionError("the program has losses")
+    rule, frozen = program.losses.rule, program.losses.frozen
+    noise = None if frozen.noise is None else frozen.noise[step]
+    gradients, slopes = program.unrecorded(lambda: pusher(program.gradient_at(step), at, along))
+    tangents = _rows(rule.advance(s, g, step, None) for s, g in zip(along[1], slopes, strict=True))
+    if pusher is _shared:
+        states = rule.advance(at[1][0], gradients[0], step, noise)[None].expand(tangents.shape)
+    else:
+        moved = (rule.advance(z, g, step, noise) for z, g in zip(at[1], gradients, strict=True))
+        states = _rows(moved)
+    return states, tangents
+
+
+def _rows(vectors: Iterable[Tensor]) -> Tensor:
+    """The vectors as the rows of a matrix; of one vector no copy is made."""
+    rows = list(vectors)
+    return rows[0][None] if len(rows) == 1 else torch.stack(rows)
+
+
 def _run(
     program: Program,
     lams: Float[Tensor, "rows p"],
@@ -238,12 +299,9 @@ def _run(
     indirect = lams.new_zeros(len(lams))
     none = torch.zeros_like(states)
     for step in range(program.schedule.steps):
-
-        def advance(x: Tensor, z: Tensor, now: int = step) -> Tensor:
-            return program.transition(x, z, now)
-
         at_lam, at_state, s = perturb(lams, states, tangents)
-        pushed = program.unrecorded(lambda: pusher(advance, (at_lam, at_state), (us, s)))  # noqa: B023  (called at once)
+        move = _move_of_an_affine_rule if _large_and_affine(program, lams) else _move
+        pushed = move(program, step, pusher, (at_lam, at_state), (us, s))
         states, tangents = perturb(*pushed)
         if program.schedule.sampled(step + 1):
 
