@@ -1,4 +1,4 @@
-"""Measure what `hypergradcheck` costs on 10⁶ hyperparameters: `python -m asv_bench.check_costs`.
+"""Measure what `hypergradcheck` costs on 10⁵ and 10⁶ hyperparameters: `python -m asv_bench.check_costs`.
 
 Times are processor times of one thread, taken in turns in one process, and compared round by round. The
 result is printed, written to asv_bench/results/check_costs.json, and 1 is returned if a limit is missed.
@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from asv_bench.benchmarks.checking import check_memory, check_time
+from asv_bench.benchmarks.checking import check_memory, check_time, check_time_diagonal
 from asv_bench.benchmarks.measures import Measurement
 from asv_bench.core_costs import show, versions
 
@@ -25,11 +25,14 @@ def measure(console: Console) -> list[Measurement]:
     """All measurements."""
     found: list[Measurement] = []
     with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("", total=len(BATCHES) + 1)
+        task = progress.add_task("", total=len(BATCHES) + 2)
         for batch_size in BATCHES:
             progress.update(task, description=f"time of a check, batch {batch_size}")
             found.append(check_time(batch_size))
             progress.advance(task)
+        progress.update(task, description="time of a check, diagonal")
+        found.append(check_time_diagonal())
+        progress.advance(task)
         progress.update(task, description="memory of a check")
         found += check_memory()
     return found

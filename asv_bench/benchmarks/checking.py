@@ -1,4 +1,4 @@
-"""What `hypergradcheck` promises about its cost on 10⁶ hyperparameters."""
+"""What `hypergradcheck` promises about its cost on 10⁵ and on 10⁶ hyperparameters."""
 
 import tracemalloc
 from collections.abc import Callable
@@ -22,18 +22,20 @@ from .timing import Ratio, interleaved, ratio
 
 STEPS, STEP_SIZE = 10, 0.1
 TIME_LIMIT = 20.0
+DIAGONAL_SIZE, DIAGONAL_STEPS = 100_000, 100
+DIAGONAL_TIME_LIMIT = 32.0
 VECTOR_LIMIT = 40.0
 """Vectors of n float64 that a check may hold beside the caller's: some constant, whatever T is."""
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class Million:
-    """A perceptron with 10⁶ parameters in float64, a weight decay for each, and its RMD hypergradient.
+class LargeProblem:
+    """Losses in float64 with n = p, and the RMD hypergradient of a run on them.
 
     Attributes:
-        inner: cross-entropy + Σ_j λ_j θ_j².
-        outer: cross-entropy on other rows.
+        inner: the inner loss.
+        outer: the outer loss.
         lam: λ, shape (p,).
         theta0: θ⁰, shape (n,), n = p.
     """
@@ -44,8 +46,23 @@ class Million:
     theta0: Tensor
 
     @staticmethod
-    def of(batch_size: int) -> "Million":
-        """With so many rows to a gradient."""
+    def diagonal(size: int) -> "LargeProblem":
+        """½ Σ_j w_j (θ_j − λ_j)² + 0.1 Σ_j cos θ_j and ½ ‖θ − 1‖²: no operation but on vectors."""
+        generator = torch.Generator().manual_seed(0)
+        weights = torch.rand(size, generator=generator, dtype=torch.float64) + 0.5
+        lam = torch.randn(size, generator=generator, dtype=torch.float64)
+        return LargeProblem(
+            inner=lambda lam, theta: (
+                0.5 * (weights * (theta - lam).square()).sum() + 0.1 * theta.cos().sum()
+            ),
+            outer=lambda _, theta: 0.5 * (theta - 1).square().sum(),
+            lam=lam,
+            theta0=torch.zeros_like(lam),
+        )
+
+    @staticmethod
+    def million(batch_size: int) -> "LargeProblem":
+        """A perceptron with 10⁶ parameters and a weight decay for each, so many rows to a gradient."""
         generator = torch.Generator().manual_seed(0)
 
         def rows() -> tuple[Tensor, Tensor]:
@@ -54,7 +71,7 @@ class Million:
 
         (x, y), (held_x, held_y) = rows(), rows()
         theta, apply = ravel_module(network().double())
-        return Million(
+        return LargeProblem(
             inner=lambda lam, theta: cross_entropy(apply(theta, x), y) + lam @ theta.square(),
             outer=lambda _, theta: cross_entropy(apply(theta, held_x), held_y),
             lam=torch.full_like(theta, 1e-4),
@@ -91,19 +108,29 @@ class Million:
 
 
 def check_time(batch_size: int, rounds: int = 3) -> Measurement:
+    """A check on a perceptron, see `_time`."""
+    return _time(LargeProblem.million(batch_size), STEPS, f"batch {batch_size}", TIME_LIMIT, rounds)
+
+
+def check_time_diagonal(rounds: int = 3) -> Measurement:
+    """A check on the diagonal problem with n = p = 10⁵ and T = 100, see `_time`."""
+    problem = LargeProblem.diagonal(DIAGONAL_SIZE)
+    return _time(problem, DIAGONAL_STEPS, "diagonal", DIAGONAL_TIME_LIMIT, rounds)
+
+
+def _time(problem: LargeProblem, steps: int, which: str, limit: float, rounds: int) -> Measurement:
     """A whole check, the caller's hypergradient in it, against one such hypergradient."""
-    million = Million.of(batch_size)
-    hypergradient = million.hypergradient(STEPS)
+    hypergradient = problem.hypergradient(steps)
     functions = {
-        "check": lambda: million.check(hypergradient, STEPS),
-        "one": lambda: hypergradient(million.lam),
+        "check": lambda: problem.check(hypergradient, steps),
+        "one": lambda: hypergradient(problem.lam),
     }
     checks, ones = interleaved(functions, rounds).values()
     return Measurement(
-        f"hypergradcheck, p = n = {million.lam.numel()}, T = {STEPS}, batch {batch_size}",
+        f"hypergradcheck, p = n = {problem.lam.numel()}, T = {steps}, {which}",
         "one unrolled RMD hypergradient",
         ratio(checks, ones),
-        TIME_LIMIT,
+        limit,
         sorted(checks)[len(checks) // 2],
         sorted(ones)[len(ones) // 2],
     )
@@ -114,7 +141,7 @@ def check_bytes(steps: int, batch_size: int = 8) -> int:
 
     Torch's and NumPy's peaks are added, though they need not coincide: no less than the true peak.
     """
-    million = Million.of(batch_size)
+    million = LargeProblem.million(batch_size)
     known = million.hypergradient(steps)(million.lam)
     tracemalloc.start()
     try:
@@ -128,7 +155,7 @@ def check_bytes(steps: int, batch_size: int = 8) -> int:
 def check_memory(few: int = 2, many: int = 8) -> list[Measurement]:
     """The bytes of a check in vectors of n entries, and after many steps over those after few."""
     before, after = check_bytes(few), check_bytes(many)
-    vector = 8 * Million.of(1).theta0.numel()
+    vector = 8 * LargeProblem.million(1).theta0.numel()
     held, grown = after / vector, after / before
     return [
         Measurement(
