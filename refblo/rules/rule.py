@@ -217,7 +217,7 @@ class Rule:
 
     @property
     def affine(self) -> bool:
-        """Whether the next state is affine in the state and the gradient, and the same function for every λ."""
+        """Whether the next state is affine in the state and the gradient, and alike for every λ."""
         linear = self.formula in (
             formulas.GRADIENT_DESCENT,
             formulas.HEAVY_BALL,
