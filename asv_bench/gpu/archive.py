@@ -64,7 +64,7 @@ class PartResult:
         finished: when it ended, in seconds since 1970.
         status: exit status of its process; None where the time limit ended it.
         output: the end of what it printed.
-        found: its figures.
+        found: the figures of the part.
     """
 
     part: str

@@ -46,7 +46,7 @@ class BilevelInstance:
         inner: L_λ(w) for λ > 0, and at λ = 0 unless `inner_at_0` says otherwise.
         outer: E(w, λ), except where `jump` says otherwise.
         minimisers: the minimisers of L_λ for λ > 0.
-        minimisers_at_0: those at λ = 0.
+        minimisers_at_0: the minimisers of L_0.
         high: the upper end of Λ, or infinity.
         inner_at_0: L_0, where it is not the limit.
         jump: the value of E at w = 0, where it is not the limit.

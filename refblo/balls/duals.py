@@ -31,7 +31,7 @@ class BallDual:
 
     Args:
         values: the balls.
-        rows: their derivatives by λ; None for zero.
+        rows: derivatives of the balls by λ; None for zero.
     """
 
     __slots__ = ("rows", "values")

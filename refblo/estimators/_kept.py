@@ -26,7 +26,7 @@ class Kept:
 
     Attributes:
         reading: the state.
-        kernels: those that were made in it.
+        kernels: the kernels that were made in this state.
         refused: why there are none, by what asked for them.
     """
 

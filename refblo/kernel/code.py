@@ -61,7 +61,7 @@ class Lookups:
 
     Attributes:
         variables: names of global variables and built-in ones.
-        names: these, and names of attributes.
+        names: `variables`, and names of attributes.
     """
 
     variables: tuple[str, ...]

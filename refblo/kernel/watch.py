@@ -75,7 +75,8 @@ class Reading:
     Attributes:
         key: equal for two readings of the same.
         kept: what the key tells by its identity, so that nothing else gets it.
-        classes: likewise, not kept: a reading with one that is gone is out of date.
+        classes: classes that the key tells by their identity, not kept: a reading with one that is gone is
+            out of date.
     """
 
     key: Hashable
