@@ -38,7 +38,7 @@ class Kernels:
         fused: how many transitions, or iterations of a solve, a kernel holds.
         backend: of the compiler.
         kept: where they are kept.
-        found: those that this estimate has run, by what tells them apart within one estimate.
+        found: kernels that this estimate has run, by what tells them apart within one estimate.
     """
 
     fused: int
