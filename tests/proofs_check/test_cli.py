@@ -50,7 +50,7 @@ def test_the_json_says_what_was_executed() -> None:
     first, second = ledger["claims"]
     assert first["verdict"] == "holds"
     assert first["word"] == "proved"
-    assert first["strength"] == "general, mechanised"
+    assert first["strength"] == "general, with the named hand steps"
     assert second["strength"] == "printed figures compared"
     assert first["command"] == "python -m proofs_check --only eq-14"
     assert all(check["holds"] for check in first["evidence"])
