@@ -7,6 +7,7 @@ from typing import final
 
 from proofs_check.claim import Claim, ClaimContext
 from proofs_check.claims import find
+from proofs_check.evidence import Role
 from proofs_check.ledger import first_rejection
 from proofs_check.sentences import Misprint, misprints
 from proofs_check.statement import Mutant, Term, mutants
@@ -15,6 +16,9 @@ SPREAD = (
     "the printed number comes from one run with noise: the error is smaller than the spread of the seeds, "
     "and cannot be told from the printed value"
 )
+
+
+DEFINED = "the statement says what a symbol means, and nothing can contradict it"
 
 
 @final
@@ -94,8 +98,12 @@ def planted_in(claim: Claim, errors: Iterable[Mutant | Misprint]) -> Iterator[Pl
         else:
             kind = "hypothesis" if error.dropped else "misprint"
             name, off = error.name, frozenset({error.dropped} - {""})
-        rejected = first_rejection(claim, error.statement, ClaimContext(off=off)) is not None
-        yield PlantedError(kind, name, rejected, "" if rejected else _reason(claim, error))
+        check = first_rejection(claim, error.statement, ClaimContext(off=off))
+        if check is not None and check.role is Role.DEFINITION:
+            yield PlantedError(kind, name, rejected=False, reason=DEFINED)
+        else:
+            reason = "" if check is not None else _reason(claim, error)
+            yield PlantedError(kind, name, check is not None, reason)
 
 
 @final
