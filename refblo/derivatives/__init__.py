@@ -9,6 +9,7 @@ Arguments may be part of no graph: results never are.
 
 from refblo.derivatives._calls import leaf
 from refblo.derivatives._finite import gradient_not_finite
+from refblo.derivatives._first_use import import_what_is_late
 from refblo.derivatives._lock import PROCESS_LOCK, exclusive
 from refblo.derivatives.batched import (
     batched_inner_gradients,
@@ -62,6 +63,7 @@ __all__ = [
     "gradients_if_any",
     "hessian_and_mixed_products",
     "hessian_product_function",
+    "import_what_is_late",
     "initial_jvp",
     "initial_vjp",
     "inner_gradient",

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refblo.conformance.truth.program import Program, leaf
-from refblo.derivatives import exclusive
+from refblo.derivatives import exclusive, import_what_is_late
 from refblo.derivatives.rounding import Perturbation
 from refblo.noise import Draws
 
@@ -186,6 +186,7 @@ def _batched(
     function: Function, at: tuple[Tensor, Tensor], along: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor]:
     """`push` for rows at once by torch.func."""
+    import_what_is_late()
 
     def one(x: Tensor, y: Tensor, u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         pushed: tuple[Tensor, Tensor] = torch.func.jvp(function, (x, y), (u, s))  # type: ignore[assignment]  # annotated for has_aux too
@@ -200,6 +201,7 @@ def _shared(
     function: Function, at: tuple[Tensor, Tensor], along: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor]:
     """`push` for rows of tangents at one and the same point, whose value is computed once."""
+    import_what_is_late()
     point = (at[0][0], at[1][0])
 
     def one(u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
