@@ -18,7 +18,7 @@ from refblo.conformance.truth.guard import Guarded, differentiable_kernels, guar
 from refblo.rules.rule import Rule
 
 T = TypeVar("T")
-Sample = Tensor | tuple[Tensor, ...]
+Sample = Tensor | tuple[Any, ...] | list[Any] | dict[str, Any]
 """What one step sees of the data: a tensor, or several."""
 Batches = Sequence[Sample] | None
 Flat = Callable[[Tensor, Tensor, Any], Tensor]
