@@ -262,7 +262,10 @@ def _move_of_an_affine_rule(
     rule, frozen = program.losses.rule, program.losses.frozen
     noise = None if frozen.noise is None else frozen.noise[step]
     gradients, slopes = program.unrecorded(lambda: pusher(program.gradient_at(step), at, along))
-    tangents = _rows(rule.advance(s, g, step, None) for s, g in zip(along[1], slopes, strict=True))
+    # Where the state is θ alone, the next tangents take the place of the gradient's: memory of k vectors.
+    tangents = slopes if slopes.shape == along[1].shape else torch.empty_like(along[1])
+    for row, (s, g) in enumerate(zip(along[1], slopes, strict=True)):
+        tangents[row] = rule.advance(s, g, step, None)
     if pusher is _shared:
         states = rule.advance(at[1][0], gradients[0], step, noise)[None].expand(tangents.shape)
     else:
