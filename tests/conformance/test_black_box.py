@@ -380,3 +380,26 @@ print(right.describe())
     first, *rest = done.stdout.splitlines()
     assert first == f"right wrong scaled {fine}"
     assert ("jax_enable_x64" in "\n".join(rest)) is (mode == "x32")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "name"),
+    [
+        (lambda lam, right, draw: right / np.exp(lam), Mistake.CHAIN_FACTOR),
+        (lambda lam, right, draw: right * np.array([0.0, 1, 0, 1]), Mistake.SOME_ZERO),
+        (lambda lam, right, draw: right * (1 + 0.01 * draw.normal(size=4)), Mistake.ANSWER_CHANGES),
+        (lambda lam, right, draw: right * (1 + 0.01 * draw.normal()), Mistake.ANSWER_CHANGES),
+    ],
+)
+def test_what_shows_in_the_numbers_is_named(
+    wrong: Callable[[Any, Any, np.random.Generator], Any], name: Mistake
+) -> None:
+    draw = np.random.default_rng(0)
+    lam = np.array([-1.0, 0.3, 0.7, 1.2])
+    report = hypergradient_report(
+        objective=lambda at: float(np.sin(np.exp(at)).sum()),
+        lam=lam,
+        hypergradient=lambda at: wrong(at, np.cos(np.exp(at)) * np.exp(at), draw),
+    )
+    assert report.diagnosis is not None
+    assert report.diagnosis.name == name.printed

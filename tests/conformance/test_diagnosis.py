@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from refblo.conformance.diagnosis import Candidate, Mistake, Place, Setting, diagnose
+from refblo.conformance.diagnosis.choose import factor_text
 from refblo.conformance.diagnosis.families import Family
 from refblo.conformance.diagnosis.locate import by_halves
 from refblo.conformance.truth.reference import reference
@@ -168,3 +169,11 @@ def test_where_the_adjoint_is_not_to_be_had_entries_are_found_by_directional_tru
     other.__dict__["agrees"] = False
     found = diagnose(replace(setting, subject=other, observed=changed))
     assert "the error sits in entries 71 of lam (1 of 100)" in found.components
+
+
+@pytest.mark.parametrize(
+    ("factor", "text"),
+    [(2.0, "2"), (1.0, "1"), (1 + 1e-8, "1.00000001"), (0.99876512, "0.998765"), (7.38906, "7.389")],
+)
+def test_a_factor_beside_one_is_never_printed_as_one(factor: float, text: str) -> None:
+    assert factor_text(factor) == text

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from refblo.conformance.diagnosis import Diagnosis, Mistake, Setting, diagnose
-from tests.conformance import plants_of_rules, plants_of_solves
+from tests.conformance import plants_of_habits, plants_of_rules, plants_of_solves
 from tests.conformance.plants import P, Plant, Problem, generated, plants
 
 NAMED, WRONGLY_NAMED = 0.97, 0.01
 SEEDS = range(6)
-ADDED = (plants_of_rules.__name__, plants_of_solves.__name__)
+ADDED = (plants_of_habits.__name__, plants_of_rules.__name__, plants_of_solves.__name__)
 """The modules that add plants where they are imported."""
 
 

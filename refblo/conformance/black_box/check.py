@@ -97,7 +97,9 @@ def black_box_report(
         return report
     slope = truths.slope_at(call.lam)
     earlier = [one.answer for one in calls[: judged.position]]
-    named = name_mistake(call.answer, earlier, arrays.blocks, slope, seconds)
+    named = name_mistake(
+        call.answer, earlier, arrays.blocks, slope, seconds, lam=call.lam, spread=gap(calls)
+    )
     return replace(report, diagnosis=named)
 
 

@@ -10,10 +10,20 @@ import numpy as np
 from jaxtyping import Float64
 
 from refblo.conformance.diagnosis.budget import OutOfTime, time_limit
-from refblo.conformance.diagnosis.choose import NOTHING, choose, score
+from refblo.conformance.diagnosis.chain import changed
+from refblo.conformance.diagnosis.choose import (
+    NOTHING,
+    Choice,
+    Scored,
+    choose,
+    factor_text,
+    score,
+)
+from refblo.conformance.diagnosis.entries import some_zero
 from refblo.conformance.diagnosis.locate import by_halves, listed
 from refblo.conformance.diagnosis.mistakes import Mistake
 from refblo.conformance.diagnosis.order import permuted
+from refblo.conformance.diagnosis.precision import COMPARABLE
 from refblo.conformance.diagnosis.result import Diagnosis
 from refblo.conformance.diagnosis.setting import Candidate
 from refblo.errors import OracleError
@@ -67,6 +77,9 @@ def name_mistake(
     blocks: Mapping[str, slice],
     slope: Slope,
     seconds: float,
+    *,
+    lam: Float64[Array, " p"],
+    spread: float = 0.0,
 ) -> Diagnosis:
     """Name the mistake of a wrong hypergradient, or say where it is.
 
@@ -76,11 +89,13 @@ def name_mistake(
         blocks: the named parts of λ.
         slope: the truth along a direction.
         seconds: how long it may take.
+        lam: λ, shape (p,).
+        spread: the largest distance between two answers at the same λ.
     """
     with time_limit(seconds), np.errstate(all="ignore"):
         try:
             if observed.size <= ENTRY_BY_ENTRY:
-                return _named(_every_entry(observed, blocks, slope), earlier)
+                return _named(_every_entry(observed, blocks, slope), earlier, lam, spread)
             wrong = by_halves(observed.size, _off(observed, slope))
         except (OutOfTime, OracleError) as stopped:
             return Diagnosis.of(NOTHING, 0, cut_off=(f"the returned numbers ({stopped})",))
@@ -94,10 +109,21 @@ def _every_entry(observed: Array, blocks: Mapping[str, slice], slope: Slope) -> 
     return Numbers(truth, observed, float(np.linalg.norm(errors)), blocks)
 
 
-def _named(numbers: Numbers, earlier: Sequence[Array]) -> Diagnosis:
-    candidates = [*_between_calls(numbers.truth, earlier), *_candidates(numbers)]
+def _named(numbers: Numbers, earlier: Sequence[Array], lam: Array, spread: float) -> Diagnosis:
+    candidates = [
+        *_between_calls(numbers.truth, earlier),
+        *_candidates(numbers),
+        *changed(numbers.truth, lam, numbers.blocks),
+        *some_zero(numbers.observed, numbers.truth, numbers.observed.size),
+    ]
     scored = [one for one in (score(each, numbers) for each in candidates) if one is not None]
-    return Diagnosis.of(choose(scored, numbers), len(scored), tuple(_where(numbers)))
+    choice = choose(scored, numbers)
+    fits = choice.best is not None and choice.best.fitted == 0
+    if not fits and math.isfinite(spread) and spread > COMPARABLE * numbers.error:
+        mistake = Mistake.ANSWER_CHANGES
+        text = f"two calls at the same lam return answers that differ by {spread:.1e}"
+        choice = Choice(Scored(mistake, mistake.printed, text, 0, 0.0, 0.0), (), choice.second)
+    return Diagnosis.of(choice, len(scored), tuple(_where(numbers)))
 
 
 def _between_calls(truth: Array, earlier: Sequence[Array]) -> Iterator[Candidate]:
@@ -126,7 +152,9 @@ def _candidates(numbers: Numbers) -> Iterator[Candidate]:
     square = float(truth @ truth)
     if square > 0:
         factor = float(observed @ truth) / square
-        yield Candidate(Mistake.SCALED, factor * truth, f"multiplied by {factor:.8g}", fitted=1)
+        yield Candidate(
+            Mistake.SCALED, factor * truth, f"multiplied by {factor_text(factor)}", fitted=1
+        )
     for name, part in numbers.blocks.items():
         how = _how(observed[part], truth[part])
         for factor in (0.0, -1.0, 2.0, 0.5):

@@ -93,6 +93,14 @@ NOTHING = Choice(None, (), None)
 """The choice where nothing was compared."""
 
 
+def factor_text(factor: float) -> str:
+    """A factor with at least three digits of its distance from 1, so that no factor but 1 is printed as 1."""
+    distance = abs(factor - 1)
+    if not 0 < distance < 0.1:
+        return f"{factor:.4g}"
+    return f"{factor:.{3 - math.floor(math.log10(distance))}g}"
+
+
 def score(candidate: Candidate, setting: Observation) -> Scored | None:
     """How far a candidate is from what was observed; None where that says nothing."""
     size = setting.seen.size

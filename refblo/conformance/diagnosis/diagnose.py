@@ -9,7 +9,7 @@ import numpy as np
 
 from refblo.conformance.diagnosis import precision
 from refblo.conformance.diagnosis.budget import OutOfTime, check_time, time_limit
-from refblo.conformance.diagnosis.choose import Scored, choose, exactly, score
+from refblo.conformance.diagnosis.choose import Choice, Scored, choose, exactly, score
 from refblo.conformance.diagnosis.families import STAGES, Family
 from refblo.conformance.diagnosis.locate import components
 from refblo.conformance.diagnosis.mistakes import Mistake
@@ -48,9 +48,12 @@ def diagnose(
             if any(exactly(one, setting, len(tally.scored)) for one in tally.scored):
                 break
         choice = choose(tally.scored, setting)
+        if choice.best is None or choice.best.fitted > 0:
+            tally.guarded("answers at the same lam", partial(_changes, setting, tally))
+            choice = choice if tally.rough is None else Choice(tally.rough, (), choice.second)
         if choice.best is None:
             tally.guarded("float32 inside", partial(_single_precision, setting, tally))
-            choice = replace(choice, best=tally.single)
+            choice = replace(choice, best=tally.rough)
         tally.guarded("location of the error", partial(_locate, setting, tally))
     return Diagnosis.of(choice, len(tally.scored), tally.components, tally.failed, tally.cut_off)
 
@@ -64,14 +67,14 @@ class _Tally:
         scored: the candidates.
         failed: families with the reason why they could not be evaluated.
         cut_off: families that the time limit ended.
-        single: what speaks for single precision.
+        rough: what speaks for answers that change at the same λ, or for single precision.
         components: where the error sits.
     """
 
     scored: list[Scored] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     cut_off: list[str] = field(default_factory=list)
-    single: Scored | None = None
+    rough: Scored | None = None
     components: tuple[str, ...] = ()
 
     def guarded(self, name: str, call: Callable[[], None]) -> None:
@@ -108,10 +111,17 @@ def _scored(candidates: Iterable[Candidate], setting: Setting) -> list[Scored]:
     return [one for one in found if one is not None]
 
 
+def _changes(setting: Setting, tally: _Tally) -> None:
+    text = precision.changes(setting)
+    if text is not None:
+        mistake = Mistake.ANSWER_CHANGES
+        tally.rough = Scored(mistake, mistake.printed, text, 0, 0.0, 0.0)
+
+
 def _single_precision(setting: Setting, tally: _Tally) -> None:
     text = precision.explains(setting)
     if text is not None:
-        tally.single = Scored(Mistake.FLOAT32, Mistake.FLOAT32.printed, text, 0, 0.0, 0.0)
+        tally.rough = Scored(Mistake.FLOAT32, Mistake.FLOAT32.printed, text, 0, 0.0, 0.0)
 
 
 def _locate(setting: Setting, tally: _Tally) -> None:

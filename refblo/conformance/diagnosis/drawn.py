@@ -187,13 +187,37 @@ def _all_data(subject: Subject, losses: Losses, field: str) -> Iterator[tuple[Pr
         return
     kind = field.split("_", maxsplit=1)[0]
     loss: Flat = getattr(losses, kind)
+    distinct = _distinct(batches)
+    for chosen, text in ((batches, "all batches"), (distinct, "all different batches")):
+        if chosen is distinct and len(distinct) == len(batches):
+            continue
 
-    def mean(lam: Tensor, theta: Tensor, _: Sample | None) -> Tensor:
-        return torch.stack([loss(lam, theta, batch) for batch in batches]).mean()
+        def mean(
+            lam: Tensor, theta: Tensor, _: Sample | None, *, chosen: Sequence[Sample] = chosen
+        ) -> Tensor:
+            return torch.stack([loss(lam, theta, batch) for batch in chosen]).mean()
 
-    changed = replace(losses, inner=mean) if kind == "inner" else replace(losses, outer=mean)
-    program = build(changed, subject.program.lam, subject.program.schedule)
-    yield program, "the mean over all batches"
+        changed = replace(losses, inner=mean) if kind == "inner" else replace(losses, outer=mean)
+        program = build(changed, subject.program.lam, subject.program.schedule)
+        yield program, f"the mean over {text}"
+
+
+def _distinct(batches: Sequence[Sample]) -> list[Sample]:
+    """Each batch once: more steps than an epoch has repeat batches, and a mean weighs them twice."""
+    found: list[Sample] = []
+    for batch in batches:
+        if not any(_equal(batch, other) for other in found):
+            found.append(batch)
+    return found
+
+
+def _equal(one: object, other: object) -> bool:
+    """Whether two batches hold the same numbers; batches of another form than tensors count as different."""
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one is other or torch.equal(one, other)
+    if isinstance(one, tuple | list) and isinstance(other, tuple | list):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    return one is other
 
 
 def _with(frozen: Frozen, field: str, batches: Batches) -> Frozen:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from refblo.conformance.diagnosis.locate import listed
 from refblo.conformance.diagnosis.mistakes import Mistake
 from refblo.conformance.diagnosis.setting import Candidate, Setting, Subject
 
@@ -42,6 +43,24 @@ def one_part(setting: Setting) -> Iterator[Candidate]:
         yield Candidate(
             Mistake.ONE_ENTRY, _patched(setting, truth, slice(worst, worst + 1)), text, 1
         )
+
+
+def zeros(setting: Setting) -> Iterator[Candidate]:
+    """The truth with zeros where the observed vector has them."""
+    subject = setting.subject
+    truth = subject.reference.value if subject.reference.exhaustive else subject.truth
+    yield from some_zero(setting.observed, truth, setting.seen.size)
+
+
+def some_zero(observed: Array, truth: Array, compared: int) -> Iterator[Candidate]:
+    """The truth with zeros where the observed vector has them, compared along so many directions."""
+    cut = (observed == 0) & (truth != 0)
+    count = int(cut.sum())
+    if 2 <= count < truth.size:
+        where = listed([int(entry) for entry in np.flatnonzero(cut)], truth.size)
+        text = f"{where} are zero, the others are right"
+        vector = np.where(cut, 0.0, truth)
+        yield Candidate(Mistake.SOME_ZERO, vector, text, min(count, compared - 2))
 
 
 def _patched(setting: Setting, truth: Array, part: slice) -> Array:

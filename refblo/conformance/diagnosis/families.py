@@ -6,6 +6,7 @@ from typing import final
 
 from refblo.conformance.diagnosis import (
     blocks,
+    chain,
     conjugate,
     curvature,
     damping,
@@ -21,6 +22,7 @@ from refblo.conformance.diagnosis import (
     order,
     parts,
     repeated,
+    rule_numbers,
     rule_parts,
     series,
     shift,
@@ -84,6 +86,7 @@ STAGES: tuple[tuple[Family, ...], ...] = (
         _run("optimiser", optimiser.candidates),
         _run("Adam", moments.candidates),
         _run("the rule's own derivative", rule_parts.candidates),
+        _run("theta detached", rule_numbers.detached),
         _fixed("density", densities.candidates),
         _run("Hessian's blocks", blocks.candidates),
         _run("conjugate gradients", conjugate.candidates),
@@ -95,6 +98,7 @@ STAGES: tuple[tuple[Family, ...], ...] = (
         _run("tasks", swapped.tasks),
     ),
     (
+        _run("the rule's numbers", rule_numbers.candidates),
         _fixed("another estimand", estimands.candidates),
         _fit("old lambda", stale.candidates),
         _run("normalisers", normaliser.candidates),
@@ -105,6 +109,8 @@ STAGES: tuple[tuple[Family, ...], ...] = (
         _fit("scaled terms", parts.scaled),
         _fit("order of the entries", order.candidates),
         _fit("one entry or block", entries.one_part),
+        _fit("entries that are zero", entries.zeros),
+        _fit("chain factor", chain.candidates),
         _fit("damping", damping.candidates),
         _fit("scaled noise", drawn.noise_scales),
     ),

@@ -223,6 +223,19 @@ class Mistake(Enum):
         "Build the hypergradient in the order in which λ was taken apart.",
     )
     # Between calls.
+    CHAIN_FACTOR = (
+        "chain factor of lambda",
+        "The derivative of what λ is put through, such as exp(λ) or softplus(λ), is left out or used twice.",
+        "The derivative was taken by exp(λ) and not by λ, or was multiplied by hand where automatic "
+        "differentiation had done it.",
+        "Differentiate by λ itself, or multiply the derivative by exp(λ) by exp(λ) once.",
+    )
+    SOME_ZERO = (
+        "some entries zero",
+        "Several entries are zero, the others are right.",
+        "Some hyperparameters are not part of the graph: a mask, a slice, or a tensor that was copied.",
+        "Follow the graph from the outer loss back to these entries of λ and remove the cut.",
+    )
     ACCUMULATED = (
         "accumulated over calls",
         "What earlier calls returned is added, or averaged in.",
@@ -246,6 +259,13 @@ class Mistake(Enum):
         "The error is rounding noise of single precision.",
         "A constant, a buffer or a cast to float32 sits inside a computation in float64.",
         "Make every tensor in the dtype of λ.",
+    )
+    ANSWER_CHANGES = (
+        "another answer at the same lambda",
+        "Calls at the same λ return hypergradients that differ by about as much as they are wrong.",
+        "Random numbers that no seed fixes (minibatches, dropout, probes of a solver), or something that is "
+        "kept between calls.",
+        "Fix every seed inside the function, and begin each call from the same state.",
     )
     # The derivative of a step.
     IDENTITY_FOR_JACOBIAN = (
@@ -426,6 +446,25 @@ class Mistake(Enum):
         "The optimiser's buffers are treated as constants.",
         "Momentum or moments were kept without a graph.",
         "Carry the buffers' derivatives with those of θ.",
+    )
+    THETA_DETACHED = (
+        "theta detached at each step",
+        "How θ depends on the θ of the step before is left out; the gradient or the optimiser's buffers "
+        "keep their graph.",
+        "θ was detached before or inside the update, and the buffers were not.",
+        "Keep the graph of θ from step to step.",
+    )
+    DAMPENED = (
+        "dampened momentum",
+        "Momentum takes (1 − μ)g in place of g.",
+        "The average of gradients, or `dampening` of torch.optim.SGD, was taken for plain momentum.",
+        "Use v ← μv + g, or check the run that has dampening.",
+    )
+    OTHER_NUMBERS = (
+        "another number of the optimiser",
+        "The run has another momentum, β₁, β₂ or ε.",
+        "A default of another library stands where the number of this run belongs.",
+        "Give the optimiser the same numbers in both places.",
     )
     RULE_NUMBERS_CONSTANT = (
         "optimiser's numbers treated as constants",

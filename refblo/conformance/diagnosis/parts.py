@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from refblo.conformance.diagnosis.choose import factor_text
 from refblo.conformance.diagnosis.mistakes import Mistake, Place
 from refblo.conformance.diagnosis.setting import Candidate, Setting, Subject
 from refblo.types import Estimand
@@ -77,7 +78,7 @@ def scaled(setting: Setting) -> Iterator[Candidate]:
         if square == 0:
             continue
         factor = float((seen - along(rest)) @ image) / square
-        text = f"{place.value or 'the whole'} is multiplied by {factor:.3g}"
+        text = f"{place.value or 'the whole'} is multiplied by {factor_text(factor)}"
         yield Candidate(Mistake.SCALED, rest + factor * part, text, 1, place)
 
 

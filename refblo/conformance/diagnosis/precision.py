@@ -1,5 +1,8 @@
 """Single precision inside: the error is rounding noise, far above that of double precision.
 
+An implementation whose answers at one λ differ, or whose own dtype is as coarse as float32, is not accused
+of it: `changes` and the accuracy of the setting say so first.
+
 Rounding noise tells itself apart from every other mistake by being rough: between values of λ a few
 10⁻⁷ apart every smooth function is a straight line, so that the higher differences of what is returned
 are noise alone (Moré and Wild 2011). Noise of the error's own size explains it.
@@ -15,6 +18,15 @@ from refblo.conformance.diagnosis.trace import numpy_of
 _SPACING = 2.0**-22
 """Between the values of λ, relative: a few units of float32, so that its roundings fall anew."""
 
+_REPEATS = 4
+"""Calls at the same λ whose answers are compared."""
+
+_OF_FLOAT32 = 1e-10
+"""The relative accuracy above which what is checked computes in float32 itself, or more coarsely."""
+
+COMPARABLE = 0.05
+"""The share of the error by which answers at the same λ differ where that explains the error."""
+
 _POINTS = 6
 _ORDER = 3
 
@@ -23,7 +35,7 @@ def explains(setting: Setting) -> str | None:
     """What speaks for single precision, or None."""
     observed, error = setting.observed, setting.error
     scale = max(setting.subject.reference.scale, float(np.finfo(np.float64).tiny))
-    if error > 1e-2 * scale:
+    if error > 1e-2 * scale or setting.accuracy > _OF_FLOAT32 * scale:
         return None
     rounded = observed.astype(np.float32).astype(np.float64)
     if np.array_equal(observed, rounded) and np.any(observed != np.round(observed, 3)):
@@ -37,6 +49,21 @@ def explains(setting: Setting) -> str | None:
             "float32 does"
         )
     return None
+
+
+def changes(setting: Setting) -> str | None:
+    """What speaks for answers that differ at the same λ by about as much as they are wrong, or None."""
+    if setting.again is None or setting.error == 0:
+        return None
+    lam = numpy_of(setting.subject.program.lam)
+    rows = [setting.along(setting.again(lam)) for _ in range(_REPEATS)]
+    spread = max(float(np.linalg.norm(row - rows[0])) for row in rows[1:])
+    if not math.isfinite(spread) or spread <= max(COMPARABLE * setting.error, 10 * setting.noise):
+        return None
+    return (
+        f"{_REPEATS} calls at the same lam return answers that differ by up to {spread:.1e}; "
+        f"the error is {setting.error:.1e}"
+    )
 
 
 def _noise(setting: Setting) -> float:
