@@ -173,7 +173,13 @@ def test_where_the_adjoint_is_not_to_be_had_entries_are_found_by_directional_tru
 
 @pytest.mark.parametrize(
     ("factor", "text"),
-    [(2.0, "2"), (1.0, "1"), (1 + 1e-8, "1.00000001"), (0.99876512, "0.998765"), (7.38906, "7.389")],
+    [
+        (2.0, "2"),
+        (1.0, "1"),
+        (1 + 1e-8, "1.00000001"),
+        (0.99876512, "0.998765"),
+        (7.38906, "7.389"),
+    ],
 )
 def test_a_factor_beside_one_is_never_printed_as_one(factor: float, text: str) -> None:
     assert factor_text(factor) == text

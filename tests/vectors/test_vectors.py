@@ -232,7 +232,7 @@ def test_the_srepr_in_a_file_is_the_loss_in_torch(name: str) -> None:
         ("outer", built.outer, built.frozen.outer(1), "outer_weight", "held_features"),
     ):
         if posed.kind != "quadratic":
-            assert not isinstance(batch, tuple), "a problem of the vectors has no batches of pairs"
+            assert batch is None or isinstance(batch, torch.Tensor), "its batches are indices"
             count = len(posed.arrays[array])
             chosen = range(count) if batch is None else batch.tolist()
             place(weights, [1 / len(chosen) if i in chosen else 0.0 for i in range(count)])
