@@ -128,7 +128,7 @@ def answers(hypergradient: Subjected, problem: FlatProblem, *, stateful: bool = 
             findings.append("finding: it changes the lam that it is given in place")
     answer = calls[0].answer
     unchanged = all(np.array_equal(call.answer, answer, equal_nan=True) for call in calls)
-    if unchanged and constant and _only_returns(hypergradient):
+    if unchanged and constant and only_returns(hypergradient):
         # A number computed before, in a function: `lambda lam: value`.
         return Answers(calls[:1], (*findings, *_not_finite(calls[:1])), constant=True)
     return Answers(calls, (*findings, *_not_finite(calls)))
@@ -235,7 +235,7 @@ _RETURNING = frozenset(
 """The instructions of a function that returns what it holds: no argument, call, look-up or branch."""
 
 
-def _only_returns(function: Callable[..., Any]) -> bool:
+def only_returns(function: Callable[..., Any]) -> bool:
     """Whether a function is `lambda lam: value`: a number computed before, and no cache that went stale."""
     code = getattr(function, "__code__", None)
     return code is not None and all(

@@ -3,6 +3,8 @@
 The names of mistakes are those that the same problem has in torch.
 """
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -405,3 +407,22 @@ def test_what_cannot_be_judged_is_said(case: str) -> None:
     arguments, error, text = BAD[case]
     with pytest.raises(error, match=text):
         hypergradient_report(*arguments, steps=1, step_size=0.1)
+
+
+@pytest.mark.full
+def test_a_function_that_only_returns_what_was_computed_is_judged_as_that() -> None:
+    code = """
+import jax, jax.numpy as jnp
+from refblo import hypergradient_is_right
+inner = lambda lam, theta: jnp.sum((theta - lam) ** 4) / 4
+outer = lambda lam, theta: jnp.sum(theta**2)
+lam, theta0 = jnp.array([1.0, 2.0]), jnp.zeros(2)
+trained = lambda lam: outer(lam, theta0 - 0.1 * jax.grad(inner, 1)(lam, theta0))
+right, wrong = jax.grad(trained)(lam), 1.5 * jax.grad(trained)(lam)
+for mine in (lambda lam: right), (lambda lam: wrong):
+    options = {"steps": 1, "step_size": 0.1, "diagnosis_seconds": 0}
+    print(hypergradient_is_right(inner, outer, lam, theta0, mine, **options))
+"""
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, ["True", "False"]), done.stderr

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from refblo.conformance.answers import only_returns
 from refblo.conformance.in_jax.functions import ArrayFunction, as_array
 from refblo.errors import ArgumentError, ArgumentTypeError
 
@@ -296,6 +297,9 @@ def _answer(answer: Any, at: PyTree, state: PyTree, *, stateful: bool) -> Any:
     """The hypergradient that is judged: computed as the caller computes it, in the caller's precision."""
     if not callable(answer):
         return tensors_of(answer, "hypergradient")
+    if only_returns(answer) and not stateful:
+        # `lambda lam: value`: computed before, as the same function of tensors is taken.
+        return tensors_of(answer(None), "hypergradient")
 
     def given(form: PyTree, tree: object) -> Any:
         return form.arrays([as_array(tensor) for tensor in form.tensors(tree)])
