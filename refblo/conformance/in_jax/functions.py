@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, final
 
 import jax
+import jax.experimental
 import numpy as np
 import torch
 from torch import Tensor
@@ -105,6 +106,10 @@ class ArrayFunction:
         return found
 
 
+_x64: Any = getattr(jax, "enable_x64", None) or getattr(jax.experimental, "enable_x64", None)
+"""The name moved; the extra allows versions before."""
+
+
 class _Operation(torch.autograd.Function):
     """An `ArrayFunction` at some tensors, for torch."""
 
@@ -112,7 +117,7 @@ class _Operation(torch.autograd.Function):
     def forward(function: ArrayFunction, fixed: object, *tensors: Tensor) -> tuple[Tensor, ...]:
         """The value."""
         double = tensors[0].dtype == torch.float64
-        with jax.enable_x64(double):
+        with _x64(double):
             arrays = [as_array(tensor) for tensor in tensors]
             found = function(fixed, *arrays)
         return tuple(as_tensor(each, tensors[0]) for each in found)

@@ -6,7 +6,7 @@ z⁰ = start(λ), z^{t+1} = Φ_t(λ, z^t), and the outer objective is (1/M) Σ_{
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar, final
+from typing import Any, TypeAlias, TypeVar, final
 
 import torch
 import torch.autograd.forward_ad as forward
@@ -18,8 +18,8 @@ from refblo.conformance.truth.guard import Guarded, differentiable_kernels, guar
 from refblo.rules.rule import Rule
 
 T = TypeVar("T")
-Sample = Tensor | tuple[Any, ...] | list[Any] | dict[str, Any]
-"""What one step sees of the data: a tensor, or several."""
+Sample: TypeAlias = Any
+"""What one step sees of the data: a tensor, several of them, or a seed; whatever the losses take."""
 Batches = Sequence[Sample] | None
 Flat = Callable[[Tensor, Tensor, Any], Tensor]
 """A loss (lam, theta, batch) ↦ scalar on flat vectors."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from refblo.conformance.trees import Form
 from refblo.conformance.truth.guard import Guarded
 
 _MOST = 2000
@@ -34,6 +35,8 @@ def held(*functions: object) -> Iterator[tuple[str, Tensor | nn.Module]]:
 
 def _referred(thing: Any) -> Iterator[tuple[str, object]]:
     """What an object refers to directly."""
+    if isinstance(thing, Form):
+        return  # of this package's own: it keeps λ and the state for their structure
     if isinstance(thing, Guarded):
         yield "", thing.function
     elif isinstance(thing, functools.partial):
