@@ -106,7 +106,8 @@ class ArrayFunction:
         return found
 
 
-_x64: Any = getattr(jax, "enable_x64", None) or getattr(jax.experimental, "enable_x64", None)
+_HOME: Any = jax if hasattr(jax, "enable_x64") else jax.experimental
+_x64 = _HOME.enable_x64
 """The name moved; the extra allows versions before."""
 
 
