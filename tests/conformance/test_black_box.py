@@ -238,11 +238,69 @@ def test_what_is_kept_between_calls_is_named(keeps: str, mistake: str) -> None:
     assert Mistake[mistake] in report.diagnosis.mistakes
 
 
+# λ whose entries are small, or of unequal sizes.
+
+
+def _log_of_positive(lam: np.ndarray) -> float:
+    if (lam < 0).any():
+        raise ValueError("lr must be positive")
+    return float(np.log(lam).sum())
+
+
+UNEQUAL: dict[str, tuple[list[float], Callable[[Any], Any], Callable[[Any], Any]]] = {
+    "log": ([1e-5, 1.0], lambda at: float(np.log(at).sum()), lambda at: 1 / at),
+    "root": ([1e-6, 1.0], lambda at: float(np.sqrt(at).sum()), lambda at: 0.5 / np.sqrt(at)),
+    "raises below 0": ([1e-4, 1.0], _log_of_positive, lambda at: 1 / at),
+    "sixteen decades": ([1e-8, 1.0, 1e8], lambda at: float(np.log(at).sum()), lambda at: 1 / at),
+    "small by chance": ([1e-17, 1.0], lambda at: float(np.sin(at).sum()), np.cos),
+}
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("name", UNEQUAL)
+def test_entries_of_unequal_sizes_have_an_honest_floor(name: str) -> None:
+    entries, objective, right = UNEQUAL[name]
+    lam = np.array(entries)
+    truth = right(lam)
+    report = judged(objective, lam, truth)
+    assert report.right
+    assert report.floor < 1e-6
+    along = np.ones(lam.size) / np.sqrt(lam.size) * np.linalg.norm(truth)
+    assert judged(objective, lam, truth + 0.5 * report.floor * along).right
+    assert not judged(objective, lam, truth + 2 * report.floor * along).right
+
+
+def test_a_value_of_about_0_in_double_is_not_single_precision() -> None:
+    lam = torch.linspace(-1, 1, 6, dtype=torch.float64)
+    report = judged(lambda at: at.sin().sum(), lam, lam.cos())
+    assert report.right
+    assert report.floor < 1e-7
+
+
+def test_a_kink_beside_lam_leaves_the_slope_at_lam() -> None:
+    def objective(at: np.ndarray) -> float:
+        return float(np.abs(at - 1e-4).sum())
+
+    lam = np.array([0.0, 1.0])
+    assert judged(objective, lam, np.array([-1.0, 1.0])).right
+    assert not judged(objective, lam, np.ones(2)).right
+
+
+def test_an_objective_that_writes_to_its_lam_is_told() -> None:
+    def writing(lam: np.ndarray) -> float:
+        lam *= 2
+        return float(lam @ lam)
+
+    report = judged(writing, np.array([1.0, 2.0]), np.array([8.0, 16.0]))
+    assert report.right
+    assert any("objective changes the lam" in finding for finding in report.findings)
+
+
 # No verdict.
 
 
 def test_a_kink_is_told_with_both_slopes() -> None:
-    with pytest.raises(OracleError, match=r"kink there: .* slopes are -1 and 1"):
+    with pytest.raises(OracleError, match=r"kink at lam or within .* slopes are -1 and 1"):
         judged(lambda at: float(np.abs(at).sum()), np.array([0.0, 1.0]), np.array([0.0, 1.0]))
 
 

@@ -296,6 +296,10 @@ def _findings(
             f"finding: values of the objective at the same lam differ by {repeated.spread:.1e}; the floor "
             "allows for it"
         )
+    if function.seen.writes:
+        said.append(
+            "finding: objective changes the lam that it is given in place; let it work on a copy"
+        )
     if unit > 1e-10:
         said.append(
             "the objective computes in single precision, or coarser, which sets the floor; in float64 more "

@@ -26,6 +26,9 @@ _POINTS = 9
 _APART = math.pi * 2.0**-12
 """Between points at which values are looked at for being rounded: no value of float32 by itself."""
 
+_FEW_BITS = 16
+"""Up to how many significant bits a value does not tell whether it was rounded to the 24 of float32."""
+
 _ORDERS = (4, 5, 6)
 """Orders of the differences that count as roughness: high enough that curvature is gone at 2^-22."""
 
@@ -38,10 +41,12 @@ class Seen:
     Attributes:
         calls: how many there were.
         dtype: the name of the coarsest dtype that was returned.
+        writes: whether one of the first calls changed the λ that it was given.
     """
 
     calls: int = 0
     dtype: str = "float64"
+    writes: bool = False
 
 
 @final
@@ -81,8 +86,10 @@ class Objective:
             ArgumentError: if it returns more than one.
         """
         self.seen.calls += 1
+        given = self.arrays.at(vector)
+        before = FlatArrays.of(given, "lam").vector if self.seen.calls <= REPEATS else None
         try:
-            returned = self.function(self.arrays.at(vector))
+            returned = self.function(given)
         except RefbloError:
             raise
         except Exception as error:
@@ -93,10 +100,20 @@ class Objective:
                 f"objective must be a function of lam that returns the outer loss, got {said} in call "
                 f"{self.seen.calls}; the traceback above this one shows where"
             ) from error
+        if before is not None and _differs(given, before):
+            self.seen.writes = True
         value, dtype = _number(returned)
         if SPACING[dtype] > SPACING[self.seen.dtype]:
             self.seen.dtype = dtype
         return value
+
+
+def _differs(given: object, before: Float64[Array, " p"]) -> bool:
+    """Whether a λ no longer holds the entries that it had."""
+    try:
+        return not np.array_equal(FlatArrays.of(given, "lam").vector, before, equal_nan=True)
+    except RefbloError:
+        return True
 
 
 def _number(value: object) -> tuple[float, str]:
@@ -188,17 +205,31 @@ def precision(objective: Objective) -> float:
 
 
 def _rounded(objective: Objective) -> bool:
-    """Whether the values beside λ differ, and are all numbers of float32."""
+    """Whether the values beside λ differ, and are all numbers of float32.
+
+    What is left where terms of float64 cancel has few bits, and so is a number of float32 as well: it tells
+    nothing.
+    """
     values = np.array([objective(point) for point in _beside(objective, _APART)])
-    differ = np.unique(values).size > 1
-    return differ and np.array_equal(values, values.astype(np.float32).astype(np.float64))
+    fractions, _ = np.frexp(values[np.isfinite(values)])
+    few = np.ldexp(fractions, _FEW_BITS)
+    if np.unique(values).size < 2 or np.array_equal(few, np.round(few)):
+        return False
+    with np.errstate(over="ignore"):
+        return np.array_equal(values, values.astype(np.float32).astype(np.float64))
 
 
 def _beside(objective: Objective, spacing: float) -> list[Array]:
-    """Points along a line from λ, so many relative units apart."""
+    """Points along a line from λ, so many relative units of each entry apart.
+
+    The entries move by unequal shares of it, so that the terms of a λ that is symmetric about 0 do not cancel
+    at every point.
+    """
     lam = objective.arrays.vector
     signs = np.where(np.arange(lam.size) % 2 == 0, 1.0, -1.0)
-    step = spacing * np.maximum(np.abs(lam), np.abs(lam).max(initial=0.0) or 1.0) * signs
+    sizes = np.where(lam == 0, np.abs(lam).max(initial=0.0) or 1.0, np.abs(lam))
+    shares = 1 - 0.5 * np.modf(np.arange(lam.size) * math.sqrt(2))[0]
+    step = spacing * sizes * shares * signs
     return [lam + index * step for index in range(_POINTS)]
 
 

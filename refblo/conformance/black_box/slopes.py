@@ -5,6 +5,7 @@ no hypergradient has to be. So the two are compared: D⁺(h) − D⁻(h) goes to
 smooth, stays where it has a kink, and grows as 1/h where it jumps.
 """
 
+import contextlib
 from dataclasses import dataclass
 from typing import final
 
@@ -14,13 +15,16 @@ from jaxtyping import Float64
 
 from refblo.conformance.black_box.objective import Objective, as_batch
 from refblo.derivatives.differences import batched_derivatives
-from refblo.errors import OracleError
+from refblo.errors import LossError, OracleError
 from refblo.noise import Draws
 
 Array = np.ndarray
 
 _SHRINK = 16.0
 """Between the step sizes at which one-sided slopes are compared."""
+
+_SMALL = 0.25
+"""Entries below this size are moved in units of their own size."""
 
 _VISIBLE = 10.0
 """How many times the rounding error a difference of one-sided slopes must be."""
@@ -58,31 +62,74 @@ def slopes(
     Raises:
         OracleError: at a kink or a jump, or if no step size gives finite values.
     """
-    point = torch.as_tensor(objective.arrays.vector)
-    columns = torch.as_tensor(directions)
+    sizes = _sizes(objective.arrays.vector)
+    taken = _taken(objective, directions, sizes, precision, draws)
+    scaled = np.full(directions.shape[1], bool((sizes < 1).any()))
+    coarse = taken.errors > precision ** (1 / 3) * np.linalg.norm(taken.values)
+    if scaled.any() and coarse.any():
+        # Entries that are small by chance: their own size is too short a step.
+        with contextlib.suppress(OracleError, LossError):
+            longer = _taken(objective, directions, np.ones_like(sizes), precision, draws)
+            better = longer.errors < taken.errors
+            scaled &= ~better
+            taken = Slopes(
+                directions,
+                np.where(better, longer.values, taken.values),
+                np.where(better, longer.errors, taken.errors),
+                max(taken.noise, longer.noise),
+            )
+    for position in range(directions.shape[1]):
+        _refuse_kink(objective, taken, position, sizes if scaled[position] else np.ones_like(sizes))
+    return taken
+
+
+def _sizes(lam: Float64[Array, " p"]) -> Float64[Array, " p"]:
+    """The unit of each entry's steps: its own size where a step of an eighth could change its sign."""
+    size = np.abs(lam)
+    return np.where((size > 0) & (size < _SMALL), size, 1.0)
+
+
+def _taken(
+    objective: Objective,
+    directions: Float64[Array, "p k"],
+    sizes: Float64[Array, " p"],
+    precision: float,
+    draws: Draws,
+) -> Slopes:
+    """The derivatives by differences in z = λ / sizes: along d they are ‖d / sizes‖ times those in z."""
+    batch, units = as_batch(objective), torch.as_tensor(sizes)
+    columns = directions / sizes[:, None]
+    lengths = np.linalg.norm(columns, axis=0)
     try:
-        found = batched_derivatives(as_batch(objective), point, columns, draws, precision)
+        found = batched_derivatives(
+            lambda points: batch(points * units),
+            torch.as_tensor(objective.arrays.vector / sizes),
+            torch.as_tensor(columns / lengths),
+            draws,
+            precision,
+        )
     except OracleError as error:
         raise OracleError(
             "objective must be finite around lam, got values beside it that are not: no verdict is possible; "
             "choose a lam further inside the domain of the training"
         ) from error
-    slopes = Slopes(directions, found.values, found.errors, found.noise)
-    for position in range(directions.shape[1]):
-        _refuse_kink(objective, slopes, position)
-    return slopes
+    return Slopes(directions, found.values * lengths, found.errors * lengths, found.noise)
 
 
-def _refuse_kink(objective: Objective, slopes: Slopes, position: int) -> None:
+def _refuse_kink(
+    objective: Objective, slopes: Slopes, position: int, sizes: Float64[Array, " p"]
+) -> None:
     """Raise if the two one-sided slopes differ by more than curvature and rounding explain.
 
     The smaller step is the smallest at which rounding stays below a hundredth of the slope's own size.
     """
     lam, along = objective.arrays.vector, slopes.directions[:, position]
     slope, error = float(slopes.values[position]), float(slopes.errors[position])
-    size = max(1.0, float(np.abs(lam @ along)))
+    # No longer than moves a small entry by an eighth of its size.
+    size = max(1.0, float(np.abs(lam @ along))) / float(np.linalg.norm(along / sizes))
+    longest = 2.0**-8 if (sizes == 1).all() else 2.0**-11
     visible = max(abs(slope), error, slopes.noise / size)
-    small = min(max(400 * slopes.noise / visible, 2.0**-40 * size), 2.0**-8 * size)
+    small = min(max(400 * slopes.noise / visible, 2.0**-40 * size), longest * size)
     here = objective(lam)
 
     def gap(step: float) -> tuple[float, float, float]:
@@ -107,7 +154,7 @@ def _refuse_kink(objective: Objective, slopes: Slopes, position: int) -> None:
             "a lam beside this one"
         )
     raise OracleError(
-        f"objective must be differentiable at lam, but it has a kink there: along direction {position} its "
-        f"one-sided slopes are {fine[1]:.10g} and {fine[2]:.10g}, so that no hypergradient exists; choose a "
-        "lam beside this one"
+        f"objective must be differentiable at lam, but it has a kink at lam or within {small:.1e} of it: "
+        f"along direction {position} its one-sided slopes are {fine[1]:.10g} and {fine[2]:.10g}, so that no "
+        "hypergradient can be judged; choose a lam beside this one"
     )
