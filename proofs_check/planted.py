@@ -229,7 +229,8 @@ def _generic(formula: ClaimFormula, turned: str = "") -> list[Any]:
         n.func.id for n in ast.walk(tree)
         if isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id not in FUNCTIONS
     }  # fmt: skip
-    numeric = not apart and not calls
+    # An index that no sum runs through is no number that could be drawn.
+    numeric = not apart and not calls and (summed or not indexed)
 
     def symbol(name: str) -> sp.Symbol:
         commutes = name not in apart

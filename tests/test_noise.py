@@ -113,6 +113,8 @@ def test_short_draws_have_the_bits_of_any_other(
     with FlopCounterMode(display=False):  # a short draw that is counted is made as a long one is
         assert torch.equal(drawn(), short)
     assert torch.equal(drawn(), short)
+    moved = torch.func.grad(lambda x: (x * drawn()).sum())(torch.ones(()))
+    assert bool(torch.isfinite(moved))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])

@@ -157,8 +157,8 @@ RMD_MUTANTS = [
     Mutant(
         "later segments forgotten",
         RMD,
-        "_, alpha = self._pull(chain, lam, starts.pop(), parts.pop(), segments[1:], alpha, h)",
-        "_, alpha = self._pull(chain, lam, starts.pop(), parts.pop(), segments[1:], 0 * alpha, h)",
+        "at = self._pull(chain, lam, starts.pop(), parts.pop(), segments[1:], alpha, h)",
+        "at = self._pull(chain, lam, starts.pop(), parts.pop(), segments[1:], 0 * alpha, h)",
     ),
     Mutant("segments from another start", RMD, "starts.append(theta)", "starts.insert(0, theta)"),
     Mutant("θ⁰(λ) forgotten", RMD, "if kept == steps:", "if kept != steps:"),

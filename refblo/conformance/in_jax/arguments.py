@@ -6,6 +6,7 @@ called is given the pytree again.
 
 import functools
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
@@ -30,9 +31,11 @@ def is_in_jax(*trees: object) -> bool:
         return False
     import jax
 
-    return any(
-        isinstance(leaf, jax.Array) for tree in trees for leaf in jax.tree_util.tree_leaves(tree)
-    )
+    with warnings.catch_warnings():
+        # JAX warns of what it cannot look into, such as an iterator; that is refused by its name later.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        leaves = [leaf for tree in trees for leaf in jax.tree_util.tree_leaves(tree)]
+    return any(isinstance(leaf, jax.Array) for leaf in leaves)
 
 
 @final

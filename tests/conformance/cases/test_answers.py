@@ -161,9 +161,9 @@ def test_a_start_that_is_no_tree_of_parameters_is_refused(start: str) -> None:
         hypergradient_report(inner, outer, LAM, theta0, right, steps=T, step_size=GAMMA)
 
 
-def test_arrays_of_jax_name_the_way() -> None:
+def test_arrays_of_jax_beside_tensors_are_refused() -> None:
     jnp = pytest.importorskip("jax.numpy")
-    with pytest.raises(ArgumentTypeError, match=r"^lam\[0\] must.*refblo check.*--framework jax"):
+    with pytest.raises(ArgumentTypeError, match=r"^theta0 must be a JAX array as the others are"):
         hypergradient_report(inner, outer, [jnp.ones(3)], THETA, right, steps=T, step_size=GAMMA)
 
 
