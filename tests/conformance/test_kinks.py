@@ -1,13 +1,15 @@
-"""Where the minimiser lies on a kink of the inner loss, the refusal of the implicit estimand says so.
+"""A kink where a derivative is asked for is told: at the minimiser, or at λ.
 
 Generated problems: a lasso, least absolute deviations, a hinge and a maximum, from starts at zero and
-elsewhere. Quick: a seed of each kind (3 s of processor time); more seeds are marked full.
+elsewhere; ties of a learned start. Quick: a seed of each kind (4 s of processor time); more seeds are marked
+full.
 """
 
 from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 from torch import Tensor
 
 from refblo.conformance import hypergradient_report
@@ -37,7 +39,7 @@ def hinge(seed: int) -> Penalised:
 
 def maximum(seed: int) -> Penalised:
     x, y = _normal(seed, 8, 3), _normal(seed + 1, 8)
-    return lambda lam, t: (x @ t - y).amax() + 0.5 * lam.exp() * t.square().sum()
+    return lambda lam, t: (x @ t - y).amax() + 0.02 * lam.exp() * t.square().sum()
 
 
 KINDS = {"lasso": lasso, "absolute": absolute_deviations, "hinge": hinge, "maximum": maximum}
@@ -96,3 +98,56 @@ def test_a_norm_at_zero_is_not_finite() -> None:
         return (x @ t - y).square().mean() + lam.exp() * 9 * (t.square().sum()).sqrt()
 
     assert "not finite" in _refusal(group_lasso, torch.zeros(4).double())
+
+
+def _tied(seed: int, dtype: torch.dtype) -> str:
+    """The refusal of a convolutional learner of its start, with biases of 0 and half of each image blank."""
+    x, other = _normal(seed, 3, 1, 6, 6).to(dtype), _normal(seed + 1, 3, 1, 6, 6).to(dtype)
+    x[:, :, :3] = 0
+    labels = torch.arange(3)
+    start = {
+        "kernel": 0.5 * _normal(seed + 2, 2, 1, 3, 3).to(dtype),
+        "bias": torch.zeros(2, dtype=dtype),
+        "last": 0.3 * _normal(seed + 3, 8, 3).to(dtype),
+    }
+
+    def scores(t: dict[str, Tensor], images: Tensor) -> Tensor:
+        active = F.relu(F.conv2d(images, t["kernel"], t["bias"]))
+        return F.max_pool2d(active, 2).flatten(1) @ t["last"]
+
+    with pytest.raises(OracleError) as caught:
+        hypergradient_report(
+            lambda _, t: F.cross_entropy(scores(t, x), labels),
+            lambda _, t: F.cross_entropy(scores(t, other), labels),
+            start,
+            lambda lam: lam,
+            start,
+            steps=3,
+            step_size=0.1,
+        )
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_a_tie_at_the_start_is_told_with_its_slopes(dtype: torch.dtype) -> None:
+    assert "a kink at this lam: one-sided slopes" in _tied(0, dtype)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("seed", range(1, 13))
+def test_ties_at_the_start_are_told_for_many_seeds(seed: int) -> None:
+    assert "a kink at this lam: one-sided slopes" in _tied(10 * seed, torch.float64)
+
+
+def test_a_rough_objective_is_no_kink() -> None:
+    """It is as rough on either side of lam alone."""
+    lam = torch.tensor([0.3, 0.7], dtype=torch.float64)
+
+    def rough(lam: Tensor, t: Tensor) -> Tensor:
+        return (t * t).sum() + 1e-3 * (1e18 * lam.sum()).sin().detach()
+
+    with pytest.raises(OracleError, match=r"resolvable by differences") as caught:
+        hypergradient_report(
+            lambda lam, t: (t - lam).square().sum(), rough, lam, lam, lam, step_size=0.1
+        )
+    assert "kink at this lam: one" not in str(caught.value)

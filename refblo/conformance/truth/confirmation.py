@@ -106,7 +106,7 @@ class Confirmation:
                 left = np.maximum(dust, coarse)
                 zero = replace(found, dust=left, error=np.maximum(found.error, left))
                 return replace(zero, confirmed=float(np.max(gaps)) / float(np.linalg.norm(left)))
-            raise OracleError(
+            raise self.kink(across=False) or OracleError(
                 f"the outer objective must be resolvable by differences, got an error of "
                 f"{coarse / scale:.1e} relative to the hypergradient (the objective's own noise is "
                 f"{differences.noise:.1e}): no verdict is possible; rescale the outer loss, take a "
@@ -115,13 +115,18 @@ class Confirmation:
             )
         return replace(found, confirmed=float(np.max(gaps)) / scale)
 
-    def kink(self) -> OracleError | None:
-        """The error for a kink at λ, if there is one along a direction of the differences."""
+    def kink(self, *, across: bool = True) -> OracleError | None:
+        """The error for a kink at λ, if there is one along a direction of the differences.
+
+        Args:
+            across: whether the objective's noise is what was measured on both sides of λ together.
+        """
         if self._differences is None:
             return None
         lam = self._asked.program.lam
         for direction in self._along().unbind(1):
-            error = kink(self._objective, lam, direction.to(lam), self._differences.noise)
+            noise = self._differences.noise if across else None
+            error = kink(self._objective, lam, direction.to(lam), noise)
             if error is not None:
                 return error
         return None

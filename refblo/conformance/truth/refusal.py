@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -80,7 +81,7 @@ def _finite_pull(function: Callable[[Tensor, Tensor], Tensor], lam: Tensor, stat
 
 
 def kink(
-    objective: Callable[[Tensor], float], lam: Tensor, direction: Tensor, noise: float
+    objective: Callable[[Tensor], float], lam: Tensor, direction: Tensor, noise: float | None
 ) -> OracleError | None:
     """The error for a kink of the objective at λ along a direction; None where there is none.
 
@@ -90,7 +91,8 @@ def kink(
         objective: λ ↦ the outer objective.
         lam: λ.
         direction: along which.
-        noise: the objective's rounding error.
+        noise: the objective's rounding error; None to measure it on each side alone, as a jump at λ looks
+            like noise to whoever measures across it.
     """
     size = float(direction.norm())
     if size == 0:
@@ -100,6 +102,8 @@ def kink(
     here = objective(lam)
     if objective(lam) != here:
         return None  # hidden randomness looks like a kink everywhere
+    if noise is None:
+        noise = max(_one_sided_noise(objective, lam, way * first * direction) for way in (1, -1))
     for step in (first, first * _NEARER):
         right = (objective(lam + step * direction) - here) / step
         left = (here - objective(lam - step * direction)) / step
@@ -109,11 +113,20 @@ def kink(
     clear = gaps[1] > _CLEAR * dust and gaps[1] > _SHARE * (abs(left) + abs(right))
     if not clear or gaps[1] < 0.5 * gaps[0]:
         return None
+    jumps = ", which grow as the step shrinks: the objective jumps" if gaps[1] > 3 * gaps[0] else ""
     return OracleError(
         "inner and outer must be smooth at lam, got a kink at this lam: one-sided slopes "
-        f"{left:.6g} and {right:.6g} along one direction, so that there is no derivative; move lam or "
+        f"{left:.6g} and {right:.6g} along one direction{jumps}, so that there is no derivative; move lam or "
         "theta0 off the tie (a ReLU or a maximum of equal numbers)"
     )
+
+
+def _one_sided_noise(objective: Callable[[Tensor], float], lam: Tensor, move: Tensor) -> float:
+    """The rounding error of the objective on one side of λ: the largest of its fourth differences there."""
+    values = [objective(lam + (1 + place / 8) * move) for place in range(7)]
+    for _ in range(4):
+        values = [later - earlier for earlier, later in pairwise(values)]
+    return max(abs(value) for value in values)
 
 
 def stuck(residual: Callable[[Tensor], Tensor], z: Tensor, by_z: Tensor) -> OracleError:
