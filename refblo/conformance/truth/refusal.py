@@ -121,6 +121,15 @@ def kink(
     )
 
 
+def singular() -> OracleError:
+    """The error for a minimiser that is not isolated."""
+    return OracleError(
+        "singular inner Hessian: the inner problem must have an isolated solution for the implicit estimand, "
+        "got one with directions along which its gradient does not change; add a regulariser, or ask for the "
+        "unrolled estimand"
+    )
+
+
 def _one_sided_noise(objective: Callable[[Tensor], float], lam: Tensor, move: Tensor) -> float:
     """The rounding error of the objective on one side of λ: the largest of its fourth differences there."""
     values = [objective(lam + (1 + place / 8) * move) for place in range(7)]
@@ -157,6 +166,9 @@ def stuck(residual: Callable[[Tensor], Tensor], z: Tensor, by_z: Tensor) -> Orac
             "that an L1 penalty keeps at zero), so that no Hessian gives the derivative there; leave out "
             "the entries that stay at their kink, smooth the loss, or ask for the unrolled estimand"
         )
+    curvatures = torch.linalg.svdvals(by_z)
+    if float(curvatures[-1]) <= by_z.shape[0] * torch.finfo(by_z.dtype).eps * float(curvatures[0]):
+        return singular()
     return OracleError(
         "the inner problem must have a solution near the end of the run, got stuck with a residual of "
         f"{norm:.1e}; run more steps, lower the step size, or ask for the unrolled estimand"

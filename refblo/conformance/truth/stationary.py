@@ -19,7 +19,7 @@ from refblo.conformance.truth.guard import arithmetic
 from refblo.conformance.truth.jacobian import jacobians_of
 from refblo.conformance.truth.program import Batches, Program, Sample, gradient_by_theta, leaf
 from refblo.conformance.truth.promotion import Arithmetic
-from refblo.conformance.truth.refusal import stuck
+from refblo.conformance.truth.refusal import singular, stuck
 from refblo.derivatives import gradient_not_finite
 from refblo.derivatives.rounding import Roundings
 from refblo.errors import OracleError
@@ -183,15 +183,6 @@ def _allowed(by_z: Tensor, z: Tensor) -> float:
     """How large the residual of a root may be: what rounding leaves of it."""
     size = float(by_z.abs().max()) * max(1.0, float(z.abs().max()))
     return 1e3 * torch.finfo(z.dtype).eps * size * z.numel()
-
-
-def singular() -> OracleError:
-    """The error for a minimiser that is not isolated."""
-    return OracleError(
-        "singular inner Hessian: the inner problem must have an isolated solution for the implicit estimand, "
-        "got one with directions along which its gradient does not change; add a regulariser, or ask for the "
-        "unrolled estimand"
-    )
 
 
 def linearise(program: Program) -> Linear:
