@@ -4,6 +4,7 @@ Four cells are quick (5 s of processor time); all cells are marked full, in shar
 functions of their places and seeds: no test here is statistical.
 """
 
+import json
 import random
 from dataclasses import asdict
 
@@ -12,7 +13,10 @@ import torch
 from torch import Tensor
 
 from refblo.conformance import Rule, Verdict, hypergradient_report
+from tests.conformance.ordinary.layers import LAYERS
+from tests.conformance.ordinary.losses import LOSSES
 from tests.conformance.ordinary.matrix import (
+    RESULTS,
     Cell,
     Side,
     cells,
@@ -21,8 +25,10 @@ from tests.conformance.ordinary.matrix import (
     shard,
 )
 from tests.conformance.ordinary.mistakes import IMPLICIT, UNROLLED
+from tests.conformance.ordinary.page import PAGE, REASONS, render
 
 SHARDS = 16
+NEVER_REFUSED = {"Linear", "Conv1d", "Conv2d", "LayerNorm", "BatchNorm1d", "BatchNorm2d", "LSTM"}
 
 
 KINDS = (
@@ -48,12 +54,30 @@ def test_a_sample_of_ordinary_code_has_the_right_outcome(cell: Cell) -> None:
     assert outcome.good, asdict(outcome)
 
 
+def test_a_mistake_in_the_optimiser_is_named_beside_batch_normalisation() -> None:
+    """The diagnosis differentiates in a way that leaves a layer free to write its running statistics."""
+    (cell,) = [
+        cell
+        for cell in cells()
+        if LAYERS[cell.layer].name == "BatchNorm1d"
+        and LOSSES[cell.loss].name == "triplet_margin_loss"
+        and (cell.estimand, cell.dtype, cell.side) == ("unrolled", "float64", Side.WRONG)
+    ]
+    outcome = judged(cell)
+    assert outcome is not None
+    assert (outcome.mistake, outcome.named) == ("weight decay forgotten", "weight decay forgotten")
+    assert outcome.failed == ()
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("number", range(SHARDS))
 def test_all_ordinary_code_has_the_right_outcome(number: int) -> None:
     outcomes = list(run(shard(f"{number}/{SHARDS}")))
     assert len(outcomes) > 0
-    assert [asdict(outcome) for outcome in outcomes if not outcome.good] == []
+    bad = [outcome for outcome in outcomes if not outcome.good]
+    assert [asdict(one) for one in bad if not one.outcome.startswith("refused")] == []
+    assert {one.loss for one in bad} <= set(REASONS)
+    assert not any(one.loss in REASONS and one.layer in NEVER_REFUSED for one in bad)
 
 
 def test_the_matrix_has_every_kind_of_cell_once() -> None:
@@ -138,3 +162,11 @@ def test_a_small_network_is_judged_with_few_gradients(estimand: str, most: int) 
     )
     assert report.verdict is Verdict.WRONG
     assert calls < most
+
+
+def test_the_page_says_what_the_cells_say() -> None:
+    found = json.loads(RESULTS.read_text(encoding="utf-8"))
+    assert PAGE.read_text(encoding="utf-8") == render(found)
+    assert found["cells"] == sum(count for _, count in found["table"].values())
+    assert found["good"] == sum(good for good, _ in found["table"].values())
+    assert found["cells"] - found["good"] == len(found["bad"])

@@ -88,6 +88,7 @@ STAGES: tuple[tuple[Family, ...], ...] = (
         _run("the rule's own derivative", rule_parts.candidates),
         _run("theta detached", rule_numbers.detached),
         _fixed("density", densities.candidates),
+        _fixed("another estimand", estimands.candidates),
         _run("Hessian's blocks", blocks.candidates),
         _run("conjugate gradients", conjugate.candidates),
         _run("usual damping", damping.usual),
@@ -99,7 +100,7 @@ STAGES: tuple[tuple[Family, ...], ...] = (
     ),
     (
         _run("the rule's numbers", rule_numbers.candidates),
-        _fixed("another estimand", estimands.candidates),
+        _fixed("implicit estimand", estimands.solution),
         _fit("old lambda", stale.candidates),
         _run("normalisers", normaliser.candidates),
         _run("curvature matrices", curvature.candidates),

@@ -11,7 +11,7 @@ from torch import Tensor
 from refblo.conformance.diagnosis.mistakes import Mistake
 from refblo.conformance.diagnosis.setting import Candidate, Subject
 from refblo.conformance.diagnosis.trace import Trace, numpy_of, sweep
-from refblo.conformance.truth.program import Losses, Program, rebuilt
+from refblo.conformance.truth.program import Losses, Program, gradient_by_theta, rebuilt
 from refblo.conformance.truth.stationary import linearise
 from refblo.errors import OracleError
 from refblo.rules.rule import Rule
@@ -82,7 +82,7 @@ def stepping(program: Program, losses: Losses, advance: Advance) -> Program:
 
     def transition(at: Tensor, state: Tensor, step: int) -> Tensor:
         batch = frozen.inner(step)
-        gradient: Tensor = torch.func.grad(lambda z: losses.inner(at, z, batch))(state[:size])
+        gradient = gradient_by_theta(losses.inner, at, state[:size], batch)
         noise = None if frozen.noise is None else frozen.noise[step]
         return advance(state, gradient, step, noise, at)
 
