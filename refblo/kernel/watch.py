@@ -247,7 +247,7 @@ class _Walk:
             self.space(function.__dict__)
         asked = lookups(function.__code__)
         self._names |= asked.names
-        known, builtin = function.__globals__, function.__builtins__  # type: ignore[attr-defined]
+        known, builtin = function.__globals__, function.__builtins__
         for name in asked.variables:
             value = known.get(name, builtin.get(name, _MISSING))
             self.tell("global", name)
