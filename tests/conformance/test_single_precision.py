@@ -165,7 +165,7 @@ def test_a_first_order_answer_is_wrong_in_float32() -> None:
 
 @pytest.mark.full
 def test_first_order_answers_are_wrong_for_every_seed() -> None:
-    assert [first_order_verdict(seed) for seed in range(40)] == [Verdict.WRONG] * 40
+    assert [first_order_verdict(seed) for seed in range(100)] == [Verdict.WRONG] * 100
 
 
 CANCELLING: dict[str, Callable[[int], Problem]] = {
