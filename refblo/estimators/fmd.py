@@ -93,13 +93,15 @@ class FMD(Estimator):
         directions = torch.zeros(lam.numel(), width, dtype=lam.dtype, device=lam.device)
         directions[first : first + width].fill_diagonal_(1)
         state = chain.lifted(chain.initial(lam))
-        columns = [initial_jvp(problem.initial, lam, column) for column in directions.unbind(1)]
-        tangent = chain.lifted(torch.stack(columns, dim=1))
+        tangent = chain.lifted(
+            torch.stack([initial_jvp(problem.initial, lam, u) for u in directions.unbind(1)], dim=1)
+        )
         value = torch.zeros(width, dtype=lam.dtype, device=lam.device)
         for t in range(1, self.schedule.steps + 1):
-            batch, at, along = chain.inner_batch(t - 1), chain.theta(state), chain.theta(tangent)
+            batch = chain.inner_batch(t - 1)
+            # No name for the part of the tangent that is θ's: it would keep the matrix for a step.
             gradient, change = gradient_and_tangents(
-                problem.inner, lam, at, batch, directions, along
+                problem.inner, lam, chain.theta(state), batch, directions, chain.theta(tangent)
             )
             state, tangent = chain.following_with_tangents(
                 lam, state, gradient, t - 1, directions, tangent, change
@@ -148,14 +150,18 @@ class FMDDirectional:
         tangent = chain.lifted(initial_jvp(problem.initial, lam, direction))
         total = torch.zeros((), dtype=lam.dtype, device=lam.device)
         for t in range(1, self.schedule.steps + 1):
-            batch, at, along = chain.inner_batch(t - 1), chain.theta(state), chain.theta(tangent)
-            gradient, change = gradient_and_tangent(problem.inner, lam, at, batch, direction, along)
+            batch = chain.inner_batch(t - 1)
+            gradient, change = gradient_and_tangent(
+                problem.inner, lam, chain.theta(state), batch, direction, chain.theta(tangent)
+            )
             state, tangent = chain.following_with_tangents(
                 lam, state, gradient, t - 1, direction, tangent, change
             )
             if self.schedule.sampled(t):
-                batch, at, along = chain.outer_batch(t), chain.theta(state), chain.theta(tangent)
-                total = total + outer_directional(problem.outer, lam, at, batch, direction, along)
+                batch, at = chain.outer_batch(t), chain.theta(state)
+                total = total + outer_directional(
+                    problem.outer, lam, at, batch, direction, chain.theta(tangent)
+                )
         value = total / self.schedule.samples
         # The one look: the answer is a number of Python's.
         answer = number(value, without_numbers=0.0)
