@@ -177,28 +177,6 @@ def test_what_is_not_affine_is_pushed_whole(rule: Rule) -> None:
     assert not rule.affine
 
 
-def test_differences_of_a_hundred_thousand_take_few_runs() -> None:
-    evaluations = 0
-
-    def counted(lam: Tensor, theta: Tensor) -> Tensor:
-        nonlocal evaluations
-        evaluations += 1
-        return inner(lam, theta)
-
-    p = LARGE
-    lam, theta = LAM[:p], THETA[:p]
-    kept = (1 - GAMMA) ** T
-
-    def answer(lam: Tensor) -> Tensor:
-        return (lam + kept * (theta - lam)).cos() * (1 - kept) + lam
-
-    report = hypergradient_report(counted, outer, lam, theta, answer, steps=T, step_size=GAMMA)
-    assert report.right
-    # At λ and near λ three tangents at one point and two replicas of the first side by side; nine runs for
-    # the noise, five for the difference and six for a kink; the first calls.
-    assert evaluations <= (2 * (1 + 1) + 9 + 5 + 6) * T + 3
-
-
 def test_a_large_perturbation_is_a_block_with_other_signs() -> None:
     size = 3 * _BLOCK + 5
     drawn = _uniform(Draws(1), 0, size, 0.5)

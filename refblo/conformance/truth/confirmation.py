@@ -24,9 +24,6 @@ Array = np.ndarray
 _ENOUGH = 1e-4
 """The relative error of the differences with which a large problem is content."""
 
-_FRUGAL = 2**15
-"""Hyperparameters above which the differences stop there: a run takes long, and thirty of them longer."""
-
 _RESOLUTION = 1e-3
 """The relative error of the differences above which they confirm nothing."""
 
@@ -154,7 +151,7 @@ def _differences(
     """Differences of the objective along the columns of `along`."""
     lam = asked.program.lam
     frugal = None
-    if lam.numel() > _FRUGAL and expected is not None:
+    if lam.numel() > LARGE and expected is not None:
         frugal = Frugal(_ENOUGH, expected)
     return directional_derivatives(
         lambda at: objective(at.to(lam)),
