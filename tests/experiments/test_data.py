@@ -3,6 +3,7 @@
 import gzip
 import importlib.util
 from collections.abc import Callable
+from functools import _lru_cache_wrapper
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -205,13 +206,13 @@ def test_mnist_digits_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     ],
 )
 def test_a_missing_package_says_what_to_install(
-    load: Callable[[], object], package: str, file: str, monkeypatch: pytest.MonkeyPatch
+    load: "_lru_cache_wrapper[object]", package: str, file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda asked: None if asked == package else real(asked)
     )
-    load.cache_clear()  # type: ignore[attr-defined]
+    load.cache_clear()
     with pytest.raises(MissingExtraError, match=f"{package} must be installed.*{file}"):
         load()
 

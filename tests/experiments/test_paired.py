@@ -1,6 +1,7 @@
 """Verdicts on paired runs: error rates, power, the words. Four seconds of processor time."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -118,6 +119,6 @@ def test_an_interval_holds_the_mean_and_is_the_same_again() -> None:
         (lambda: judge([endpoint()], [np.ones(1)], Scale.SMALL), "seeds"),
     ],
 )
-def test_bad_input_is_named(call, named: str) -> None:  # type: ignore[no-untyped-def]
+def test_bad_input_is_named(call: Callable[[], object], named: str) -> None:
     with pytest.raises(ArgumentError, match=named):
         call()

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,9 +89,9 @@ def test_a_run_that_diverged_counts_as_the_worst(
 
 
 @pytest.mark.parametrize("options", [{"jobs": 0}, {"seeds": 1}])
-def test_options_that_cannot_be_used_are_named(options: dict[str, object]) -> None:
+def test_options_that_cannot_be_used_are_named(options: dict[str, Any]) -> None:
     with pytest.raises((ArgumentError, ArgumentTypeError), match=next(iter(options))):
-        RunOptions(**options)  # type: ignore[arg-type]
+        RunOptions(**options)
 
 
 def killed(output: Path, kills: int, seed: int) -> int:
