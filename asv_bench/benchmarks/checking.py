@@ -21,9 +21,9 @@ from .problems import WIDTHS, network
 from .timing import Ratio, interleaved, ratio
 
 STEPS, STEP_SIZE = 10, 0.1
-TIME_LIMIT = 20.0
+TIME_LIMIT = 8.0
 DIAGONAL_SIZE, DIAGONAL_STEPS = 100_000, 100
-DIAGONAL_TIME_LIMIT = 32.0
+DIAGONAL_TIME_LIMIT = 10.0
 VECTOR_LIMIT = 40.0
 """Vectors of n float64 that a check may hold beside the caller's: some constant, whatever T is."""
 
