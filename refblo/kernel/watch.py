@@ -17,6 +17,7 @@ from collections import OrderedDict, _tuplegetter, defaultdict, deque  # type: i
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from operator import attrgetter
 from types import (
     BuiltinFunctionType,
     CodeType,
@@ -52,6 +53,9 @@ MOST_THINGS = 100_000
 
 MOST_BYTES = 2**16
 """How large a NumPy array may be, whose numbers are compared."""
+
+_BUILTINS = attrgetter("__builtins__")
+"""Of a function; whether its type has the attribute depends on what else mypy reads."""
 
 _MISSING = object()
 _HEAP_TYPE = 1 << 9
@@ -247,7 +251,7 @@ class _Walk:
             self.space(function.__dict__)
         asked = lookups(function.__code__)
         self._names |= asked.names
-        known, builtin = function.__globals__, function.__builtins__
+        known, builtin = function.__globals__, _BUILTINS(function)
         for name in asked.variables:
             value = known.get(name, builtin.get(name, _MISSING))
             self.tell("global", name)
