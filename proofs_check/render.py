@@ -245,7 +245,8 @@ _HEADINGS = {
 
 def cell(text: str) -> str:
     """A text without what Markdown would take for its own."""
-    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;").replace("*", "\\*")
+    plain = text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;").replace("*", "\\*")
+    return plain.replace("](", "\\](")  # an index before an argument is no link
 
 
 def _strength(row: LedgerRow) -> str:

@@ -32,8 +32,8 @@ def SGD(  # noqa: N802  (torch's name)
         momentum: μ.
         weight_decay: w, added to the gradient.
         nesterov: whether momentum is Nesterov's.
-        clip_norm: as torch.nn.utils.clip_grad_norm_ before the step.
-        clip_value: as torch.nn.utils.clip_grad_value_ before the step.
+        clip_norm: as `torch.nn.utils.clip_grad_norm_` before the step.
+        clip_value: as `torch.nn.utils.clip_grad_value_` before the step.
         clip_norm_epsilon: what clipping adds to the norm; 0 for optax's.
 
     Raises:

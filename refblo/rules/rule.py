@@ -68,7 +68,7 @@ class Rule:
         square_decay: α of RMSprop in [0, 1), or None for no RMSprop.
         clip_norm: the norm above which the gradient is scaled down, or None.
         clip_value: the size above which an entry of the gradient is cut off, or None.
-        clip_norm_epsilon: ε_c ≥ 0, added to the norm; torch.nn.utils.clip_grad_norm_ adds 10⁻⁶, optax
+        clip_norm_epsilon: ε_c ≥ 0, added to the norm; `torch.nn.utils.clip_grad_norm_` adds 10⁻⁶, optax
             nothing.
 
     Raises:
