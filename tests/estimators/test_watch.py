@@ -18,7 +18,9 @@ from refblo.estimators._kept import MOST_STATES, kept_for
 from refblo.estimators.compiled import Compiled, Method, PlainWayWarning
 from refblo.noise import Draws
 from refblo.problem import BilevelProblem, FixedInitial
-from tests.estimators.changing import PLACES, STEADY, UNWATCHED, Loss, value
+from tests.estimators.changing import PLACES
+from tests.estimators.changing.loss import STEADY, Loss, value
+from tests.estimators.changing.unwatched import UNWATCHED
 
 RULE = Langevin(0.3, noise_scale=0.1)
 METHODS: dict[str, Method] = {
