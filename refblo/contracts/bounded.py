@@ -92,8 +92,10 @@ def holds(name: str, factory: Bounded) -> Contract:
         judgement = RelationJudgement(
             holds=max(margins) <= 1,
             measured=f"distance at most {max(margins):.2g} of the bound in {len(margins)} settings",
-            predicted="at most 1; the bound is "
-            f"{min(factors):.2g} to {max(factors):.2g} (median {np.median(factors):.2g}) times the distance",
+            predicted=(
+                f"at most 1; the bound is {min(factors):.2g} to {max(factors):.2g} "
+                f"(median {np.median(factors):.2g}) times the distance"
+            ),
             margin=max(margins),
         )
         return ContractFinding(judgement)

@@ -68,8 +68,7 @@ class Descent:
         noise = f", e₁, e₂ ~ U(±{self.half_width:g})" if self.noisy else ""
         return (
             f"λ⁰ = θ⁰ = {self.start:g}, θ {'warm-started' if self.warm else 'reset'}, "
-            f"{self.outer_steps} outer steps, "
-            f"η = {self.outer_rate:g}{noise}"
+            f"{self.outer_steps} outer steps, η = {self.outer_rate:g}{noise}"
         )
 
 

@@ -105,8 +105,7 @@ def _told(row: Row) -> Iterator[str]:
         s = row.statistics
         yield (
             f"{row.name}: mean of {s.seeds} seeds; an unbiased target is accused with chance "
-            f"{s.error_rate:.0e}, a "
-            f"relative bias of {s.detectable:.1e} is seen with chance {s.power:g}"
+            f"{s.error_rate:.0e}, a relative bias of {s.detectable:.1e} is seen with chance {s.power:g}"
         )
     if row.convention:
         yield f"{row.name}: {row.convention}"

@@ -55,9 +55,8 @@ def split(text: str) -> tuple[str, str]:
     where, _, name = text.rpartition(":")
     if not where or not name.isidentifier():
         raise ArgumentError(
-            f"TARGET must read package.module:function or file.py:function, got {text!r}; name the "
-            "function "
-            "after a colon"
+            f"TARGET must read package.module:function or file.py:function, got {text!r}; "
+            "name the function after a colon"
         )
     return where, name
 

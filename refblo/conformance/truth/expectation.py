@@ -142,8 +142,7 @@ def estimates(
     again = vector(hypergradient(lam(), 0))
     if not np.array_equal(again, rows[0]):
         raise ArgumentError(
-            "hypergradient must be a function of (lam, seed), got two answers for seed 0; draw from "
-            "a generator "
-            "made from the seed"
+            "hypergradient must be a function of (lam, seed), got two answers for seed 0; "
+            "draw from a generator made from the seed"
         )
     return np.stack(rows)

@@ -195,8 +195,7 @@ def linearise(program: Program) -> Linear:
     if size > _LARGEST:
         raise OracleError(
             f"theta must have at most {_LARGEST} entries for the implicit estimand, got {size}; "
-            "check a smaller "
-            "instance of the same code"
+            "check a smaller instance of the same code"
         )
     start = program.states(program.lam)[-1][:size]
     root = find_root(residual, program.lam, start)
@@ -209,9 +208,8 @@ def linearise(program: Program) -> Linear:
     eigenvalues = torch.linalg.eigvals(by_z).real
     if bool((eigenvalues < 0).any()) and program.losses is not None:
         raise OracleError(
-            "the inner run must lead to a minimum, got a saddle point; start nearer to one, or ask "
-            "for the unrolled "
-            "estimand"
+            "the inner run must lead to a minimum, got a saddle point; start nearer to one, "
+            "or ask for the unrolled estimand"
         )
     direct, slope = outer_gradients(program, program.lam, root)
     return Linear(root, by_z, by_lam, direct, slope, float(value.norm()))

@@ -137,8 +137,8 @@ def render(found: Record) -> str:
         "  have no reverse mode: right code takes differences in float64, and declares a tolerance of 10⁻⁶.",
         "",
         f"**{found['good']} of {found['cells']} cells are as expected**: {len(false)} false verdicts, "
-        f"{len(crashes)} crashes, {len(refused)} other refusals"
-        f" ({len(refused) / found['cells']:.1%}).{_coverage(found)}",
+        f"{len(crashes)} crashes, {len(refused)} other refusals "
+        f"({len(refused) / found['cells']:.1%}).{_coverage(found)}",
         f"Of {named[1]} wrong hypergradients, {named[0]} ({named[0] / max(named[1], 1):.1%}) are called by "
         f"the name of the planted mistake, and {len(found['wrongly_named'])} by another name.",
         "",
