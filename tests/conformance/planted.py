@@ -105,7 +105,7 @@ def scaled(entry: Entry, part: str, size: float) -> Entry:
         name: array * size if name in names[part] else array
         for name, array in entry.statement.data.items()
     }
-    return replace(entry, statement=Statement(entry.statement.factory, data), _programs={})
+    return replace(entry, statement=Statement(entry.statement.factory, data))
 
 
 def unrolled(entry: Entry, estimand: Estimand) -> Iterator[Planted]:

@@ -103,7 +103,7 @@ def zero_gradient(entry: Entry) -> Entry:
     lam[0], theta[0] = 0.5, 0.75
     statement = Statement(entry.statement.factory, data)
     traits = entry.traits | {"exactly zero gradient under Adam"}
-    return replace(entry, statement=statement, lam=lam, theta0=theta, traits=traits, _programs={})
+    return replace(entry, statement=statement, lam=lam, theta0=theta, traits=traits)
 
 
 def initial_only(entry: Entry) -> Entry:
@@ -112,7 +112,7 @@ def initial_only(entry: Entry) -> Entry:
     data = {**entry.statement.data, "coupling": coupling}
     statement = Statement(entry.statement.factory, data)
     traits = entry.traits | {"inner loss does not depend on lam"}
-    return replace(entry, statement=statement, traits=traits, _programs={})
+    return replace(entry, statement=statement, traits=traits)
 
 
 def network(
@@ -214,7 +214,7 @@ def noisy(entry: Entry, seed: int) -> Entry:
     draw = generator(seed)
     shape = (entry.schedule.steps, entry.theta0.size)
     noise = entry.rule.noise * draw.standard_normal(shape)
-    return replace(entry, noise=noise, traits=entry.traits | {"noise"}, _programs={})
+    return replace(entry, noise=noise, traits=entry.traits | {"noise"})
 
 
 def moving_start(entry: Entry, seed: int) -> Entry:
@@ -222,4 +222,4 @@ def moving_start(entry: Entry, seed: int) -> Entry:
     draw = generator(seed)
     jacobian = draw.standard_normal((entry.theta0.size, entry.lam.size))
     traits = entry.traits | {"initial point depends on lam"}
-    return replace(entry, start_jacobian=jacobian, traits=traits, _programs={})
+    return replace(entry, start_jacobian=jacobian, traits=traits)

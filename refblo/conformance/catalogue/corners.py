@@ -30,7 +30,7 @@ def corner_entries() -> tuple[Entry, ...]:
     one = quadratic(
         "one-by-one", 97, [1.3], 1, plain, set(), direct=True, curved=True, estimands=BOTH
     )
-    one = replace(one, traits=one.traits | {"one hyperparameter and one parameter"}, _programs={})
+    one = replace(one, traits=one.traits | {"one hyperparameter and one parameter"})
     blocks = quadratic(
         "uneven-blocks",
         42,
@@ -48,7 +48,7 @@ def corner_entries() -> tuple[Entry, ...]:
     )
     return (
         one,
-        replace(one, name="one-by-one-scalars", scalars=True, _programs={}),
+        replace(one, name="one-by-one-scalars", scalars=True),
         blocks,
         _learned(learned, 143),
         _learned(
@@ -67,7 +67,7 @@ def _learned(entry: Entry, seed: int) -> Entry:
     """The entry with the step size γ exp(r·λ)."""
     rate = 0.3 * generator(seed).standard_normal(entry.lam.size)
     traits = entry.traits | {"the step size depends on lam"}
-    return replace(entry, rate=rate, traits=traits, _programs={})
+    return replace(entry, rate=rate, traits=traits)
 
 
 def _flat(name: str, seed: int, *, minimiser: bool) -> Entry:
@@ -94,7 +94,6 @@ def _flat(name: str, seed: int, *, minimiser: bool) -> Entry:
         statement=Statement(entry.statement.factory, data),
         traits=entry.traits | {trait, "singular inner Hessian"},
         undefined={Estimand.IMPLICIT: reason},
-        _programs={},
     )
 
 

@@ -80,7 +80,8 @@ class Entry:
     scalars: bool = False
     rate: Float64[Array, " p"] | None = None
     undefined: Mapping[Estimand, str] = field(default_factory=dict)
-    _programs: dict[Estimand, Program] = field(default_factory=dict)
+    # Not an argument of __init__, so that `dataclasses.replace` starts with an empty cache.
+    _programs: dict[Estimand, Program] = field(default_factory=dict, init=False)
 
     @property
     def needs(self) -> frozenset[str]:
