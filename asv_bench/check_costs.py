@@ -1,7 +1,11 @@
 """Measure what `hypergradcheck` costs on 10⁵ and 10⁶ hyperparameters: `python -m asv_bench.check_costs`.
 
-Times are processor times of one thread, taken in turns in one process, and compared round by round. The
-result is printed, written to asv_bench/results/check_costs.json, and 1 is returned if a limit is missed.
+The time of a check is compared with the time of one unrolled hypergradient of the same problem: both run in
+turns, in one process on one thread, and each round gives one ratio of processor times. The memory of a check
+is counted in vectors of n numbers. Problems, measurements and limits are in `asv_bench.benchmarks.checking`.
+
+Prints a table and writes asv_bench/results/check_costs.json. Exit status 1 if a measurement exceeds its
+limit.
 """
 
 import json

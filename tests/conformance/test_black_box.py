@@ -1,7 +1,15 @@
-"""`hypergradcheck(objective=…)`: a verdict from one function λ ↦ outer loss, in any framework.
+"""Tests of `hypergradcheck(objective=…)`, which judges a hypergradient by differences of one function.
 
-Share of the quick suite: about 10 s of processor time. The trainings are short, and small enough that a
-closed form or autograd gives the right hypergradient by another way than the checker's differences.
+That function, λ ↦ outer loss after the training, may be written in any framework; here it is written in
+torch, NumPy and JAX. Each test gives a right or a wrong hypergradient and states the verdict, the named
+mistake or the error. The right one comes from a closed form or from autograd, never from differences, so that
+the checker is compared with another method. The trainings are short for this reason and for speed.
+
+`floor` of a report is the smallest relative error that the check can tell from a right answer. The bounds on
+it here (1e-6 or 1e-7 in float64, 1e-5 to 0.2 in float32) say that it is neither useless nor too good to be
+true. The tables WRONG, UNEQUAL and BAD take new cases; the patterns in BAD follow the package's error texts.
+
+Share of the quick suite: about 10 s of processor time.
 """
 
 import subprocess
@@ -35,6 +43,7 @@ def _data(dtype: torch.dtype) -> tuple[Tensor, ...]:
 
 
 def losses(lam: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+    """The inner and the outer loss."""
     X, y, U, v = _data(theta.dtype)
     inner = (X @ theta - y).square().mean() + (lam.exp() * theta.square()).sum()
     return inner, (U @ theta - v).square().mean() + 0.01 * lam.square().sum()
@@ -42,7 +51,7 @@ def losses(lam: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Training:
-    """A training in torch with the optimiser of torch.optim, and reverse mode through the same steps."""
+    """A training by torch.optim (`objective`), and its hypergradient by reverse mode (`right`)."""
 
     optimiser: str = "sgd"
     dtype: torch.dtype = torch.float64
@@ -58,20 +67,27 @@ class Training:
         return losses(lam, theta)[1].item()
 
     def right(self, lam: Tensor) -> Tensor:
-        given = lam.detach().to(self.dtype).requires_grad_()
+        leaf = lam.detach().to(self.dtype).requires_grad_()
         theta = torch.zeros(4, dtype=self.dtype, requires_grad=True)
         m, v = torch.zeros_like(theta), torch.zeros_like(theta)
         for t in range(1, STEPS + 1):
-            (g,) = torch.autograd.grad(losses(given, theta)[0], theta, create_graph=True)
+            (g,) = torch.autograd.grad(losses(leaf, theta)[0], theta, create_graph=True)
             if self.optimiser == "adam":
                 m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
                 g = (m / (1 - 0.9**t)) / ((v / (1 - 0.999**t)).sqrt() + 1e-8)
             theta = theta - STEP_SIZE * g
-        (gradient,) = torch.autograd.grad(losses(given, theta)[1], given)
+        (gradient,) = torch.autograd.grad(losses(leaf, theta)[1], leaf)
         return gradient.to(lam.dtype)
 
 
 LAM = torch.tensor([-1.0, -0.5, 0.0, 0.3], dtype=torch.float64)
+
+
+def judged(objective: Callable[[Any], Any], lam: Any, hypergradient: Any, **options: Any) -> Report:
+    """The report, with the three arguments by position."""
+    return hypergradient_report(
+        objective=objective, lam=lam, hypergradient=hypergradient, **options
+    )
 
 
 @pytest.mark.parametrize("optimiser", ["sgd", "adam"])
@@ -82,7 +98,7 @@ def test_reverse_mode_through_a_training_is_right(optimiser: str) -> None:
     assert report.floor < 1e-7
 
 
-def test_single_precision_is_judged_at_the_floor_it_has() -> None:
+def test_single_precision_is_right_with_a_floor_of_single_precision() -> None:
     training = Training(dtype=torch.float32)
     report = hypergradient_report(
         objective=training.objective, lam=LAM, hypergradient=training.right
@@ -104,7 +120,7 @@ WRONG: dict[str, tuple[Callable[[Tensor], Tensor], Mistake]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_shows_in_the_numbers_alone_is_named(name: str) -> None:
+def test_a_mistake_that_the_entries_show_is_named(name: str) -> None:
     change, mistake = WRONG[name]
     training = Training()
     truth = training.right(LAM)
@@ -117,19 +133,15 @@ def test_what_shows_in_the_numbers_alone_is_named(name: str) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize(("share", "right"), [(0.5, True), (2.0, False)])
-def test_the_floor_is_honest(dtype: torch.dtype, share: float, right: bool) -> None:
+def test_only_errors_above_the_floor_are_wrong(
+    dtype: torch.dtype, share: float, right: bool
+) -> None:
     training = Training(dtype=dtype)
     truth = Training().right(LAM)
     report = judged(training.objective, LAM, truth)
     planted = torch.tensor([0.5, -0.5, 0.5, 0.5], dtype=torch.float64) * truth.norm()
-    again = judged(training.objective, LAM, truth + share * report.floor * planted)
-    assert again.right is right
-
-
-def judged(objective: Callable[[Any], Any], lam: Any, hypergradient: Any, **options: Any) -> Report:
-    return hypergradient_report(
-        objective=objective, lam=lam, hypergradient=hypergradient, **options
-    )
+    with_error = judged(training.objective, LAM, truth + share * report.floor * planted)
+    assert with_error.right is right
 
 
 # NumPy, numbers, trees.
@@ -185,7 +197,7 @@ def test_an_error_in_one_of_many_entries_is_found_and_located() -> None:
     assert judged(lambda at: float(np.sum(at**3)), lam, lambda at: 3 * at**2).right
 
 
-def test_state_between_calls_is_seen() -> None:
+def test_a_hypergradient_that_keeps_state_between_calls_is_wrong() -> None:
     kept: list[float] = []
 
     def accumulating(lam: np.ndarray) -> np.ndarray:
@@ -197,7 +209,7 @@ def test_state_between_calls_is_seen() -> None:
     assert any("two calls at the same lam differ" in finding for finding in report.findings)
 
 
-def test_a_change_of_the_given_lam_is_seen_and_does_not_change_the_truth() -> None:
+def test_a_hypergradient_that_overwrites_lam_is_reported_and_leaves_the_truth() -> None:
     def overwriting(lam: np.ndarray) -> np.ndarray:
         gradient = 2 * lam
         lam *= 0
@@ -226,7 +238,7 @@ def test_single_precision_under_a_lambda_in_double_has_a_verdict(seed: int) -> N
 
 
 @pytest.mark.parametrize(("keeps", "mistake"), [("sum", "ACCUMULATED"), ("last", "STALE_LAMBDA")])
-def test_what_is_kept_between_calls_is_named(keeps: str, mistake: str) -> None:
+def test_a_mistake_by_kept_state_is_named(keeps: str, mistake: str) -> None:
     kept: list[np.ndarray] = []
 
     def stateful(lam: np.ndarray) -> np.ndarray:
@@ -258,7 +270,7 @@ UNEQUAL: dict[str, tuple[list[float], Callable[[Any], Any], Callable[[Any], Any]
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize("name", UNEQUAL)
-def test_entries_of_unequal_sizes_have_an_honest_floor(name: str) -> None:
+def test_entries_of_unequal_sizes_have_a_floor_that_divides_right_from_wrong(name: str) -> None:
     entries, objective, right = UNEQUAL[name]
     lam = np.array(entries)
     truth = right(lam)
@@ -286,7 +298,7 @@ def test_a_kink_beside_lam_leaves_the_slope_at_lam() -> None:
     assert not judged(objective, lam, np.ones(2)).right
 
 
-def test_an_objective_that_writes_to_its_lam_is_told() -> None:
+def test_an_objective_that_overwrites_lam_is_reported() -> None:
     def writing(lam: np.ndarray) -> float:
         lam *= 2
         return float(lam @ lam)
@@ -299,33 +311,35 @@ def test_an_objective_that_writes_to_its_lam_is_told() -> None:
 # No verdict.
 
 
-def test_a_kink_is_told_with_both_slopes() -> None:
+def test_a_kink_raises_with_both_slopes() -> None:
     with pytest.raises(OracleError, match=r"kink at lam or within .* slopes are -1 and 1"):
         judged(lambda at: float(np.abs(at).sum()), np.array([0.0, 1.0]), np.array([0.0, 1.0]))
 
 
-def test_a_jump_is_no_verdict() -> None:
+def test_a_jump_raises() -> None:
     with pytest.raises(OracleError, match=r"objective must be (continuous|resolvable)"):
         judged(lambda at: float(at @ at + (at[0] >= 0)), np.array([0.0, 1.0]), np.array([0.0, 2.0]))
 
 
-def test_hidden_randomness_is_told() -> None:
+def test_hidden_randomness_raises() -> None:
     generator = np.random.default_rng(0)
     with pytest.raises(OracleError, match="hidden randomness"):
         judged(lambda at: float(at @ at + generator.normal()), np.ones(2), 2 * np.ones(2))
 
 
-def test_small_randomness_raises_the_floor_and_is_said() -> None:
+def test_small_randomness_makes_the_floor_larger_and_is_reported() -> None:
     generator = np.random.default_rng(0)
     report = judged(
         lambda at: float(at @ at + 1e-7 * generator.normal()), np.ones(2), 2 * np.ones(2)
     )
     assert report.right
     assert report.floor > 1e-6
-    assert any("values of the objective at the same lam differ" in said for said in report.findings)
+    assert any(
+        "values of the objective at the same lam differ" in finding for finding in report.findings
+    )
 
 
-def test_a_training_that_goes_on_where_the_last_one_ended_is_told() -> None:
+def test_a_training_that_goes_on_where_the_last_one_ended_raises() -> None:
     theta = np.zeros(2)
 
     def warm(lam: np.ndarray) -> float:
@@ -337,14 +351,14 @@ def test_a_training_that_goes_on_where_the_last_one_ended_is_told() -> None:
         judged(warm, np.ones(2), np.ones(2))
 
 
-def test_a_lambda_that_does_not_matter_has_a_verdict() -> None:
+def test_a_constant_objective_has_a_verdict() -> None:
     report = judged(lambda at: 1.0, np.ones(3), np.zeros(3))
     assert report.right
     assert "the truth is zero" in report.describe()
     assert not judged(lambda at: 1.0, np.ones(3), np.ones(3)).right
 
 
-def test_a_floor_that_cannot_be_reached_is_undecided() -> None:
+def test_a_requested_floor_below_the_noise_is_undecided() -> None:
     training = Training(dtype=torch.float32)
     report = judged(training.objective, LAM, training.right, floor=1e-7)
     assert report.verdict is Verdict.UNDECIDED
@@ -382,19 +396,19 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_said_clearly(name: str) -> None:
-    given, error, text = BAD[name]
+def test_bad_input_raises_an_error_that_names_it(name: str) -> None:
+    changed, error, text = BAD[name]
     arguments = {
         "objective": lambda at: float(np.sum(at**2)),
         "lam": np.ones(2),
         "hypergradient": 2 * np.ones(2),
-        **given,
+        **changed,
     }
     with pytest.raises(error, match=text):
         hypergradcheck(**arguments)
 
 
-def test_yes_or_no() -> None:
+def test_hypergradient_is_right_answers_yes_or_no() -> None:
     arguments: dict[str, Any] = {"objective": lambda at: float(at @ at), "lam": np.ones(2)}
     assert hypergradient_is_right(**arguments, hypergradient=2 * np.ones(2))
     assert not hypergradient_is_right(**arguments, hypergradient=np.ones(2))
@@ -407,7 +421,7 @@ def test_yes_or_no() -> None:
     ("mode", "fine"), [("x32", "False"), pytest.param("x64", "True", marks=pytest.mark.full)]
 )
 def test_jax_functions_are_judged(mode: str, fine: str) -> None:
-    # In a process of its own: JAX's precision is set once for a process.
+    # Run in a new process, because JAX's precision can be set only once per process.
     code = """
 import sys, jax
 jax.config.update("jax_enable_x64", sys.argv[1] == "x64")
@@ -449,7 +463,7 @@ print(right.describe())
         (lambda lam, right, draw: right * (1 + 0.01 * draw.normal()), Mistake.ANSWER_CHANGES),
     ],
 )
-def test_what_shows_in_the_numbers_is_named(
+def test_a_mistake_that_the_calls_show_is_named(
     wrong: Callable[[Any, Any, np.random.Generator], Any], name: Mistake
 ) -> None:
     draw = np.random.default_rng(0)

@@ -1,8 +1,16 @@
-"""Entries for targets that draw their own noise: the mean of what they return has a closed form.
+"""The entries and the truth by which targets that draw their own noise (`stochastic = True`) are judged.
 
-The inner loss is ½ θ'Hθ − θ'(Kλ + c) [+ ½ Σ exp(Wλ)∘θ²] and the noise is Gaussian, so that θ^m is
-Gaussian, and E[f] and its derivative by λ follow from its mean and covariance (see
-`refblo.problems.quadratic_forms`).
+Such a target is judged by the mean of its hypergradients over seeds (`refblo.conformance.suite`), so an entry
+can be used only if that mean has a closed form. It has one if the inner loss is quadratic,
+
+    ½ θ'Hθ − θ'(Kλ + c) [+ ½ Σ exp(Wλ)∘θ²],
+
+and the rule is gradient descent or Langevin with a constant step size: then θ^m is Gaussian, and E[f] and its
+derivative by λ follow from the mean and the covariance of θ^m (`refblo.problems.quadratic_forms`).
+
+An entry may be added to `_QUADRATIC_ENTRIES` if `closed_forms` accepts it. Entries without noise are in the
+list for targets that are random by themselves, such as evolution strategies: their mean is the exact
+hypergradient.
 """
 
 from dataclasses import replace
@@ -18,25 +26,25 @@ from refblo.problems.quadratic_forms import Diagonal, Quadratic, QuadraticForms
 from refblo.types import Estimand
 
 Array = np.ndarray
-_CHOSEN = ("quadratic-direct", "curved-hessian", "outer-constant", "langevin")
+_QUADRATIC_ENTRIES = ("quadratic-direct", "curved-hessian", "outer-constant", "langevin")
+"""Names of the entries of the catalogue that a stochastic target is run on."""
 
 
 def stochastic_entries() -> tuple[Entry, ...]:
-    """The quadratic entries, noisy where the rule has noise, asked for the mean over the noise."""
-    chosen = [found for found in entries() if found.name in _CHOSEN]
-    asked = []
-    for found in chosen:
-        noisy = found.rule.noise > 0
-        estimands = (
-            (Estimand.UNROLLED, Estimand.PATHWISE, Estimand.GIBBS)
-            if noisy
-            else (Estimand.UNROLLED,)
-        )
-        asked.append(replace(found, estimands=estimands, _programs={}))
-    return tuple(asked)
+    """The quadratic entries, each with the estimands whose mean over the noise is judged.
+
+    An entry whose rule has noise is judged for the unrolled, the pathwise and the Gibbs hypergradient, one
+    whose rule has none for the unrolled hypergradient alone.
+    """
+    with_noise = (Estimand.UNROLLED, Estimand.PATHWISE, Estimand.GIBBS)
+    return tuple(
+        replace(entry, estimands=with_noise if entry.rule.noise > 0 else (Estimand.UNROLLED,))
+        for entry in entries()
+        if entry.name in _QUADRATIC_ENTRIES
+    )
 
 
-def forms(entry: Entry) -> QuadraticForms:
+def closed_forms(entry: Entry) -> QuadraticForms:
     """The closed forms of a quadratic entry.
 
     Raises:
@@ -44,7 +52,9 @@ def forms(entry: Entry) -> QuadraticForms:
     """
     data = entry.statement.data
     if "hessian" not in data:
-        raise OracleError(f"entry must be quadratic, got {entry.name!r}; its mean has no formula")
+        raise OracleError(
+            f"entry must be quadratic, got {entry.name!r}; the mean has no closed form"
+        )
     n, p = data["coupling"].shape
     jacobian = np.zeros((n, p)) if entry.start_jacobian is None else entry.start_jacobian
     return QuadraticForms(
@@ -65,22 +75,24 @@ def forms(entry: Entry) -> QuadraticForms:
 
 
 def mean_truth(entry: Entry, estimand: Estimand) -> Float64[Array, " p"]:
-    """The mean over the noise of an estimand's hypergradient, at the entry's λ.
+    """The mean over the noise of an estimand's hypergradient, at the entry's λ, shape (p,).
 
     Raises:
-        OracleError: if it has no formula.
+        OracleError: if this mean has no closed form.
     """
-    rule, found = entry.rule, forms(entry)
+    rule, forms = entry.rule, closed_forms(entry)
     if not rule.plain:
-        raise OracleError(f"the rule must be Langevin's, got {rule}; its mean has no formula")
+        raise OracleError(
+            f"entry must have a plain gradient or Langevin rule, got {rule}; the mean has no closed form"
+        )
     dynamics = Langevin(rule.constant("step_size"), rule.temperature, rule.noise_scale)
-    answer: Float64[Array, " p"] | None
+    mean: Float64[Array, " p"] | None
     if estimand is Estimand.GIBBS:
-        answer = found.gibbs(entry.lam, rule.temperature * rule.noise_scale**2)
+        mean = forms.gibbs(entry.lam, rule.temperature * rule.noise_scale**2)
     elif estimand is Estimand.IMPLICIT:
-        answer = found.implicit(entry.lam)
+        mean = forms.implicit(entry.lam)
     else:
-        answer = found.mean_pathwise(entry.lam, dynamics, entry.schedule_of(estimand))
-    if answer is None:
+        mean = forms.mean_pathwise(entry.lam, dynamics, entry.schedule_of(estimand))
+    if mean is None:
         raise OracleError(f"{entry.name} must have a {estimand.value} hypergradient, got none")
-    return answer
+    return mean
