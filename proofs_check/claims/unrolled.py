@@ -1,4 +1,13 @@
-"""The unrolled program: (49) to (52), Theorem 5, Table 1."""
+"""Claims about the unrolled program, from Kim and Hospedales: equations (49) to (52), Theorem 5 and Table 1.
+
+Each claim at the end of the file states what the paper prints and names the function above that executes its
+evidence. A function yields checks; it takes every number and formula of the claim from its argument `s`, the
+statement, and derives the other side without it (by dual numbers in `world()`, by sympy, by counting refblo's
+own operations). So a planted error in a number of the statement makes a check fail: the ledger tests that.
+
+A verdict and a scope may be changed only together with the evidence. `on` of Table 1 describes the ranges in
+`AXES` and `_POINTS` by hand: change them together.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -22,7 +31,7 @@ _T = sp.Symbol("T", positive=True)
 
 
 def _chain_rule(name: str, s: ClaimStatement) -> Check:
-    """f_λ + f_θ·S at the last iterate, in operators; indices matter."""
+    """The check of f_λ + f_θ·S at the last iterate, in operators that do not commute."""
     direct, slope, tangent = Indexed("f_λ"), Indexed("f_θ"), Indexed("S")
     rule = by_hand("the chain rule")
     over = {"n": OPERATORS, "p": OPERATORS, "T": SYMBOL, "f": rule, "inner": rule}
@@ -135,9 +144,9 @@ Measured = tuple[int, int]
 
 @cache
 def _sizes(kind: str, steps: int, n: int, p: int) -> Measured:
-    """Operations and peak bytes of one hypergradient of refblo.
+    """Operations and peak bytes of one hypergradient by refblo.
 
-    The inner loss costs O(n + p) to evaluate and couples every λ with every θ.
+    The inner loss costs O(n + p) to evaluate and couples every λ with every θ, as Table 1 assumes.
     """
     import torch
 
@@ -173,10 +182,10 @@ AXES: dict[str, Callable[[int], tuple[int, int, int]]] = {
     "T and n": lambda k: (k + 2, 20 * k, 3),
     "n and p": lambda k: (1, 6 * k, 6 * k),
 }
-"""How T, n and p are varied, one at a time and two together."""
+"""(T, n, p) of the k-th measurement, k = 1, 2, …, by the sizes that grow."""
 
 _POINTS = {"T": 4, "n": 4}
-"""Three more than the degree that is looked for; 5 on the other axes."""
+"""Measurements on an axis: three more than the degree to be found; 5 on axes that are not listed."""
 
 
 @cache
@@ -186,7 +195,7 @@ def _degrees(kind: str, axis: str) -> Measured:
 
 
 def _stated_degree(s: ClaimStatement, name: str, axis: str) -> int:
-    """The degree of a stated cost in one size, or in two that grow together."""
+    """The degree in k of a stated cost when the sizes of an axis are multiplied by k."""
     sizes = {x: sp.Symbol(x, positive=True) for x in ("T", "n", "p")}
     k = sp.Symbol("k", positive=True)
     grown = {x: k * sizes[x] if x in axis.split(" and ") else sizes[x] for x in sizes}

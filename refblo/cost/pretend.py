@@ -33,14 +33,18 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from refblo.cost.live_bytes import tensors_in
 from refblo.cost.pause import uncounted
-from refblo.cost.traffic import PRETEND, READING_METHODS, place, pretending, read_by
+from refblo.cost.traffic import (
+    COPY_KERNELS,
+    LIFT_KERNELS,
+    PRETEND,
+    READING_METHODS,
+    place,
+    pretending,
+    read_by,
+)
 from refblo.errors import RefbloError
 
 _MAKER = "_setup_privateuseone_for_python_backend"
-_COPYING = frozenset({"copy_", "_to_copy", "copy"})
-"""Kernels whose purpose is another device or another dtype."""
-_MAKING = frozenset({"lift_fresh", "lift", "lift_fresh_copy"})
-"""Kernels by which `torch.tensor` hands over a tensor made of Python numbers."""
 
 
 @final
@@ -162,10 +166,10 @@ class _Rules(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leave
         """Run one kernel on shapes alone."""
         name = func.overloadpacket.__name__
         given = list(tensors_in((args, kwargs or {})))
-        if name not in _MAKING and not all(isinstance(tensor, FakeTensor) for tensor in given):
+        if name not in LIFT_KERNELS and not all(isinstance(tensor, FakeTensor) for tensor in given):
             args, kwargs = tree_map(self._owner.own, (args, kwargs or {}))
             given = list(tensors_in((args, kwargs)))
-        if len(given) > 1 and name not in _COPYING:
+        if len(given) > 1 and name not in COPY_KERNELS:
             _require_one_precision(name, given)
         if read_by(func, args):
             raise _read(name)

@@ -1,9 +1,16 @@
-"""Where a computation waits for the host, and what it moves between devices.
+"""Counts the host synchronisations of a computation, and its transfers between devices.
 
-A *host synchronisation* is a look of the program at a tensor's numbers: on a GPU the host waits until every
-kernel before it has run. A *transfer* is a kernel that takes a tensor from one device to another. Both are
-counted at every kernel call, so the figures are a property of the program: a look is seen on the CPU as well,
-where nothing waits; a transfer only where there is a device to transfer to (`refblo.cost.pretend_device`).
+A *host synchronisation* is a read of a tensor's numbers by Python (`.item()`, `bool`, an index by a mask): on
+a GPU the host waits there until every kernel before it has run. A *transfer* is a kernel that moves a tensor
+from one device to another. Both are counted from the kernels that are called, not from time, so the figures
+are a property of the program. Reads are counted on the CPU as well; transfers need a second device, and
+`refblo.cost.pretend_device` is one for machines without a GPU.
+
+Nothing is counted inside `refblo.cost.uncounted()` (work that is done once for a problem). Where tensors have
+no numbers, no kernel shows a read: `refblo.cost.decide` and its like report it through `synchronised`.
+
+The lists of names below are torch's kernels and methods. Extend them where a new version of torch reads or
+moves numbers in another kernel; tests/cost/ compares the counts with programs whose counts are known.
 """
 
 import sys
@@ -24,24 +31,25 @@ from refblo.cost.live_bytes import tensors_in
 from refblo.cost.pause import paused
 
 _READING_TAGS = frozenset({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape})
-"""How torch marks a kernel whose result, or whose result's shape, the host has to know."""
+"""Torch's marks of kernels that read numbers to know their result or the shape of their result."""
 
-_READING = frozenset({"_linalg_check_errors"})
-"""Kernels that look at numbers and that torch does not mark."""
+_UNTAGGED_READS = frozenset({"_linalg_check_errors"})
+"""Kernels that read numbers although torch does not mark them."""
 
 _INDEXING = frozenset({"index", "index_put", "index_put_", "_unsafe_index"})
+"""Kernels that read numbers if an index is a mask."""
 
-_COPYING = frozenset({"copy_", "_to_copy", "copy"})
-"""Kernels that move numbers even where these are one CPU tensor without dimensions."""
+COPY_KERNELS = frozenset({"copy_", "_to_copy", "copy"})
+"""Kernels whose purpose is another device or dtype; they move even a CPU tensor without dimensions."""
 
-_MAKING = frozenset({"lift_fresh", "lift", "lift_fresh_copy"})
-"""Kernels by which `torch.tensor` hands over what it made of Python numbers, on the CPU."""
+LIFT_KERNELS = frozenset({"lift_fresh", "lift", "lift_fresh_copy"})
+"""Kernels by which `torch.tensor` returns a tensor that it made of Python numbers, on the CPU."""
 
 READING_METHODS = frozenset({Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.__repr__})
 """Methods that read a tensor's numbers without calling a kernel."""
 
 OUTSIDE = ("torch", "jaxtyping", "beartype")
-"""Packages in which no read is looked for: the place that is reported is the line that called them."""
+"""Packages that are skipped by `place`: it reports the line that called them."""
 
 
 @final
@@ -51,7 +59,7 @@ class HostTraffic(AbstractContextManager["HostTraffic"]):
     Attributes:
         synchronisations: reads of a tensor's numbers by the host.
         transfers: kernels that take a tensor from one device to another.
-        places: where in the code, and what, once each, in the order met.
+        places: "file:line in function: kernel" of each read and transfer, without repetitions, in order.
 
     Example:
         >>> import torch
@@ -104,7 +112,7 @@ class HostTraffic(AbstractContextManager["HostTraffic"]):
 _active: ContextVar[HostTraffic | None] = ContextVar("refblo_host_traffic", default=None)
 
 PRETEND = "pretend"
-"""The name of the device of `refblo.cost.pretend_device`."""
+"""The device type of `refblo.cost.pretend_device`."""
 
 pretending: ContextVar[bool] = ContextVar("refblo_pretending", default=False)
 """Whether the code runs on the pretend device."""
@@ -118,44 +126,47 @@ def synchronised(what: str) -> None:
 
 
 def kind_of(tensor: Tensor) -> str:
-    """The kind of device a tensor lies on; of one with numbers on the pretend device, that device."""
+    """The type of a tensor's device.
+
+    On the pretend device a tensor with numbers stands for one on that device (`pretend_device(adopt=True)`).
+    """
     adopted = pretending.get() and not isinstance(tensor, FakeTensor)
     return PRETEND if adopted else tensor.device.type
 
 
 def read_by(func: Any, args: tuple[Any, ...]) -> bool:
-    """Whether a kernel makes the host look at a tensor's numbers."""
+    """Whether a kernel makes the host read a tensor's numbers."""
     given, name = list(tensors_in(args)), func.overloadpacket.__name__
     if pretending.get() and all(kind_of(tensor) == "cpu" for tensor in given):
-        return False  # The host looks at its own memory.
+        return False  # The host reads its own memory.
     if name in _INDEXING:
-        # A mask has as many entries as are true; a kernel that indexes has to count them.
+        # The shape of the result is the number of true entries, which the kernel has to count.
         masks = (torch.bool, torch.uint8)
         return any(index.dtype in masks for index in tensors_in(args[1]))
-    return name in _READING or not _READING_TAGS.isdisjoint(func.tags)
+    return name in _UNTAGGED_READS or not _READING_TAGS.isdisjoint(func.tags)
 
 
 def kinds_of(func: Any, arguments: object, result: object) -> set[str]:
-    """The kinds of device between which a kernel moves numbers: one, or none, where it moves nothing.
+    """The types of the devices that a kernel moves numbers between; fewer than two if it moves none.
 
-    A CPU tensor without dimensions is handed to a device's kernel as a number, by value. What goes to the
-    meta device are shapes.
+    A CPU tensor without dimensions does not count: a kernel on a device takes it by value, as a number. Nor
+    does the meta device, to which only shapes go.
     """
     name = func.overloadpacket.__name__
-    if name in _MAKING:
+    if name in LIFT_KERNELS:
         return set()
     given, made = list(tensors_in(arguments)), list(tensors_in(result))
     kinds = {kind_of(tensor) for tensor in made}
     everywhere = kinds | {kind_of(tensor) for tensor in given}
     for tensor in given:
         by_value = tensor.ndim == 0 and kind_of(tensor) == "cpu" and len(everywhere) > 1
-        if name in _COPYING or not by_value or not made:
+        if name in COPY_KERNELS or not by_value or not made:
             kinds.add(kind_of(tensor))
     return kinds - {"meta"}
 
 
 def place() -> str:
-    """The line outside torch and outside the counters that is being run: "file:line in function"."""
+    """The innermost line being run outside `OUTSIDE` and refblo.cost, as "file:line in function"."""
     frame = sys._getframe(1)
     while frame.f_back is not None:
         path = PurePath(frame.f_code.co_filename)
@@ -174,7 +185,7 @@ def _package(path: PurePath) -> str:
 
 
 def _short(path: PurePath) -> str:
-    """The path from the package on, or the file's name: no folder of a machine."""
+    """The path from the package's folder on, or the file's name alone: no folder of this machine."""
     for root in ("refblo", "asv_bench", "tests"):
         if root in path.parts[:-1]:
             last = len(path.parts) - 1 - path.parts[::-1].index(root)
@@ -184,7 +195,7 @@ def _short(path: PurePath) -> str:
 
 @final
 class _Kernels(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves the base class's hook unannotated
-    """Sees the kernels."""
+    """Is called by torch for every kernel, and counts reads and transfers."""
 
     def __init__(self, traffic: HostTraffic) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # likewise
@@ -197,7 +208,7 @@ class _Kernels(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> object:
-        """Run one kernel, and count it where it looks at numbers or moves them."""
+        """Run one kernel, and count it if it reads numbers or moves them."""
         kwargs = kwargs or {}
         if paused() or not isinstance(func, torch._ops.OpOverload):
             return func(*args, **kwargs)
@@ -213,7 +224,7 @@ class _Kernels(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
 
 @final
 class _Methods(TorchFunctionMode):
-    """Sees the methods that read without a kernel."""
+    """Is called by torch for every method, and counts those that read numbers without a kernel."""
 
     def __init__(self, traffic: HostTraffic) -> None:
         super().__init__()
@@ -226,8 +237,8 @@ class _Methods(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> object:
-        """Run one method, and count it where it reads."""
-        # A tensor without numbers has nothing to be read so: torch raises, or shows the shape.
+        """Run one method, and count it if it reads numbers."""
+        # On a tensor without numbers these methods read nothing: torch raises, or shows the shape.
         if func in READING_METHODS and not isinstance(args[0], FakeTensor):
             self._traffic.synchronised(func.__name__)
         return func(*args, **(kwargs or {}))

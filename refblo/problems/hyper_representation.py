@@ -9,6 +9,11 @@ support points, with a ridge on the heads, and the outer one averages those on t
 
 p = d·k entries of Λ, row by row; n = (tasks)·k. λ enters through the features, so that the inner Hessian and
 the direct term depend on it.
+
+Each case is stated three times: in array operations (`_losses`), in sympy (`symbolic`) and, for ridge, by
+matrix calculus (`RidgeHeads`). The three must agree; the audit and the tests of the catalogue compare them.
+The data are drawn by the seeds in `hyper_ridge` and `hyper_logistic`: another seed, size or order of draws
+changes the figures in docs/equal-cost.md.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,7 +37,7 @@ Gradient = Float64[Array, " p"]
 
 TASKS, POINTS, FEATURES, WIDTH = 2, 8, 3, 2
 RIDGE = 0.1
-"""ρ: a tenth of the features' own curvature, which is of order one."""
+"""ρ. The curvature by the features is of order one, so the ridge is about a tenth of it."""
 
 SCHEDULE = Schedule(burn_in=10, samples=10)
 
@@ -43,7 +48,14 @@ def _losses(
     represent: Callable[[A], A],
     fit: Callable[[A, A], A],
 ) -> StatedLosses[A]:
-    """The losses, given what is done to Λ'x and what a prediction and a target cost."""
+    """The inner and the outer loss.
+
+    Args:
+        xp: the array library.
+        data: inputs and targets of the support and the query points, and the ridge ρ.
+        represent: maps Λ'x to the features φ_λ(x).
+        fit: (prediction, target) ↦ the loss of one point.
+    """
     tasks, _, features = data["support"].shape
     total, reshape = xp.sum, xp.reshape
     decay = data["ridge"]
@@ -71,24 +83,26 @@ def _losses(
 
 
 def ridge_losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> StatedLosses[A]:
-    """Linear features and half the square."""
+    """The losses of `hyper_ridge`: φ_λ(x) = Λ'x, and ½(z − y)² for a prediction z of a target y."""
     return _losses(xp, data, lambda hidden: hidden, lambda z, y: 0.5 * (z - y) ** 2)
 
 
 def logistic_losses(xp: ArrayNamespace[A], data: Mapping[str, A]) -> StatedLosses[A]:
-    """Features through tanh, and log(1 + e^{−yz}) for targets y = ±1."""
+    """The losses of `hyper_logistic`: φ_λ(x) = tanh(Λ'x), and log(1 + e^{−yz}) for targets y = ±1."""
     exp, log = xp.exp, xp.log
-    # Features are below 1 and heads are decayed: no exponential overflows.
+    # exp cannot overflow: features are below 1, and the ridge keeps the heads small.
     return _losses(xp, data, xp.tanh, lambda z, y: log(1.0 + exp(-(y * z))))
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class RidgeHeads(ClosedForms):
-    """The truths of `hyper_ridge` that do not unroll, by matrix calculus; the transition depends on λ.
+    """The implicit and the Gibbs hypergradient of `hyper_ridge`, by matrix calculus.
+
+    There is no closed form of the unrolled one here, because the matrix of a transition depends on λ.
 
     Attributes:
-        data: the case's own, in NumPy.
+        data: the arrays of the case's statement, in NumPy.
     """
 
     data: Mapping[str, Array]
@@ -126,14 +140,14 @@ class RidgeHeads(ClosedForms):
     def _tasks(self, lam: Gradient) -> list[tuple[Array, ...]]:
         """(X, y, X_q, y_q, Φ, Φ_q, A) of each task."""
         data = self.data
-        found: list[tuple[Array, ...]] = []
+        tasks: list[tuple[Array, ...]] = []
         weights = lam.reshape(data["support"].shape[2], -1)
         columns = ("support", "support_targets", "query", "query_targets")
         for x, y, x_query, y_query in zip(*(data[name] for name in columns), strict=True):
             hidden, query = x @ weights, x_query @ weights
             curvature = hidden.T @ hidden / len(y) + float(data["ridge"]) * np.eye(hidden.shape[1])
-            found.append((x, y, x_query, y_query, hidden, query, curvature))
-        return found
+            tasks.append((x, y, x_query, y_query, hidden, query, curvature))
+        return tasks
 
 
 def symbolic(
@@ -142,7 +156,14 @@ def symbolic(
     represent: Callable[[sympy.Expr], sympy.Expr],
     fit: Callable[[sympy.Expr, sympy.Expr], sympy.Expr],
 ) -> SymbolicProblem:
-    """In sympy, its floats as the rationals that they are."""
+    """The problem in sympy; each float is taken as the rational number that it is exactly.
+
+    Args:
+        data: the arrays of the case's statement.
+        start: θ⁰, shape (n,).
+        represent: maps an entry of Λ'x to a feature.
+        fit: (prediction, target) ↦ the loss of one point.
+    """
     lam = symbols("lambda", FEATURES * WIDTH)
     theta = symbols("theta", TASKS * WIDTH)
     shared = sympy.Matrix(FEATURES, WIDTH, lam)
@@ -167,11 +188,11 @@ def symbolic(
 
 
 def episodes(draws: Draws, *, labels: bool) -> dict[str, Array]:
-    """Tasks whose targets are linear in features that they share, up to noise; or the signs of these.
+    """Random data of all tasks: their targets are linear in features that they share, plus noise.
 
     Args:
-        draws: where the numbers come from.
-        labels: whether to give signs.
+        draws: the randomness.
+        labels: whether the targets are replaced by their signs, ±1.
     """
 
     def normal(which: int, *shape: int) -> Array:
@@ -200,14 +221,26 @@ def _case(
     dtype: torch.dtype,
     device: torch.device | str,
 ) -> Case:
-    """A case; `curvature` bounds the second derivative of the loss in a prediction."""
+    """The case of a statement; `curvature` sets the step size.
+
+    Args:
+        name: of the case.
+        data: the arrays of the statement.
+        draws: the randomness of λ and θ⁰.
+        stated: the losses.
+        tags: of the case.
+        curvature: a bound on the second derivative of a point's loss by its prediction.
+        in_sympy: makes the sympy statement from the data and θ⁰.
+        dtype: of the torch problem.
+        device: of the torch problem.
+    """
 
     def normal(which: int, size: int) -> Array:
         like = torch.empty(size, dtype=torch.float64)
         return draws.normal(Stream.INSTANCE, which, like).numpy()
 
     lam = normal(6, FEATURES * WIDTH) / np.sqrt(FEATURES)
-    # Features are no larger than Λ'x, with tanh or without.
+    # |tanh(z)| <= |z|, so Λ'x bounds the features of both cases.
     hidden = data["support"] @ lam.reshape(FEATURES, WIDTH)
     largest = max(float(np.linalg.norm(each, 2)) ** 2 for each in hidden) / POINTS
     built = stated.in_torch(dtype, device)
@@ -240,7 +273,7 @@ def hyper_ridge(dtype: torch.dtype = torch.float64, device: torch.device | str =
 
 
 def hyper_logistic(dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu") -> Case:
-    """The same sizes, with labels."""
+    """The sizes of `hyper_ridge`, with labels ±1 for targets."""
     draws = Draws(32)
     data = episodes(draws, labels=True)
     tags = frozenset({"strongly convex", "deterministic losses"})

@@ -1,7 +1,12 @@
-"""Step sizes that change along the run: functions (lam, t) for any number of a rule, t counting from 0.
+"""Schedules: numbers of an inner optimiser that change from step to step, such as a decaying learning rate.
 
-Each number of a schedule may be a function of λ itself, so that a hypergradient by an initial learning rate
-or by its decay needs no `step`.
+    SGD(lr=schedules.cosine(start=lambda lam: lam[0].exp(), steps=100))
+
+A schedule is a function (lam, t), t counting from 0; `refblo.rules` takes one wherever it takes a number.
+Each number of a schedule may itself be a function of λ: so the hypergradient by an initial learning rate, or
+by its decay, is that of an ordinary rule.
+
+The formulas equal those of the torch and optax schedules that the docstrings name.
 """
 
 import math
@@ -12,7 +17,7 @@ from refblo.errors import require, require_integer
 from refblo.rules.numbers import Number, check_number, value_of
 
 Scheduled: TypeAlias = Callable[[Any, int], Any]
-"""(λ, t) ↦ number."""
+"""A function (λ, t) ↦ the number at step t."""
 
 
 def exponential(start: Number, factor: Number) -> Scheduled:
@@ -77,7 +82,9 @@ def staircase(start: Number, factor: Number, every: int) -> Scheduled:
 
 
 def joined(first: Scheduled, second: Scheduled, at: int) -> Scheduled:
-    """The first schedule before step `at`, from there on the second one, begun at its own step 0.
+    """`first` before step `at`; from there on `second`, which is called with t − `at`.
+
+    torch.optim.lr_scheduler.SequentialLR, optax.join_schedules.
 
     Raises:
         ArgumentError: if a schedule is no function.

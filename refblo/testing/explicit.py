@@ -1,7 +1,10 @@
-"""The family of random test problems once more, with every derivative written out in NumPy.
+"""The random problems of `refblo.testing.tensor_problem` in NumPy, with every derivative written by hand.
 
-Nothing here uses autograd or refblo: a mistake that refblo and its tests could share has to be made
-twice, in two notations.
+Tests compare refblo with these formulas. Keep the file independent: no autograd, no torch, no import from
+refblo. Then a mistake passes a test only if it was made twice, in two notations.
+
+The losses below are those of `tensor_problem`; change both files together. `ExplicitNumbers.random` draws the
+numbers for both, so a change of its draws changes every test problem but breaks nothing.
 
     L_T(λ, θ; I) = mean_{i∈I} [softplus(x_i·θ) − y_i x_i·θ] + ½ Σ_j e_j θ_j² + θ·Mλ,   e = exp(Kλ)
     f(λ, θ; J)   = mean_{j∈J} ½ (z_j·θ − w_j)² + q·sin(θ) + θ·Gλ + c·sin(λ)
@@ -22,7 +25,7 @@ Rows: TypeAlias = npt.NDArray[np.int64] | slice
 @final
 @dataclass(frozen=True, eq=False)
 class ExplicitNumbers:
-    """The numbers of one problem; p = K.shape[1], n = K.shape[0]."""
+    """The data of one problem, named as in the formulas of the module; p = K.shape[1], n = K.shape[0]."""
 
     X: Matrix
     y: Vector
@@ -119,10 +122,18 @@ def _sigmoid(x: Vector) -> Vector:
 @final
 @dataclass(frozen=True, eq=False)
 class ExplicitRun:
-    """What fixes one run besides λ: ε, τ, κ, B, M, the draws z⁰…z^{T−1} and the batches.
+    """All that one run depends on besides λ: its constants, its noise and its batches.
 
-    `inner_rows[t]` is the batch that the inner loss sees at θ^t, where transition t starts (number T is
-    for those who linearise at θ^T), `outer_rows[t]` what the outer loss sees at θ^t.
+    Attributes:
+        epsilon: ε, the SGLD step; the step size is γ = ε/(2τ).
+        temperature: τ.
+        noise_scale: κ.
+        burn_in: B, the transitions before the first sample.
+        samples: M, the iterates θ^{B+1} … θ^T over which the outer loss is averaged, T = B + M.
+        z: the noise of each transition: T vectors of shape (n,).
+        inner_rows: row t holds the indices of the inner loss's batch at θ^t, for t = 0 … T. The transition
+            from θ^t uses row t; row T is used where the loss is linearised at θ^T.
+        outer_rows: row t holds the indices of the outer loss's batch at θ^t, for t = 0 … T.
     """
 
     epsilon: float
@@ -138,7 +149,12 @@ class ExplicitRun:
 @final
 @dataclass(frozen=True, eq=False)
 class ExplicitAnswer:
-    """A value and the magnitude of the terms whose sum it is."""
+    """A hypergradient and the size of its terms, from which a test computes what rounding may change.
+
+    Attributes:
+        value: the hypergradient, shape (p,).
+        scale: the sum of the norms of the terms that were added to get it.
+    """
 
     value: Vector
     scale: float
@@ -159,7 +175,14 @@ def trajectory(numbers: ExplicitNumbers, lam: Vector, run: ExplicitRun) -> list[
 def pathwise(
     numbers: ExplicitNumbers, lam: Vector, run: ExplicitRun, keep: int | None = None
 ) -> ExplicitAnswer:
-    """d/dλ (1/M) Σ_{m>B} f(λ, θ^m) by dense Jacobians; with `keep`, of the last `keep` transitions."""
+    """d/dλ (1/M) Σ_{m>B} f(λ, θ^m) by dense Jacobians.
+
+    Args:
+        numbers: the problem.
+        lam: λ, shape (p,).
+        run: the run.
+        keep: differentiate the last `keep` transitions alone (truncated RMD); all of them if None.
+    """
     thetas = trajectory(numbers, lam, run)
     steps = len(thetas) - 1
     gamma = run.epsilon / (2 * run.temperature)
@@ -249,7 +272,7 @@ class Linearised:
 
 
 def linearised(numbers: ExplicitNumbers, lam: Vector, run: ExplicitRun) -> Linearised:
-    """The derivatives at the last iterate."""
+    """The derivatives at the last iterate, θ^T."""
     theta, last = trajectory(numbers, lam, run)[-1], run.burn_in + run.samples
     return Linearised(
         direct=numbers.outer_lam(lam, theta),
