@@ -1,4 +1,15 @@
-"""`hypergradcheck`: gradcheck for bilevel problems."""
+"""`hypergradcheck`, `hypergradient_is_right` and `hypergradient_report`: gradcheck for bilevel problems.
+
+This file holds the signatures and chooses who answers; no numerics. The three functions take the same
+arguments and differ in what they do with the report: raise unless it is right, return a bool, return it. The
+report is made by
+
+- `of_run` for two losses and a run in torch,
+- `in_jax` for the same in JAX (if λ or θ⁰ hold JAX arrays),
+- `black_box` for one function λ ↦ outer loss (`objective=`).
+
+The last two are imported only when they are needed, because they import JAX, sympy and scipy.
+"""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -18,7 +29,7 @@ from refblo.ravel import Tree
 
 @final
 class _NotGiven(Enum):
-    """Stands for an argument that was left out: None is an argument too."""
+    """The default of every argument: None cannot be it, because None is a valid `inner`."""
 
     NOT_GIVEN = "not given"
 
@@ -73,12 +84,13 @@ def hypergradcheck(
     What is checked is given in one of two forms. Either the two losses and the run: `inner`, `outer`, `lam`,
     `theta0` and `hypergradient`, with the options that describe the run. Then the truth is computed twice, by
     a forward tangent along the run (or a dense solve, for the implicit estimand) and by differences of the
-    outer objective; where the two disagree there is no verdict. What is allowed is their error, a measured
-    estimate of what rounding does to the result, and the declared `tolerance`; below `floor` nothing is
-    accused. A λ that is a dict, list or tuple is judged tensor by tensor as well.
+    outer objective; if the two disagree there is no verdict. A hypergradient is right if its error is at most
+    the sum of the error of the truth, of the measured effect of rounding, and of the declared `tolerance`. An
+    error below `floor` is never called wrong. A λ that is a dict, list or tuple is also judged tensor by
+    tensor.
 
     Or the whole run as one function: `objective`, `lam` and `hypergradient`, by keyword. Then everything may
-    be written in any framework, and the truth is found by differences of that function alone.
+    be written in any framework, and the truth is computed by differences of that function alone.
 
     Args:
         inner: L_T, a function (lam, theta) or (lam, theta, batch) ↦ scalar; None if `step` is given.
@@ -87,8 +99,8 @@ def hypergradcheck(
             hypergradient are functions of JAX arrays. Beside `objective` also NumPy arrays and numbers.
         theta0: θ⁰, a tree as λ, or a function lam ↦ θ⁰. With `step`, the initial state.
         hypergradient: a function lam ↦ hypergradient, with λ's keys and shapes, or the hypergradient itself.
-            A function is called at lam, at a point near by and at lam again, so that what it keeps between
-            calls shows.
+            A function is called at lam, at a point near lam and at lam again, to detect a state that it keeps
+            between calls.
         objective: λ ↦ outer loss after the training, a real number, the same at every call at the same λ.
         options: see `Options` and `Run`; beside `objective`, `BlackBoxOptions`.
 
@@ -232,7 +244,10 @@ def hypergradient_report(
 @final
 @dataclass(frozen=True, eq=False)
 class _Arguments:
-    """What was given, in one of the two forms."""
+    """The arguments of a call, in one of the two forms; `NOT_GIVEN` for those of the other form.
+
+    The attributes are the arguments of `hypergradcheck`.
+    """
 
     inner: Any
     outer: Any
@@ -242,7 +257,7 @@ class _Arguments:
     objective: Any
 
     def report(self, options: Mapping[str, object]) -> Report:
-        """The report, of the form that was used.
+        """The report; buffers of the caller's modules are put back afterwards (`refblo.conformance.buffers`).
 
         Raises:
             ArgumentTypeError: if an argument of one form is missing, or both forms are mixed.
@@ -255,7 +270,7 @@ class _Arguments:
         if self.objective is NOT_GIVEN:
             self._require("inner", "outer", "lam", "theta0", "hypergradient")
             if "jax" in sys.modules:
-                # Here, because it imports JAX, which only a caller who has arrays of JAX needs.
+                # Imported here: it imports JAX, which only a caller with JAX arrays needs.
                 from refblo.conformance.in_jax import is_in_jax, jax_report
 
                 if is_in_jax(self.lam, self.theta0):
@@ -268,11 +283,11 @@ class _Arguments:
         for name in ("inner", "outer", "theta0"):
             if getattr(self, name) is not NOT_GIVEN:
                 raise ArgumentTypeError(
-                    f"{name} must be left out beside objective, which is the whole run; give the two losses, "
-                    "or objective=, lam= and hypergradient= by keyword"
+                    f"{name} must be left out beside objective, which is the whole run; give either inner, "
+                    "outer, lam, theta0 and hypergradient, or objective=, lam= and hypergradient="
                 )
         self._require("lam", "hypergradient")
-        # Here, because it imports sympy and scipy, which a verdict on a run does not need.
+        # Imported here: it imports sympy and scipy, which the other forms do not need.
         from refblo.conformance.black_box import black_box_report
 
         return black_box_report(self.objective, self.lam, self.hypergradient, options)

@@ -1,4 +1,21 @@
-"""The second oracle: differences of the outer objective, and what they say of derivatives."""
+"""The second oracle of a verdict: differences of the outer objective, which must confirm the first oracle.
+
+`Confirmation.of` takes the derivatives by the first oracle (a `Reference`). It returns them confirmed, with
+larger errors where the differences are less accurate, or raises OracleError: then there is no verdict. The
+rules, in this order:
+
+1. If the two oracles differ by more than their two errors, there is no verdict.
+2. If the objective has a kink at λ, there is no verdict: there both oracles can give the mean of two slopes.
+3. In float32, the error of the differences is added to the error of the derivatives.
+4. In float64, differences with a relative error above `_RESOLUTION` confirm nothing, and there is no verdict;
+   except for derivatives that are zero up to rounding (`reference.dust_of`).
+
+`by_differences` serves a program that torch cannot differentiate.
+
+The constants are the thresholds of these rules. tests/conformance holds them from both sides:
+test_specificity and test_single_precision (right answers are not called wrong), test_sensitivity (planted
+mistakes are found), test_kinks.
+"""
 
 import math
 from collections.abc import Callable
@@ -21,59 +38,68 @@ from refblo.noise import Draws, Stream
 
 Array = np.ndarray
 
-_ENOUGH = 1e-4
-"""The relative error of the differences with which a large problem is content."""
+_TARGET_ERROR_IF_LARGE = 1e-4
+"""The relative error from which on no more evaluations are spent, with more than `LARGE` hyperparameters."""
 
 _RESOLUTION = 1e-3
-"""The relative error of the differences above which they confirm nothing."""
+"""The relative error of the differences above which they confirm nothing, in float64."""
 
-_BLUNT = 0.5
-"""The relative error above which even an answer of zero would hardly be told from the truth."""
+_RESOLUTION_SINGLE = 0.5
+"""The same in float32. Above it, even an answer of zero could hardly be told from the truth."""
 
 _DOUBLE = 1e-10
-"""The spacing of numbers below which an oracle's dtype is float64."""
+"""Machine epsilon below which the dtype of a program counts as float64."""
 
 
 @final
 class Confirmation:
-    """Differences of the outer objective, taken once, and what they say of derivatives."""
+    """Confirms derivatives by differences of the outer objective, which are taken once, at the first call.
 
-    def __init__(self, asked: Question, objective: Callable[[Tensor], float]) -> None:
-        self._asked = asked
+    Args:
+        question: what the truth is asked for.
+        objective: λ ↦ the outer objective.
+    """
+
+    def __init__(self, question: Question, objective: Callable[[Tensor], float]) -> None:
+        self._question = question
         self._objective = objective
-        self._weights = np.zeros((asked.columns.shape[1], 0))
+        self._weights = np.zeros((question.columns.shape[1], 0))
         self._differences: Differences | None = None
 
-    def of(self, found: Reference, count: int) -> Reference:
-        """The derivatives with what the differences say of them.
+    def of(self, derivatives: Reference, count: int) -> Reference:
+        """The derivatives, confirmed: with `confirmed` set, and `error` and `dust` enlarged where needed.
+
+        Args:
+            derivatives: the derivatives by the first oracle.
+            count: along how many combinations of the directions differences are taken.
 
         Raises:
-            OracleError: if the gap exceeds the two errors, or the differences are too coarse to tell.
+            OracleError: if the oracles disagree, the objective has a kink, or the differences are too coarse.
         """
-        asked = self._asked
+        question = self._question
         if self._differences is None:
-            directions = asked.columns.shape[1]
-            self._weights = _combinations(directions, count, asked.draws, asked.exhaustive)
-            expected = found.value @ self._weights
-            self._differences = _differences(asked, self._objective, self._along(), expected)
+            directions = question.columns.shape[1]
+            self._weights = _combinations(directions, count, question.draws, question.exhaustive)
+            expected = derivatives.value @ self._weights
+            self._differences = _differences(question, self._objective, self._along(), expected)
         weights, differences = self._weights, self._differences
-        expected = found.value @ weights
+        expected = derivatives.value @ weights
         gaps = np.abs(differences.values - expected)
-        allowed = SAFETY * differences.errors + np.abs(weights.T) @ found.error
-        lam_size = max(1.0, float(asked.program.lam.abs().max()))
-        widening = asked.ulp / float(torch.finfo(asked.program.lam.dtype).eps)
+        allowed = SAFETY * differences.errors + np.abs(weights.T) @ derivatives.error
+        lam_size = max(1.0, float(question.program.lam.abs().max()))
+        widening = question.ulp / float(torch.finfo(question.program.lam.dtype).eps)
         visible = widening * differences.noise / lam_size
-        dust = found.dust
-        # Dust is what a truth of zero is compared with: elsewhere it need not be known.
-        near_zero = float(np.linalg.norm(found.value)) <= max(
-            visible * math.sqrt(dust.size), float(np.linalg.norm(found.error))
+        dust = derivatives.dust
+        # Dust is needed only if the truth may be zero.
+        near_zero = float(np.linalg.norm(derivatives.value)) <= max(
+            visible * math.sqrt(dust.size), float(np.linalg.norm(derivatives.error))
         )
-        if near_zero and is_dust(asked, visible):
+        if near_zero and is_dust(question, visible):
             dust = np.maximum(dust, visible)
-        found = replace(found, dust=dust)
-        # Of a truth of zero, what is left is compared with what rounding leaves.
-        dusty = float(np.linalg.norm(dust)) if found.scale == 0 else 0.0
-        scale = max(found.scale, dusty, float(np.finfo(np.float64).tiny))
+        derivatives = replace(derivatives, dust=dust)
+        # A truth of zero has no size to compare an error with: take the size of its rounding.
+        dusty = float(np.linalg.norm(dust)) if derivatives.scale == 0 else 0.0
+        scale = max(derivatives.scale, dusty, float(np.finfo(np.float64).tiny))
         worst = int(np.argmax(gaps - allowed))
         if not bool((gaps <= allowed).all()):
             raise OracleError(
@@ -84,24 +110,24 @@ class Confirmation:
                 "the losses or the step, for rounding on purpose (.half(), round()), for a kink at this "
                 "lam, or for hidden randomness"
             )
-        broken = self.kink() if asked.program.lam.numel() <= LARGE else None
-        if broken is not None:
-            # Central differences and the derivative that torch gives to a kink may agree on its mean.
-            raise broken
+        at_a_kink = self.kink() if question.program.lam.numel() <= LARGE else None
+        if at_a_kink is not None:
+            # Central differences give the mean of the two slopes, and torch's derivative may be that mean.
+            raise at_a_kink
         coarse = float(np.max(differences.errors))
-        single = float(torch.finfo(asked.program.lam.dtype).eps) > _DOUBLE
+        single = float(torch.finfo(question.program.lam.dtype).eps) > _DOUBLE
         if single:
-            # As many digits as there are: a verdict is still possible on an error that is larger.
-            spread = SAFETY * coarse / math.sqrt(len(found.error))
-            if SAFETY * coarse > _BLUNT * scale and found.scale > 0:
-                raise _too_coarse(asked, coarse / scale)
-            found = replace(found, error=found.error + spread)
-        elif coarse > _RESOLUTION * scale and found.scale > 0:
-            dust = dust_of(asked, found, self._objective)
-            if float(np.linalg.norm(found.value)) <= float(np.linalg.norm(dust)):
-                # Terms that cancel: zero, as far as anybody can compute it.
+            # Differences in float32 have few digits: add their error; larger errors can still be judged.
+            spread = SAFETY * coarse / math.sqrt(len(derivatives.error))
+            if SAFETY * coarse > _RESOLUTION_SINGLE * scale and derivatives.scale > 0:
+                raise _too_coarse(question, coarse / scale)
+            derivatives = replace(derivatives, error=derivatives.error + spread)
+        elif coarse > _RESOLUTION * scale and derivatives.scale > 0:
+            dust = dust_of(question, derivatives, self._objective)
+            if float(np.linalg.norm(derivatives.value)) <= float(np.linalg.norm(dust)):
+                # The terms cancel: the truth is zero up to rounding.
                 left = np.maximum(dust, coarse)
-                zero = replace(found, dust=left, error=np.maximum(found.error, left))
+                zero = replace(derivatives, dust=left, error=np.maximum(derivatives.error, left))
                 return replace(zero, confirmed=float(np.max(gaps)) / float(np.linalg.norm(left)))
             raise self.kink(across=False) or OracleError(
                 f"the outer objective must be resolvable by differences, got an error of "
@@ -110,17 +136,17 @@ class Confirmation:
                 "large constant out of it, or look for values that jump near this lam (a tie, a sort, an "
                 "argmax, rounding on purpose)"
             )
-        return replace(found, confirmed=float(np.max(gaps)) / scale)
+        return replace(derivatives, confirmed=float(np.max(gaps)) / scale)
 
     def kink(self, *, across: bool = True) -> OracleError | None:
         """The error for a kink at λ, if there is one along a direction of the differences.
 
         Args:
-            across: whether the objective's noise is what was measured on both sides of λ together.
+            across: whether to use the noise that was measured on both sides of λ together.
         """
         if self._differences is None:
             return None
-        lam = self._asked.program.lam
+        lam = self._question.program.lam
         for direction in self._along().unbind(1):
             noise = self._differences.noise if across else None
             error = kink(self._objective, lam, direction.to(lam), noise)
@@ -129,13 +155,13 @@ class Confirmation:
         return None
 
     def _along(self) -> Tensor:
-        columns = self._asked.columns
+        columns = self._question.columns
         return columns @ torch.as_tensor(self._weights).to(columns)
 
 
-def _too_coarse(asked: Question, relative: float) -> OracleError:
-    dtype = asked.program.lam.dtype
-    names = small_tensors(asked.program, dtype)
+def _too_coarse(question: Question, relative: float) -> OracleError:
+    dtype = question.program.lam.dtype
+    names = small_tensors(question.program, dtype)
     small = str(dtype).removeprefix("torch.")
     held = f" ({names}: {small})" if names else ""
     return OracleError(
@@ -146,28 +172,32 @@ def _too_coarse(asked: Question, relative: float) -> OracleError:
 
 
 def _differences(
-    asked: Question, objective: Callable[[Tensor], float], along: Tensor, expected: Array | None
+    question: Question, objective: Callable[[Tensor], float], along: Tensor, expected: Array | None
 ) -> Differences:
     """Differences of the objective along the columns of `along`."""
-    lam = asked.program.lam
+    lam = question.program.lam
     frugal = None
     if lam.numel() > LARGE and expected is not None:
-        frugal = Frugal(_ENOUGH, expected)
+        frugal = Frugal(_TARGET_ERROR_IF_LARGE, expected)
     return directional_derivatives(
         lambda at: objective(at.to(lam)),
         lam.detach().cpu().double(),
         along.cpu().double(),
-        asked.draws,
+        question.draws,
         float(torch.finfo(lam.dtype).eps),
         frugal,
     )
 
 
 def by_differences(
-    asked: Question, objective: Callable[[Tensor], float], ladder: Ladder | None
+    question: Question, objective: Callable[[Tensor], float], ladder: Ladder | None
 ) -> Reference:
-    """The derivatives by differences alone."""
-    program = asked.program
+    """The derivatives by differences of the outer objective alone, with nothing that confirms them.
+
+    Raises:
+        OracleError: if the differences are too coarse.
+    """
+    program = question.program
     states = program.states(program.lam)
 
     def direct_objective(lam: Tensor) -> float:
@@ -177,8 +207,8 @@ def by_differences(
                 total += float(program.outer(leaf(lam), leaf(states[step]), step).detach())
         return total / program.schedule.samples
 
-    total = _differences(asked, objective, asked.columns, None)
-    direct = _differences(asked, direct_objective, asked.columns, None)
+    total = _differences(question, objective, question.columns, None)
+    direct = _differences(question, direct_objective, question.columns, None)
     error = SAFETY * total.errors
     scale = float(np.linalg.norm(total.values))
     if float(np.linalg.norm(error)) > _RESOLUTION * scale * SAFETY and scale > 0:
@@ -188,13 +218,13 @@ def by_differences(
             f"differences with an error of {float(np.linalg.norm(error)) / scale:.1e} relative to the "
             f"hypergradient and no derivative{reasons}; use operations that torch can differentiate twice"
         )
-    widening = asked.ulp / float(torch.finfo(program.lam.dtype).eps)
+    widening = question.ulp / float(torch.finfo(program.lam.dtype).eps)
     return Reference(
-        asked.directions,
-        asked.exhaustive,
+        question.directions,
+        question.exhaustive,
         direct.values,
         total.values - direct.values,
-        error + asked.ulp * np.abs(total.values),
+        error + question.ulp * np.abs(total.values),
         error,
         float(np.linalg.norm(total.errors)) / scale if scale > 0 else 0.0,
         Rung.DIFFERENCES,
@@ -203,7 +233,11 @@ def by_differences(
 
 
 def _combinations(count: int, confirm: int, draws: Draws, exhaustive: bool) -> Array:
-    """Weights of the directions, shape (k, c): random ones of norm one, or the first directions."""
+    """Weights of the directions along which differences are taken, shape (k, c).
+
+    Random combinations of norm one if the directions are all coordinates; else the first `confirm`
+    directions.
+    """
     if not exhaustive:
         return np.eye(count)[:, : min(confirm, count)]
     weights = draws.normal(Stream.DIRECTIONS, 1, torch.empty(count, confirm)).double().numpy()

@@ -1,4 +1,9 @@
-"""A caller's program in float64, where its data are in a smaller dtype."""
+"""A caller's program in float64, made from one that is written in float32 or a smaller dtype.
+
+The truth is computed by the program in float64, so that it has more digits than the hypergradient that is
+judged. `Program.plain` keeps the caller's own program beside it: `refblo.conformance.truth.reference`
+compares the two, and takes the caller's own if they differ by more than rounding.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
