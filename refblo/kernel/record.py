@@ -1,8 +1,19 @@
-"""Writing down the operations that a function does, backward passes included, while it does them.
+"""Records the operations that a function runs, backward passes included, as a graph (`record`).
 
-Tensors are recognised by the memory they lie in, so that what autograd keeps and hands out again is found. A
-tensor that was neither given nor made by a recorded operation is data: an input of the recorded graph, whose
-numbers are read at each call.
+The function runs twice: first as it is, then from the list of its operations with all writes in place removed
+(`torch.func.functionalize`), so that `refblo.kernel.simplify` may leave operations out. `refblo.kernel.trace`
+makes a kernel of the graph.
+
+A tensor is recognised by its memory, so that a tensor that autograd saves and returns is the same one. A
+tensor that is neither an argument nor a result of a recorded operation is *data*: an input of the recorded
+graph, whose numbers are read at each call of the kernel. An exception is the scalar 1 by which refblo starts
+a backward pass (`is_one`): it is a constant of the graph.
+
+What must hold: the graph gives the bits that the function would give for any arguments of the same shapes,
+dtypes and devices. Whatever the graph cannot hold is refused (`NotRecordableError`): operations that depend
+on a tensor's numbers, random numbers, writes to tensors that the function did not make, operations that are
+not torch's own. In doubt, refuse: the estimate then runs without a kernel, slower and right.
+tests/test_kernel.py compares bits, tests/estimators/test_watch.py has the refusals.
 """
 
 import operator
@@ -26,7 +37,7 @@ Tensors = tuple[Tensor, ...]
 Memory = tuple[object, ...]
 
 MOST_BYTES = 2**28
-"""How much memory a recording with numbers may keep; one that needs more is made on shapes alone."""
+"""Bytes that a recording on real tensors may keep; one that needs more is made on shapes alone."""
 
 _READS_NUMBERS = frozenset(
     {
@@ -35,13 +46,14 @@ _READS_NUMBERS = frozenset(
         *("__float__", "__format__", "__index__", "__int__", "__reduce_ex__", "__repr__"),
     }
 )
-"""Functions of torch that give Python a tensor's numbers, or its memory."""
+"""Functions of torch that give a tensor's numbers, or its memory, to Python."""
 
 _CHANGES_MEMORY = frozenset({"aten::set_", "aten::resize_", "aten::resize_as_"})
+"""Operations that give a tensor other memory, by which it could not be recognised any more."""
 
 
 class NotRecordableError(RefbloError, RuntimeError):
-    """What a function does cannot be written down as one list of operations."""
+    """A function cannot be recorded as one fixed list of operations."""
 
 
 class _TooLargeError(Exception):
@@ -54,9 +66,9 @@ class Recorded:
     """A function as a graph of operations in which nothing is written in place.
 
     Attributes:
-        graph: takes the data, then the function's arguments. Nodes carry under "val" the tensor that was
-            seen when it was recorded.
-        data: tensors that the function reads and that are no argument.
+        graph: its inputs are the data, then the function's arguments. `node.meta["val"]` is the tensor that
+            the node gave during the recording.
+        data: the tensors that the function reads besides its arguments.
     """
 
     graph: Graph
@@ -64,11 +76,12 @@ class Recorded:
 
 
 def record(function: Callable[..., Tensors], examples: Tensors) -> Recorded:
-    """Run a function on examples and write down what it does.
+    """Run a function on examples and record its operations.
 
     Args:
-        function: of tensors; what it reads besides them is either a tensor or stays as it is.
-        examples: arguments; they are not changed.
+        function: of tensors. Other things than tensors that it reads must not change as long as the recording
+            is used (`refblo.kernel.watch`).
+        examples: arguments with the shapes, dtypes and devices of all later calls; they are not changed.
 
     Raises:
         NotRecordableError: if an operation's result depends on a tensor's numbers otherwise than as a tensor
@@ -86,23 +99,23 @@ def record(function: Callable[..., Tensors], examples: Tensors) -> Recorded:
 
 
 def _recorded(function: Callable[..., Tensors], examples: Tensors) -> Recorded:
-    as_done = _Recorder(examples)
-    with _NumbersStay(), as_done:
+    first = _Recorder(examples)
+    with _RefuseReads(), first:
         outputs = function(*examples)
-    data, again = as_done.data, as_done.repeating(outputs)
-    # Operations can be left out only where nothing is written in place. A function that asks for gradients
-    # cannot be freed of that, the list of its operations can.
-    functional = torch.func.functionalize(again, remove="mutations")
-    free = _Recorder((*data, *examples))
-    with torch.no_grad(), free:
+    data, repeat = first.data, first.repeating(outputs)
+    # Remove writes in place, so that operations can be left out later. torch cannot do this to a function
+    # that asks for gradients, but it can to the list of its operations.
+    functional = torch.func.functionalize(repeat, remove="mutations")
+    second = _Recorder((*data, *examples))
+    with torch.no_grad(), second:
         outputs = functional(*data, *examples)
-    if free.data:
-        raise NotRecordableError("a tensor that was there only while it was recorded")
-    return Recorded(free.graph_of(outputs), data)
+    if second.data:
+        raise NotRecordableError("a tensor that existed only during the recording")
+    return Recorded(second.graph_of(outputs), data)
 
 
-class _NumbersStay(TorchFunctionMode):
-    """Nothing reads a tensor's numbers into Python."""
+class _RefuseReads(TorchFunctionMode):
+    """Raises where Python reads a tensor's numbers or memory."""
 
     @override
     def __torch_function__(
@@ -116,13 +129,15 @@ class _NumbersStay(TorchFunctionMode):
 
 @dataclass(frozen=True)
 class _Slot:
-    """A tensor of a recording, by its number."""
+    """Stands for a tensor in the recorded arguments of an operation: its number in the recording."""
 
     number: int
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
-    """Writes operations down, each with the numbers of the tensors that it took and made.
+    """Records operations, each with the slots of the tensors that it takes and gives.
+
+    A slot is the number of a tensor, in the order in which tensors are met.
 
     Args:
         inputs: the tensors that the recording starts from.
@@ -131,17 +146,19 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
     def __init__(self, inputs: Tensors) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's
         self._slots: dict[Memory, int] = {}
-        self._tensors: list[Tensor] = []  # kept, so that no memory is used twice
-        self._kept = {_storage(each) for each in inputs}
-        self._weighed, self._bytes = set(self._kept), 0
+        self._tensors: list[Tensor] = []  # by slot; kept alive, so that no memory is used twice
+        self._foreign = {_storage(each) for each in inputs}  # memory that no operation may write to
+        self._counted, self._bytes = set(self._foreign), 0  # memory that `_bytes` holds already
         self._inputs = [self._slot(each) for each in inputs]
         self._data: list[int] = []
         self._ones: list[int] = []
-        self._done: list[tuple[Any, Any, Any, Any]] = []
+        self._operations: list[
+            tuple[Any, Any, Any, Any]
+        ] = []  # function, args, kwargs, slots of results
 
     @property
     def data(self) -> Tensors:
-        """What was read and neither given nor made."""
+        """The tensors that were read, and are neither inputs nor results of an operation."""
         return tuple(self._tensors[slot] for slot in self._data)
 
     @override
@@ -149,29 +166,29 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func.namespace == "prim":  # asks a tensor for its device or layout
+        if func.namespace == "prim":  # only reads a tensor's device or layout
             return func(*args, **kwargs)
         self._check(func, args, kwargs)
-        given, named = _mapped(self._argument, args), _mapped(self._argument, kwargs)
+        slots, named = _mapped(self._argument, args), _mapped(self._argument, kwargs)
         result = func(*args, **kwargs)
-        # A number or a truth tells of shapes: what looks at the numbers in a tensor has been refused.
+        # A result that is a number or a bool depends on shapes alone, because `_check` refuses reads.
         if result is None or isinstance(result, Tensor | tuple | list):
-            self._done.append((func, given, named, self._made(result)))
+            self._operations.append((func, slots, named, self._results(result)))
         return result
 
     def repeating(self, outputs: Tensors) -> Callable[..., Tensors]:
-        """A function of the data and the inputs that does the same operations, to the same outputs."""
+        """A function of the data and the inputs that runs the recorded operations and returns `outputs`."""
         inputs = (*self._data, *self._inputs)
         constants = {slot: self._tensors[slot] for slot in self._ones}
         returned = [self._slots[_memory(output)] for output in outputs]
 
-        def again(*given: Tensor) -> Tensors:
-            tensors = {**constants, **dict(zip(inputs, given, strict=True))}
+        def repeat(*tensors_in: Tensor) -> Tensors:
+            tensors = {**constants, **dict(zip(inputs, tensors_in, strict=True))}
 
             def argument(value: Any) -> Any:
                 return tensors[value.number] if type(value) is _Slot else value
 
-            for func, args, kwargs, results in self._done:
+            for func, args, kwargs, results in self._operations:
                 result = func(*_mapped(argument, args), **_mapped(argument, kwargs))
                 if isinstance(results, int):
                     tensors.setdefault(results, result)
@@ -181,14 +198,14 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
                         tensors.setdefault(slot, each)
             return tuple(tensors[slot] for slot in returned)
 
-        return again
+        return repeat
 
     def graph_of(self, outputs: Tensors) -> Graph:
-        """What was done as a graph, from the data and the inputs to these tensors."""
+        """The recorded operations as a graph, from the data and the inputs to `outputs`."""
         returned = [self._slots[_memory(output)] for output in outputs]
         graph, nodes = Graph(), dict[int, Node]()
 
-        def made(slot: int, node: Node) -> None:
+        def assign(slot: int, node: Node) -> None:
             node.meta.setdefault("val", self._tensors[slot])
             nodes.setdefault(slot, node)
 
@@ -196,19 +213,19 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
             return nodes[value.number] if type(value) is _Slot else value
 
         for number, slot in enumerate((*self._data, *self._inputs)):
-            made(slot, graph.placeholder(f"given_{number}"))
+            assign(slot, graph.placeholder(f"given_{number}"))
         for slot in self._ones:
             one = self._tensors[slot]
             kind: dict[str, Any] = {"dtype": one.dtype, "device": one.device}
-            made(slot, graph.call_function(torch.ops.aten.full.default, ([], 1.0), kind))
-        for func, args, kwargs, results in self._done:
+            assign(slot, graph.call_function(torch.ops.aten.full.default, ([], 1.0), kind))
+        for func, args, kwargs, results in self._operations:
             node = graph.call_function(func, _mapped(argument, args), _mapped(argument, kwargs))
             if isinstance(results, int):
-                made(results, node)
+                assign(results, node)
                 continue
             for number, slot in enumerate(results):
                 if slot is not None:
-                    made(slot, graph.call_function(operator.getitem, (node, number)))
+                    assign(slot, graph.call_function(operator.getitem, (node, number)))
         graph.output(tuple(nodes[slot] for slot in returned))
         return graph
 
@@ -232,10 +249,11 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
     def _check_written(self, name: str, written: Any) -> None:
         for tensor in tree_leaves(written):
             known = not isinstance(tensor, Tensor) or _memory(tensor) in self._slots
-            if not known or (isinstance(tensor, Tensor) and _storage(tensor) in self._kept):
+            if not known or (isinstance(tensor, Tensor) and _storage(tensor) in self._foreign):
                 raise NotRecordableError(f"{name} on a tensor that was there before")
 
-    def _made(self, result: Any) -> Any:
+    def _results(self, result: Any) -> Any:
+        """The slot of a tensor; the slots of a list's tensors, None for entries that are no tensor."""
         if isinstance(result, Tensor):
             return self._slot(result)
         if result is None:
@@ -247,8 +265,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
             return value
         memory = _memory(value)
         if memory not in self._slots:
-            self._kept.add(_storage(value))
-            self._weighed.add(_storage(value))
+            self._foreign.add(_storage(value))
+            self._counted.add(_storage(value))
             (self._ones if is_one(value) else self._data).append(self._slot(value))
         return _Slot(self._slots[memory])
 
@@ -257,21 +275,21 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
         if memory not in self._slots:
             self._slots[memory] = len(self._tensors)
             self._tensors.append(tensor)
-            self._weigh(tensor)
+            self._count_bytes(tensor)
         return self._slots[memory]
 
-    def _weigh(self, tensor: Tensor) -> None:
+    def _count_bytes(self, tensor: Tensor) -> None:
         storage = _storage(tensor)
-        if isinstance(tensor, FakeTensor) or storage in self._weighed:
+        if isinstance(tensor, FakeTensor) or storage in self._counted:
             return
-        self._weighed.add(storage)
+        self._counted.add(storage)
         self._bytes += tensor.untyped_storage().nbytes()
         if self._bytes > MOST_BYTES:
             raise _TooLargeError
 
 
 def _mapped(function: Callable[[Any], Any], arguments: Any) -> Any:
-    """An operation's arguments with each entry replaced; they are lists of lists at most."""
+    """An operation's arguments with `function` applied to each entry of the nested lists and dicts."""
     if isinstance(arguments, tuple | list):
         return type(arguments)(_mapped(function, each) for each in arguments)
     if isinstance(arguments, dict):
@@ -280,7 +298,7 @@ def _mapped(function: Callable[[Any], Any], arguments: Any) -> Any:
 
 
 def _by_positions(schema: Any, args: Any) -> bool:
-    """Whether an operation takes entries by their positions, and not those where a mask is true."""
+    """Whether an operation is indexing by positions; indexing by a mask reads the mask's numbers."""
     masks = {torch.bool, torch.uint8}
     return schema.name == "aten::index" and not any(
         each is not None and each.dtype in masks for each in args[1]
@@ -293,10 +311,10 @@ def _storage(tensor: Tensor) -> int:
 
 
 def _memory(tensor: Tensor) -> Memory:
-    """Where a tensor lies, and how it reads what lies there.
+    """The memory of a tensor and how the tensor views it: equal for two tensors that are the same.
 
     Raises:
-        NotRecordableError: if it is of a kind that is not told by that.
+        NotRecordableError: for a class or layout of tensors that this does not identify.
     """
     kind = type(tensor)
     if tensor.layout is not torch.strided or (

@@ -59,8 +59,8 @@ def trace(function: Function, examples: Tensors, backend: Backend) -> Kernel:
     """Trace a function and compile it.
 
     Args:
-        function: pure; it may use tensors that are no argument (data), whose numbers are read at each call.
-            What else it reads is read now (`refblo.kernel.watch` tells whether it has changed).
+        function: pure. It may use tensors that are no argument (data): their numbers are read at each call.
+            Anything else that it reads is read once, now (`refblo.kernel.watch` finds out if it changes).
         examples: arguments with the shapes, dtypes and devices of all later calls.
         backend: "inductor" for machine code (torch's compiler, which needs a C++ compiler on a CPU), or
             "eager" for the recorded operations one by one.
@@ -72,15 +72,15 @@ def trace(function: Function, examples: Tensors, backend: Backend) -> Kernel:
         CompilerError: if the compiler is missing or fails.
     """
     require_one_of("backend", backend, get_args(Backend))
-    # A tensor that is given twice would be traced as one input, which later calls need not give twice.
+    # Give each argument its own tensor: the same tensor twice would be traced as one input.
     examples = tuple(example.detach() for example in examples)
-    # Whoever counts what the run costs is not to count the tracing.
+    # Outside all modes, so that a count of the run's cost does not include the tracing.
     with _disable_current_modes():
         return _kernel(function, examples, backend)
 
 
 def _kernel(function: Function, examples: Tensors, backend: Backend) -> Kernel:
-    # In a context of its own, where evaluations are not counted either.
+    # In an empty context, so that its evaluations are not counted either.
     recorded, counted = Context().run(_counted, function, examples)
     evaluations = {kind: number for kind, number in asdict(counted).items() if number}
     if backend == "eager":
@@ -89,11 +89,11 @@ def _kernel(function: Function, examples: Tensors, backend: Backend) -> Kernel:
         return Kernel(_operations(simplified), partial(run, *recorded.data), evaluations)
     recorded.graph.eliminate_dead_code()
     for node in recorded.graph.nodes:
-        node.meta.clear()  # torch's compiler goes by tensors of its own
+        node.meta.clear()  # torch's compiler makes its own
     graph = GraphModule(torch.nn.Module(), recorded.graph)
     inputs: list[Any] = [*recorded.data, *examples]
     try:
-        # torch keeps on disk only what was compiled in a context that has a place for symbolic shapes.
+        # Without symbolic shapes in the context, torch does not save the compiled code on disk.
         shapes = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
         with tracing(TracingContext(shapes)):
             run = torch._inductor.compile(graph, inputs)

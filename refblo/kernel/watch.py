@@ -1,13 +1,20 @@
-"""All that functions read besides their arguments, as one value that can be compared.
+"""A key of everything that functions read besides their arguments (`read`): equal keys, equal behaviour.
 
-Numbers and texts are compared by value, tensors by identity, form and memory, containers, objects, modules
-and functions by what the functions' code can reach in them: closure cells, global variables, attributes,
-defaults, the parts of a partial, the object of a method. The numbers in a tensor are not compared: what is
-recorded reads them at each call, and a recording that takes them out of a tensor is refused.
+A kernel (`refblo.kernel.record`) is used again only if the key of its function has not changed. The key holds
+numbers and texts by value; tensors by identity, shape and memory; containers, objects, modules and functions
+by what the functions' code can reach in them: closure cells, global variables, attributes, defaults, the
+parts of a partial, the object of a method. It does not hold the numbers in a tensor: a kernel reads them at
+each call, and a function that takes numbers out of a tensor is not recorded.
 
-What is reached by name is found by the names that stand in the code. Where code finds things in another way,
-keeps something for the next call, or reads what cannot be compared (a generator, an iterator, a clock, a
-file), it cannot be watched.
+Attributes and globals are found by the names that stand in the code (`refblo.kernel.code`). A function is
+refused (`UnwatchableError`) if its code finds objects in another way, keeps something for its next call, or
+reads what cannot be compared (a generator, an iterator, a clock, a file). Code of Python, NumPy and torch
+itself is not looked into (`refblo.kernel.trusted`).
+
+What must hold: any change that can change the operations of a function changes its key, or the function is
+refused. A key may change without need; that costs a new recording. So for a new type of object add a visitor
+that puts all its state into the key, or let it be refused. tests/estimators/test_watch.py changes every place
+in which a loss can find a number.
 """
 
 import functools
@@ -49,26 +56,33 @@ from refblo.kernel.code import BUILTINS, UnwatchableError, lookups
 from refblo.kernel.trusted import READS_STATE, checked_by, home, is_trusted, settings
 
 MOST_THINGS = 100_000
-"""How many things are compared; functions that read more are not watched."""
+"""Objects in a key; functions that reach more are refused."""
 
 MOST_BYTES = 2**16
-"""How large a NumPy array may be, whose numbers are compared."""
+"""Bytes of a NumPy array in a key; larger ones are refused, because all their numbers are in the key."""
 
 _BUILTINS = attrgetter("__builtins__")
-"""Of a function; whether its type has the attribute depends on what else mypy reads."""
+"""Reads `function.__builtins__`, an attribute that mypy does not always know."""
 
 _MISSING = object()
 _HEAP_TYPE = 1 << 9
-_MAKING = frozenset({"__init__", "__new__", "__post_init__"})
-_NOT_CALLED = _MAKING | {
+"""CPython's flag of a class that is written in Python."""
+
+_CONSTRUCTORS = frozenset({"__init__", "__new__", "__post_init__"})
+"""Methods that a call of a class runs."""
+
+_NOT_CALLED = _CONSTRUCTORS | {
     *("__class_getitem__", "__copy__", "__deepcopy__", "__del__", "__dir__", "__doc__"),
     *("__getstate__", "__init_subclass__", "__reduce__", "__reduce_ex__", "__repr__"),
     *("__set_name__", "__setattr__", "__delattr__", "__setstate__", "__sizeof__", "__str__"),
     *("__subclasshook__", "__instancecheck__", "__subclasscheck__", "__annotate__"),
 }
+"""Special methods that a loss does not run by using an object; any other may be run by an operator."""
+
 _METACLASSES = frozenset(
     {"type", "ABCMeta", "EnumType", "EnumMeta", "_ProtocolMeta", "NamedTupleMeta"}
 )
+"""Classes of classes that add nothing to what a call or a look-up runs; others are refused."""
 
 
 @final
@@ -77,10 +91,11 @@ class Reading:
     """What functions read at one time.
 
     Attributes:
-        key: equal for two readings of the same.
-        kept: what the key tells by its identity, so that nothing else gets it.
-        classes: classes that the key tells by their identity, not kept: a reading with one that is gone is
-            out of date.
+        key: equal for two readings of the same state.
+        kept: the objects whose id is in the key, kept alive so that no other object gets the id.
+        classes: the classes whose id is in the key, by weak references: a reading whose class no longer
+            exists is out of date. (Keeping the classes alive would keep every problem alive that defines
+            one.)
     """
 
     key: Hashable
@@ -102,79 +117,79 @@ def read(*functions: object) -> Reading:
     now = settings()
     if now is None:
         raise UnwatchableError("torch has hooks or modes that change what functions do")
-    walk.tell("torch", now)
+    walk.add("torch", now)
     for function in functions:
-        walk.thing(function)
-    walk.named()
-    return Reading(tuple(walk.told), tuple(walk.kept), tuple(walk.classes))
+        walk.visit(function)
+    walk.visit_names()
+    return Reading(tuple(walk.key), tuple(walk.kept), tuple(walk.classes))
 
 
 class _Walk:
-    """Goes through all that is reached, once each, and tells it in the order it is met."""
+    """Visits everything that functions reach, each object once, and adds it to the key in that order."""
 
     def __init__(self) -> None:
-        self.told: list[Hashable] = []
+        self.key: list[Hashable] = []
         self.kept: list[object] = []
         self.classes: list[weakref.ref[type]] = []
-        self._places: dict[int, int] = {}
-        self._met: list[object] = []  # kept as long as their ids are compared
+        self._numbers: dict[int, int] = {}
+        self._visited: list[object] = []  # kept alive as long as their ids are compared
         self._names: set[str] = set()
-        self._spaces: list[tuple[Mapping[str, Any], frozenset[str], set[str]]] = []
+        self._namespaces: list[tuple[Mapping[str, Any], frozenset[str], set[str]]] = []
         self._leaves: list[Tensor] = []
 
-    def tell(self, *words: Hashable) -> None:
-        """Add to what is compared."""
-        self.told.append(words)
+    def add(self, *words: Hashable) -> None:
+        """Add an entry to the key."""
+        self.key.append(words)
 
-    def thing(self, thing: Any) -> None:
-        """Go through a thing."""
+    def visit(self, thing: Any) -> None:
+        """Add an object, and what can be reached from it, to the key."""
         kind = type(thing)
         plain = _PLAIN.get(kind)
         if plain is not None:
-            self.told.append((kind, plain(thing)))
+            self.key.append((kind, plain(thing)))
             return
-        place = self._places.get(id(thing))
-        if place is not None:
-            self.tell("again", place)
+        number = self._numbers.get(id(thing))
+        if number is not None:
+            self.add("again", number)
             return
-        if len(self._places) > MOST_THINGS:
+        if len(self._numbers) > MOST_THINGS:
             raise UnwatchableError(f"more than {MOST_THINGS} things are reached")
-        self._places[id(thing)] = len(self._places)
-        self._met.append(thing)
-        for kinds, tell in _TELLING:
+        self._numbers[id(thing)] = len(self._numbers)
+        self._visited.append(thing)
+        for kinds, visitor in _VISITORS:
             if isinstance(thing, kinds):
-                tell(self, thing)
+                visitor(self, thing)
                 return
         self.instance(thing)
 
-    def named(self) -> None:
-        """Go through all attributes that the code met so far asks for, until there are no more."""
+    def visit_names(self) -> None:
+        """Visit the attributes whose names stand in the code visited so far, until no new one is found."""
         asked = -1
-        while asked != len(self._names) + len(self._spaces):
-            asked = len(self._names) + len(self._spaces)
-            for number, (space, always, done) in enumerate(self._spaces):
+        while asked != len(self._names) + len(self._namespaces):
+            asked = len(self._names) + len(self._namespaces)
+            for number, (space, always, done) in enumerate(self._namespaces):
                 for name in sorted(((self._names & space.keys()) | always) - done):
                     done.add(name)
-                    self.tell(number, name)
-                    self.thing(space[name])
+                    self.add(number, name)
+                    self.visit(space[name])
         if "grad" in self._names:
             for leaf in self._leaves:
-                self.tell("grad of", id(leaf))
-                self.thing(leaf.grad)
+                self.add("grad of", id(leaf))
+                self.visit(leaf.grad)
 
-    def space(self, space: Mapping[str, Any], always: frozenset[str] = frozenset()) -> None:
-        """Take note of something whose attributes are looked up by name."""
-        self._spaces.append((space, always & space.keys(), set()))
+    def add_namespace(self, space: Mapping[str, Any], always: frozenset[str] = frozenset()) -> None:
+        """Let `visit_names` look up attributes here: those that code names, and `always` these."""
+        self._namespaces.append((space, always & space.keys(), set()))
 
-    def keep(self, thing: object) -> None:
-        """Tell a thing by its identity."""
-        self.told.append(("is", id(thing)))
+    def add_identity(self, thing: object) -> None:
+        """Add the identity of an object to the key."""
+        self.key.append(("is", id(thing)))
         if isinstance(thing, type):
             self.classes.append(weakref.ref(thing))
         else:
             self.kept.append(thing)
 
-    # ------------------------------------------------------------ kinds of things
+    # ------------------------------------------------------------ visitors, one for each type of object
 
     def tensor(self, tensor: Tensor) -> None:
         kind = type(tensor)
@@ -183,80 +198,80 @@ class _Walk:
             raise UnwatchableError(f"a {kind.__name__} of layout {tensor.layout}")
         if tensor._backward_hooks:
             raise UnwatchableError("a tensor with hooks")
-        self.keep(tensor)
+        self.add_identity(tensor)
         memory = 0 if kind is FakeTensor else tensor.data_ptr()
-        self.tell(
+        self.add(
             *(kind, tensor.shape, tensor.stride(), tensor.storage_offset(), tensor.dtype, memory),
             *(tensor.device, tensor.requires_grad, tensor.is_conj(), tensor.is_neg()),
         )
         if tensor.is_leaf:
             self._leaves.append(tensor)
         if kind is Tensor and tensor.__dict__:
-            self.thing(tensor.__dict__)
+            self.visit(tensor.__dict__)
 
     def array(self, array: np.ndarray) -> None:
         if array.dtype.hasobject or array.nbytes > MOST_BYTES:
             raise UnwatchableError(f"a NumPy array of {array.nbytes} bytes; hold it as a tensor")
-        self.tell("array", str(array.dtype), array.shape, array.tobytes())
+        self.add("array", str(array.dtype), array.shape, array.tobytes())
 
     def sequence(self, things: Any) -> None:
-        self.tell(type(things).__name__, len(things))
+        self.add(type(things).__name__, len(things))
         for each in things:
-            self.thing(each)
-        self._if_derived(things)
+            self.visit(each)
+        self._visit_subclass(things)
 
     def mapping(self, things: Any) -> None:
-        self.tell(type(things).__name__, len(things))
+        self.add(type(things).__name__, len(things))
         for key, value in things.items():
-            self.thing(key)
-            self.thing(value)
+            self.visit(key)
+            self.visit(value)
         if isinstance(things, defaultdict):
-            self.thing(things.default_factory)
-        self._if_derived(things)
+            self.visit(things.default_factory)
+        self._visit_subclass(things)
 
-    def _if_derived(self, thing: object) -> None:
+    def _visit_subclass(self, thing: object) -> None:
         kind = type(thing)
         if kind not in _CONTAINERS and not is_trusted(kind.__module__):
             self.instance(thing)
 
     def partial(self, thing: "functools.partial[object]") -> None:
-        self.tell("partial", type(thing).__name__)
+        self.add("partial", type(thing).__name__)
         for part in (thing.func, thing.args, thing.keywords):
-            self.thing(part)
+            self.visit(part)
         if thing.__dict__:
-            self.thing(thing.__dict__)
+            self.visit(thing.__dict__)
 
     def method(self, thing: MethodType) -> None:
-        self.tell("method")
-        self.thing(thing.__func__)
-        self.thing(thing.__self__)
+        self.add("method")
+        self.visit(thing.__func__)
+        self.visit(thing.__self__)
 
     def function(self, function: FunctionType) -> None:
         wrapped = checked_by(function)
         if wrapped is not None:
-            self.thing(wrapped)
+            self.visit(wrapped)
             return
-        self.keep(function.__code__)
-        self.thing(function.__defaults__)
-        self.thing(function.__kwdefaults__)
+        self.add_identity(function.__code__)
+        self.visit(function.__defaults__)
+        self.visit(function.__kwdefaults__)
         for cell in function.__closure__ or ():
             try:
-                self.thing(cell.cell_contents)
+                self.visit(cell.cell_contents)
             except ValueError:
-                self.tell("an empty cell")
+                self.add("an empty cell")
         if is_trusted(home(function)):
             self._check_stateless(function)
             return
         if function.__dict__:
-            self.space(function.__dict__)
+            self.add_namespace(function.__dict__)
         asked = lookups(function.__code__)
         self._names |= asked.names
         known, builtin = function.__globals__, _BUILTINS(function)
         for name in asked.variables:
             value = known.get(name, builtin.get(name, _MISSING))
-            self.tell("global", name)
+            self.add("global", name)
             if value is not _MISSING:
-                self.thing(value)
+                self.visit(value)
 
     def builtin(self, function: Any) -> None:
         owner = getattr(function, "__self__", None)
@@ -271,34 +286,34 @@ class _Walk:
             if not is_trusted(owner.__module__):
                 raise UnwatchableError(f"the function {function.__qualname__}")
         else:
-            self.tell("method", function.__name__)
-            self.thing(owner)
+            self.add("method", function.__name__)
+            self.visit(owner)
             return
-        self.keep(function)
+        self.add_identity(function)
 
     def _check_stateless(self, thing: Any) -> None:
         if thing.__name__ in READS_STATE:
             raise UnwatchableError(f"the function {thing.__qualname__}")
 
     def module(self, module: ModuleType) -> None:
-        self.tell("module", module.__name__)
+        self.add("module", module.__name__)
         own = type(module) is ModuleType and "__getattr__" not in vars(module)
         if not own and not is_trusted(module.__name__):
             raise UnwatchableError(f"the module {module.__name__}, which makes its attributes")
-        self.space(vars(module))
+        self.add_namespace(vars(module))
 
     def kind(self, kind: type) -> None:
-        """A class as a value: it may be called."""
-        self.keep(kind)
+        """A class as an object: it may be called."""
+        self.add_identity(kind)
         if is_trusted(kind.__module__):
             self._check_stateless(kind)
         else:
-            self._class(kind, _MAKING)
+            self._class(kind, _CONSTRUCTORS)
 
     def _class(self, kind: type, always: frozenset[str]) -> None:
         if type(kind).__name__ not in _METACLASSES:
             raise UnwatchableError(f"the class {kind.__qualname__}, made by {type(kind).__name__}")
-        # torch's own code calls what no name here tells, such as a module's `forward`.
+        # torch's own code calls methods that no visited code names, such as a module's `forward`.
         called = _has_trusted_base(kind)
         for base in kind.__mro__:
             if is_trusted(base.__module__):
@@ -309,7 +324,7 @@ class _Walk:
                 for name, value in space.items()
                 if (called or name.startswith("__")) and _is_called(value)
             }
-            self.space(space, frozenset(special - _NOT_CALLED) | always)
+            self.add_namespace(space, frozenset(special - _NOT_CALLED) | always)
 
     def descriptor(self, thing: Any) -> None:
         owner = getattr(thing, "__objclass__", None)
@@ -317,27 +332,27 @@ class _Walk:
         slot = isinstance(thing, MemberDescriptorType | GetSetDescriptorType | _tuplegetter)
         if not slot and owner is not None and not is_trusted(owner.__module__):
             raise UnwatchableError(f"{owner.__module__}.{thing.__qualname__}")
-        self.keep(thing)
+        self.add_identity(thing)
 
     def accessor(self, thing: property) -> None:
-        self.tell("property")
-        self.thing(thing.fget)
+        self.add("property")
+        self.visit(thing.fget)
 
     def wrapper(self, thing: Any) -> None:
-        self.tell(type(thing).__name__)
-        self.thing(thing.__func__)
+        self.add(type(thing).__name__)
+        self.visit(thing.__func__)
 
     def member(self, thing: Enum) -> None:
-        self.tell("member", thing.name)
-        self.thing(type(thing))
-        self.thing(thing.value)
-        self.space(vars(thing))
+        self.add("member", thing.name)
+        self.visit(type(thing))
+        self.visit(thing.value)
+        self.add_namespace(vars(thing))
 
     def instance(self, thing: object) -> None:
-        """Any other object, by what is asked for of it."""
+        """Any other object: its class, and its attributes that code names."""
         kind = type(thing)
-        self.keep(kind)
-        _check_open(kind)
+        self.add_identity(kind)
+        _check_visible(kind)
         self._class(kind, frozenset())
         held = dict(getattr(thing, "__dict__", {}))
         for base in kind.__mro__:
@@ -345,11 +360,13 @@ class _Walk:
             for name in (slots,) if isinstance(slots, str) else slots:
                 if isinstance(vars(base).get(name), MemberDescriptorType) and hasattr(thing, name):
                     held[name] = getattr(thing, name)
-        self.space(held, frozenset(held) if _has_trusted_base(kind) else frozenset())
+        self.add_namespace(held, frozenset(held) if _has_trusted_base(kind) else frozenset())
 
 
 def _has_trusted_base(kind: type) -> bool:
-    return any(base not in _EMPTY and is_trusted(base.__module__) for base in kind.__mro__)
+    return any(
+        base not in _BASES_WITHOUT_STATE and is_trusted(base.__module__) for base in kind.__mro__
+    )
 
 
 def _is_called(value: object) -> bool:
@@ -358,8 +375,8 @@ def _is_called(value: object) -> bool:
     )
 
 
-def _check_open(kind: type) -> None:
-    """Refuse objects that keep something where Python cannot look."""
+def _check_visible(kind: type) -> None:
+    """Refuse objects with a state that Python cannot read: more memory than their slots explain."""
     for base in kind.__mro__:
         if base is object or base in _CONTAINERS:
             continue
@@ -400,8 +417,8 @@ _PLAIN: dict[type, Callable[[Any], Hashable]] = {
 _CONTAINERS = frozenset(
     {tuple, list, set, frozenset, dict, OrderedDict, defaultdict, deque, MappingProxyType}
 )
-_EMPTY = frozenset({object, Generic, Protocol, ABC})
-_TELLING: tuple[tuple[Any, Callable[[_Walk, Any], None]], ...] = (
+_BASES_WITHOUT_STATE = frozenset({object, Generic, Protocol, ABC})
+_VISITORS: tuple[tuple[Any, Callable[[_Walk, Any], None]], ...] = (
     (Tensor, _Walk.tensor),
     (FunctionType, _Walk.function),
     ((BuiltinFunctionType, MethodWrapperType), _Walk.builtin),
@@ -409,12 +426,12 @@ _TELLING: tuple[tuple[Any, Callable[[_Walk, Any], None]], ...] = (
     (MethodType, _Walk.method),
     (functools.partial, _Walk.partial),
     (Enum, _Walk.member),
-    (np.generic, lambda walk, thing: walk.tell(str(thing.dtype), thing.tobytes())),
+    (np.generic, lambda walk, thing: walk.add(str(thing.dtype), thing.tobytes())),
     (np.ndarray, _Walk.array),
     ((dict, MappingProxyType), _Walk.mapping),
     ((tuple, list, set, frozenset, deque), _Walk.sequence),
     (type, _Walk.kind),
-    ((GenericAlias, UnionType), lambda walk, thing: walk.tell(repr(thing))),
+    ((GenericAlias, UnionType), lambda walk, thing: walk.add(repr(thing))),
     (
         (
             *(MethodDescriptorType, WrapperDescriptorType, GetSetDescriptorType),
@@ -424,6 +441,6 @@ _TELLING: tuple[tuple[Any, Callable[[_Walk, Any], None]], ...] = (
     ),
     (property, _Walk.accessor),
     ((staticmethod, classmethod), _Walk.wrapper),
-    (SimpleNamespace, lambda walk, thing: walk.space(vars(thing))),
+    (SimpleNamespace, lambda walk, thing: walk.add_namespace(vars(thing))),
 )
-"""How each kind of thing is told; any other is an object with attributes."""
+"""The visitor of each type; the first that fits is used, and `_Walk.instance` for all others."""

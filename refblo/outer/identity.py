@@ -54,7 +54,7 @@ def _text(thing: object, around: Around) -> str:
     if id(thing) in around:  # it holds itself, perhaps some levels down
         return f"<{len(around) - around.index(id(thing))} levels up>"
     inside = (*around, id(thing))
-    for kind, tell in _TELLING:
+    for kind, tell in _TEXT_OF:
         if isinstance(thing, kind):
             return tell(thing, inside)
     return f"{_of_class(type(thing), inside)}({_of_fields(thing, inside)})"
@@ -190,7 +190,7 @@ def _hashed(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-_TELLING: tuple[tuple[type | tuple[type, ...], Callable[[Any, Around], str]], ...] = (
+_TEXT_OF: tuple[tuple[type | tuple[type, ...], Callable[[Any, Around], str]], ...] = (
     (Enum, lambda thing, _: str(thing)),
     ((*PLAIN, PurePath), lambda thing, _: repr(thing)),
     (Tensor, lambda thing, _: digest(thing)),
