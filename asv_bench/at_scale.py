@@ -24,10 +24,10 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from asv_bench.benchmarks import bare
-from asv_bench.benchmarks.measures import one_step
 from asv_bench.benchmarks.problems import Setting
 from asv_bench.benchmarks.timing import interleaved, ratio
+from asv_bench.measuring import bare
+from asv_bench.measuring.measures import one_step
 from refblo.chain import Langevin, Schedule
 from refblo.cost import Cost, LiveBytes, measure, shapes_only
 from refblo.cost.predict import in_words

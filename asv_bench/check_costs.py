@@ -17,9 +17,9 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from asv_bench.benchmarks.checking import check_memory, check_time, check_time_diagonal
-from asv_bench.benchmarks.measures import Measurement
 from asv_bench.core_costs import show, versions
+from asv_bench.measuring.checking import check_memory, check_time, check_time_diagonal
+from asv_bench.measuring.measures import Measurement
 
 OUTPUT = Path(__file__).parent / "results" / "check_costs.json"
 BATCHES = (32, 128)

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from asv_bench.benchmarks.measures import (
+from asv_bench.measuring.measures import (
     STEP_LIMIT,
     Measurement,
     bytes_of_noise,

@@ -17,7 +17,8 @@ import click
 import torch
 from rich.console import Console
 
-from asv_bench.benchmarks.draws import (
+from asv_bench.core_costs import versions
+from asv_bench.measuring.draws import (
     BYTES_LIMIT,
     COMPILED_LIMIT,
     PART,
@@ -27,7 +28,6 @@ from asv_bench.benchmarks.draws import (
     ratios,
     statistics,
 )
-from asv_bench.core_costs import versions
 from refblo.cost.predict import in_words
 from refblo.files import write_atomically
 from refblo.noise import SEED_CONTRACT

@@ -28,11 +28,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from asv_bench.benchmarks.peers import Hypergradient, available
-from asv_bench.benchmarks.peers_implicit import available_implicit
-from asv_bench.benchmarks.peers_jax import available_jax
 from asv_bench.benchmarks.problems import Setting, separable
 from asv_bench.benchmarks.timing import interleaved, ratio
+from asv_bench.measuring.peers import Hypergradient, available
+from asv_bench.measuring.peers_implicit import available_implicit
+from asv_bench.measuring.peers_jax import available_jax
 from refblo.chain import Langevin, Schedule
 from refblo.estimators import RMD, Compiled, Estimator, IFTConjugateGradient, IFTNeumann
 from refblo.kernel import Backend

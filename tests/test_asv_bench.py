@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from asv_bench.benchmarks import counted, measures, peers
+from asv_bench.benchmarks import counted
 from asv_bench.benchmarks.problems import Setting, network_with_weight_decay, quadratic, tiny
 from asv_bench.benchmarks.timing import interleaved, ratio
+from asv_bench.measuring import measures, peers
 from refblo.chain import Langevin, Schedule
 from refblo.equal_cost.methods import BY_SLUG
 from refblo.estimators import FMD, HPOSGLD, RMD

@@ -3,13 +3,16 @@
 A row is one estimator on one problem with one number of steps. Its error is measured against a closed form
 in NumPy that shares no code with the estimators; a row of an exact estimator that is not right has no
 figures, for the cost of a wrong answer means nothing.
+
+This file also runs against the refblo of earlier commits: estimators are looked up when they are made, and
+one that a commit does not have, or whose argument it does not know, is an `UnknownHereError`.
 """
 
 import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, final
@@ -18,18 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from refblo import estimators
 from refblo.chain import Langevin, Schedule
 from refblo.cost import Cost, measure, shapes_only
-from refblo.estimators import (
-    FMD,
-    HPOSGLD,
-    RMD,
-    Estimator,
-    IFTConjugateGradient,
-    IFTDense,
-    IFTNeumann,
-    RMDFirstOrder,
-)
+from refblo.estimators import Estimator
 from refblo.noise import Draws, Stream
 from refblo.problem import BilevelProblem
 from refblo.problems.quadratic import case_of, instance
@@ -53,20 +48,20 @@ STEPS = (10, 100)
 Make = Callable[[Langevin, int], Estimator]
 
 ESTIMATORS: dict[str, Make] = {
-    "HPO-SGLD": lambda rule, T: HPOSGLD(rule, Schedule.last(T)),
-    "HPO-SGLD, with noise": lambda rule, T: HPOSGLD(
+    "HPO-SGLD": lambda rule, T: estimators.HPOSGLD(rule, Schedule.last(T)),
+    "HPO-SGLD, with noise": lambda rule, T: estimators.HPOSGLD(
         replace(rule, noise_scale=NOISE_SCALE), Schedule.last(T)
     ),
-    "RMD": lambda rule, T: RMD(rule, Schedule.last(T)),
-    "RMD, a step at a time": lambda rule, T: RMD(rule, Schedule.last(T), graph_bytes=0),
-    "RMD, checkpointed": lambda rule, T: RMD(
+    "RMD": lambda rule, T: estimators.RMD(rule, Schedule.last(T)),
+    "RMD, a step at a time": lambda rule, T: estimators.RMD(rule, Schedule.last(T), graph_bytes=0),
+    "RMD, checkpointed": lambda rule, T: estimators.RMD(
         rule, Schedule.last(T), checkpointed=True, graph_bytes=0
     ),
-    "RMD-FO": lambda rule, T: RMDFirstOrder(rule, Schedule.last(T)),
-    "FMD": lambda rule, T: FMD(rule, Schedule.last(T)),
-    "IFT-Neumann": lambda rule, T: IFTNeumann(rule, T, rule.step_size, T),
-    "IFT-CG": lambda rule, T: IFTConjugateGradient(rule, T, 10),
-    "IFT-dense": IFTDense,
+    "RMD-FO": lambda rule, T: estimators.RMDFirstOrder(rule, Schedule.last(T)),
+    "FMD": lambda rule, T: estimators.FMD(rule, Schedule.last(T)),
+    "IFT-Neumann": lambda rule, T: estimators.IFTNeumann(rule, T, rule.step_size, T),
+    "IFT-CG": lambda rule, T: estimators.IFTConjugateGradient(rule, T, 10),
+    "IFT-dense": lambda rule, T: estimators.IFTDense(rule, T),  # noqa: PLW0108  # looked up late
 }
 """Name → γ's rule and T to the estimator that is measured."""
 
@@ -78,6 +73,24 @@ ROUNDING = 1e-9
 
 class WrongAnswerError(ArithmeticError):
     """A benchmark's estimator is not right, so its cost is not worth a figure."""
+
+
+class UnknownHereError(LookupError):
+    """The refblo that is imported lacks an estimator, or an argument of one: its figures are n/a."""
+
+
+def make(estimator: str, rule: Langevin, steps: int) -> Estimator:
+    """The estimator of this name.
+
+    Raises:
+        UnknownHereError: if the commit that is measured cannot make it.
+    """
+    try:
+        return ESTIMATORS[estimator](rule, steps)
+    except (AttributeError, TypeError) as error:
+        raise UnknownHereError(
+            f"{estimator} must be known to the commit that is measured, got {error}"
+        ) from error
 
 
 @final
@@ -183,7 +196,7 @@ def row(problem: str, method: Estimator, steps: int) -> Row:
     results: list[Hypergradient] = []
     # Reading the value is the caller's: it is looked at once the run has been counted.
     cost = measure(lambda: results.append(method.estimate(setting.problem, setting.lam)))
-    noisy = isinstance(method, HPOSGLD) and method.dynamics.noise > 0
+    noisy = isinstance(method, estimators.HPOSGLD) and method.dynamics.noise > 0
     truth = setting.truth(method.estimand, steps, NOISE_SCALE if noisy else 0.0)
     size = float(np.linalg.norm(truth))
     value = results[0].value.numpy() / size
@@ -197,7 +210,7 @@ def row_on_shapes(estimator: str, steps: int, batch: int = 8) -> Row:
     """Measure one row on ViT-B/16 without allocating."""
     with shapes_only():
         problem, lam = vit_problem(batch)
-        method = ESTIMATORS[estimator](Langevin(1e-3), steps)
+        method = make(estimator, Langevin(1e-3), steps)
         return counts(measure(lambda: method.estimate(problem, lam)))
 
 
@@ -239,12 +252,13 @@ def measured(problem: str, estimator: str, steps: int) -> Row:
 
     Raises:
         WrongAnswerError: if an exact estimator differs from the closed form by more than rounding.
+        UnknownHereError: if the commit that is measured cannot make the estimator.
     """
     if problem == ON_A_DEVICE:
         return Row(**rows_on_a_device()[key(problem, estimator, steps)])
     if problem not in SIZES:
         return row_on_shapes(estimator, steps)
-    method = ESTIMATORS[estimator](posed(problem).rule, steps)
+    method = make(estimator, posed(problem).rule, steps)
     found = row(problem, method, steps)
     if estimator in EXACT and not (found.error is not None and found.error <= ROUNDING):
         raise WrongAnswerError(
@@ -267,9 +281,3 @@ def rows_on_a_device() -> dict[str, dict[str, Any]]:
         )
     found: dict[str, dict[str, Any]] = json.loads(done.stdout)
     return found
-
-
-def rows() -> dict[str, dict[str, object]]:
-    """Every row of the quadratics as plain numbers, by name."""
-    torch.set_num_threads(1)
-    return {key(*where): asdict(measured(*where)) for where in grid() if where[0] in SIZES}

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from asv_bench import draws
-from asv_bench.benchmarks.draws import PART, Statistic, statistics
+from asv_bench.measuring.draws import PART, Statistic, statistics
 from refblo.noise import SEED_CONTRACT, Draws
 
 LIMIT = 1e-4

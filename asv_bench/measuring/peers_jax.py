@@ -7,8 +7,8 @@ from typing import Any
 import torch.utils.dlpack
 from torch import Tensor
 
-from .peers import Hypergradient
-from .problems import separable_numbers
+from asv_bench.benchmarks.problems import separable_numbers
+from asv_bench.measuring.peers import Hypergradient
 
 
 def available_jax(

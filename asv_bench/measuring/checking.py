@@ -9,16 +9,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from asv_bench.benchmarks.problems import WIDTHS, network
+from asv_bench.benchmarks.timing import Ratio, interleaved, ratio
+from asv_bench.measuring.measures import Measurement
 from refblo.chain import Langevin, Schedule
 from refblo.conformance import hypergradient_report
 from refblo.cost import LiveBytes
 from refblo.estimators import RMD
 from refblo.problem import BilevelProblem, FixedInitial
 from refblo.ravel import ravel_module
-
-from .measures import Measurement
-from .problems import WIDTHS, network
-from .timing import Ratio, interleaved, ratio
 
 STEPS, STEP_SIZE = 10, 0.1
 TIME_LIMIT = 8.0

@@ -6,16 +6,15 @@ from typing import final
 
 import torch
 
+from asv_bench.benchmarks.problems import Setting, network_with_weight_decay, quadratic, tiny
+from asv_bench.benchmarks.timing import Ratio, interleaved, ratio
+from asv_bench.measuring import bare
+from asv_bench.measuring.peers import available
 from refblo.chain import Chain, Langevin, Schedule
 from refblo.cost import LiveBytes
 from refblo.estimators import HPOSGLD, RMD, Estimator, RMDFirstOrder
 from refblo.many_runs import side_by_side
 from refblo.noise import Draws
-
-from . import bare
-from .peers import available
-from .problems import Setting, network_with_weight_decay, quadratic, tiny
-from .timing import Ratio, interleaved, ratio
 
 
 @final

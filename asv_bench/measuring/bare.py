@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .problems import Setting
+from asv_bench.benchmarks.problems import Setting
 
 
 def _leaf(vector: Tensor) -> Tensor:

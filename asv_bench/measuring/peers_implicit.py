@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .peers import Hypergradient
-from .problems import PlainLoss, Setting, plain_losses
+from asv_bench.benchmarks.problems import PlainLoss, Setting, plain_losses
+from asv_bench.measuring.peers import Hypergradient
 
 
 def _run(setting: Setting, steps: int, step_size: float) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from .problems import PlainLoss, Setting, plain_losses
+from asv_bench.benchmarks.problems import PlainLoss, Setting, plain_losses
 
 Hypergradient = Callable[[], Tensor]
 

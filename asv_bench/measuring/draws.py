@@ -11,14 +11,13 @@ from jaxtyping import Float64
 from scipy import stats
 from torch import Tensor
 
+from asv_bench.benchmarks.timing import interleaved, ratio
+from asv_bench.measuring.measures import Measurement
 from refblo.cost import measure, shapes_only
 from refblo.noise import Draws, Stream
 from refblo.random_words.normal import normal
 from refblo.random_words.operations import words_by_operations
 from refblo.random_words.source import Source
-
-from .measures import Measurement
-from .timing import interleaved, ratio
 
 SIZES = (100, 100_000, 10_000_000, 87_000_000)
 LIMITS = {100: None, 100_000: 2.0, 10_000_000: 1.3, 87_000_000: 1.3}

@@ -1,0 +1,1 @@
+"""What is measured outside asv: ratios, peers, draws and checks."""
