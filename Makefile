@@ -19,7 +19,6 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES = $(shell find $(wildcard refblo proofs_check tests asv_bench docs) -name '*.py' \
 	-not -path '*/env/*' -not -path '*/_build/*' | sort)
-ASV := $(CURDIR)/$(BIN)/asv --config asv_bench/asv.conf.json
 
 .PHONY: help env test test-full lint format types audit audit-quick audit-full ledger docs peers rules agreement equal-cost speed detection asv asv-full asv-history asv-publish gate gpu mutation clean
 
@@ -74,33 +73,25 @@ docs: $(STAMP)  ## build the site into docs/_build/html; a warning is an error
 
 # The environment above is the one that is measured, at the commit that is checked out: building another
 # for every commit would cost a torch installation each.
-# asv writes when it ends, so it is run for one benchmark at a time: an interrupted run keeps the others.
-HERE := --environment existing:$(CURDIR)/$(BIN)/python
-QUICK := 'Counts.track_flops' 'Counts.track_peak_bytes' CountsAtScale OnAGPU
-FULL := $(QUICK) 'Counts.track_(bytes_moved|evaluations|error)' '[.]OnTheCPU.time' '[.]OnTheCPU.peakmem' AtScaleOnTheCPU 'core\.'
+# asv writes when it ends, so it is run for one file of benchmarks at a time: an interrupted run keeps the others.
 asv asv-full asv-history: export OMP_NUM_THREADS := 1
+HERE := $(BIN)/python -m asv_bench.history --here
 
-define run_asv
-	$(ASV) machine --yes
-	commit=$$(git rev-parse HEAD); for bench in $(1); do \
-		$(ASV) run $(HERE) --set-commit-hash "$$commit" --bench "$$bench" $(2) $(ARGS); \
-		$(BIN)/python -m asv_bench.tidy; \
-	done
-endef
+asv: $(STAMP)  ## count what every estimator needs at this commit, a minute; and time it on a GPU where there is one
+	$(HERE) '^counts\.'
+	$(HERE) OnAGPU
 
-asv: $(STAMP)  ## run the quick benchmarks at this commit
-	$(call run_asv,$(QUICK),--quick)
+asv-full: asv  ## all benchmarks at this commit
+	$(HERE) '^times\.'
+	$(HERE) '^core\.'
+	$(HERE) AtScaleOnTheCPU
 
-asv-full: $(STAMP)  ## run all benchmarks at this commit
-	$(call run_asv,$(FULL),)
-
-N ?= 5
-asv-history: $(STAMP)  ## run today's deterministic benchmarks on the last N commits (N=5)
+N ?= 30
+asv-history: $(STAMP)  ## count at earlier commits, until N of them have counts (N=30); ARGS=--times for times
 	$(BIN)/python -m asv_bench.history --commits $(N) $(ARGS)
 
 asv-publish: $(STAMP)  ## build the benchmark dashboards; they need no network afterwards
-	$(ASV) publish
-	$(BIN)/python -m asv_bench.vendor asv_bench/html
+	$(BIN)/python -m asv_bench.publish
 
 gate: $(STAMP)  ## compare the deterministic costs with the committed baseline
 	OMP_NUM_THREADS=1 $(BIN)/python -m asv_bench.gate $(ARGS)
