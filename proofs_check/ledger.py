@@ -1,4 +1,20 @@
-"""From executed evidence to a verdict, and from claims to the ledger."""
+"""Executes the evidence of each claim and derives its verdict: one `LedgerRow` for a claim (`settle`).
+
+The verdict on record (`Claim.verdict`) is never copied: it must equal the one that follows from the evidence.
+
+1. Every check of the established statement (the corrected one, or else the printed one) must hold.
+2. The roles of the checks give the verdict (`_from_roles`).
+3. If the claim has a correction, the printed statement must fail a check. Each condition must be needed:
+   without it a check must fail. Each condition that is recorded as unneeded must not be needed (`_derive`).
+4. For each number of the statement, statements with an error in that number are planted. The strength of the
+   claim is that of the weakest number: of the strongest check that fails for the error (`_strength`).
+
+An exception in the evidence is a failure of that row, not of the run. Evidence is a generator and is executed
+only as far as it is needed. A *placeholder* (in the code: hole) is the place of a number in the sentence of a
+statement; a *mutant* is a statement with one planted error.
+
+tests/proofs_check/test_ledger.py holds these rules, with claims that break each of them.
+"""
 
 import time
 import traceback
@@ -18,34 +34,34 @@ from proofs_check.strength import Strength, hand_steps, strength_of
 @final
 @dataclass(frozen=True)
 class LedgerRow:
-    """What the ledger found about one claim.
+    """One claim of the ledger with its executed evidence and its verdict.
 
     Attributes:
-        key: the claim.
-        source: where it is made.
-        title: what it is about.
-        printed: the printed statement.
-        corrected: the statement that holds instead; empty where the printed one holds.
+        key: the key of the claim, such as "eq-49".
+        source: the name of the paper that makes the claim.
+        title: what the claim is about.
+        printed: the statement as the paper prints it.
+        corrected: the statement that holds instead; empty if the printed one holds.
         expected: the verdict on record.
-        derived: the verdict that follows from the executed evidence; None where none follows.
-        failure: why the evidence does not hold; empty where it does.
+        derived: the verdict that follows from the executed evidence; None if none follows.
+        failure: why there is no verdict, or why it is not the one on record; empty if it is.
         checks: the executed checks of the established statement.
-        grades: the strength of each of them.
-        counterexamples: the executed checks that the printed statement, or the statement without
-            an added condition, failed.
-        assumptions: the conditions the paper states.
-        added: the conditions it needs besides.
-        unneeded: stated conditions that it does not need.
-        missing: what is not here.
-        by_hand: the step argued by hand.
-        remark: what a reader should know besides.
-        scope: what the statement is for, in words.
-        on: the instances on which what is not general was executed.
-        strength: how strong the evidence is; None where there is no verdict.
-        weakest: the number of the statement whose evidence is the weakest; empty without numbers.
-        steps: the steps made by hand.
-        repeats: the claim that this one states again; empty for a claim of its own.
-        seconds: the time it took.
+        grades: the strength of each of these checks.
+        counterexamples: the executed checks that fail for the printed statement, or for the statement without
+            one of its conditions.
+        assumptions: the conditions that the paper states.
+        added: the conditions that the statement needs and the paper does not state.
+        unneeded: the conditions that the paper states and the statement does not need.
+        missing: what would be needed to check the claim and is not available; empty if nothing.
+        by_hand: the step of the proof that is argued by hand; empty if there is none.
+        remark: what a reader should also know.
+        scope: the objects that the statement is about, in words.
+        on: the instances on which the evidence was executed, if it is not general.
+        strength: how strong the evidence is; None if there is no verdict.
+        weakest: the number of the statement with the weakest evidence; empty if it has no numbers.
+        steps: all steps that are made by hand, in the proof and in the checks.
+        repeats: the key of the claim that this one repeats; empty if it repeats none.
+        seconds: wall time of executing the evidence.
     """
 
     key: str
@@ -87,7 +103,7 @@ class LedgerRow:
 
     @property
     def command(self) -> str:
-        """The command that shows it."""
+        """The command that executes the evidence of this claim."""
         return f"python -m proofs_check --only {self.key}"
 
 
@@ -125,10 +141,10 @@ def first_rejection(claim: Claim, statement: ClaimStatement, context: ClaimConte
     Args:
         claim: whose evidence is executed.
         statement: the statement to judge: printed, corrected or with a planted error.
-        context: under what.
+        context: the effort, and the conditions that are switched off.
 
     Returns:
-        The failing check. Evidence is lazy, so nothing after it is executed.
+        The failing check. Evidence is a generator, so nothing after it is executed.
     """
     try:
         for check in claim.evidence(statement, context):
@@ -151,7 +167,7 @@ ILL_FORMED = (
     ShapeError,
     BasePolynomialError,
 )
-"""What a statement raises that cannot be evaluated, such as a product of matrices that do not fit."""
+"""Errors of a statement that cannot be evaluated, such as a product of matrices of the wrong shapes."""
 
 
 def _ill_formed(error: Exception) -> Check:
@@ -177,8 +193,7 @@ def _from_roles(claim: Claim, checks: tuple[Check, ...]) -> ClaimVerdict | None:
 
 
 MIN_POWER = 0.9
-"""A figure that agrees with an interval counts as reproduced where at most a tenth of all possible
-values would have agreed."""
+"""The least power of a reproduced figure: at most a tenth of all possible values would have agreed too."""
 
 _UNAVAILABLE = (ClaimVerdict.NEEDS_DATA, ClaimVerdict.IMAGE_ONLY, ClaimVerdict.CANNOT_RUN)
 
@@ -219,16 +234,16 @@ def _derive(
 def notice(
     claim: Claim, mutant: Mutant, context: ClaimContext, best: Strength
 ) -> tuple[Strength, Check | None]:
-    """The strongest check that notices a planted error.
+    """The strongest check that fails for a statement with a planted error.
 
     Args:
         claim: the claim.
         mutant: its statement with the error.
-        context: under what.
-        best: the strength of the claim's strongest check, at which the search ends.
+        context: the effort, and the conditions that are switched off.
+        best: the strength of the claim's strongest check; the search ends there.
 
     Returns:
-        The strength, and the check that noticed; `DEFINITION` and None where none did.
+        The strength and the check; `DEFINITION` and None if every check holds for the mutant.
     """
     found, noticed = Strength.DEFINITION, None
     try:
@@ -242,14 +257,14 @@ def notice(
                 break
     except ILL_FORMED as error:
         if noticed is None:
-            # Matrices that do not fit do so whatever their sizes are.
+            # Shapes that do not fit are an error at every size, so this evidence is general.
             own = best if isinstance(error, ShapeError) else min(best, Strength.CERTIFIED)
             return own, _ill_formed(error)
     return found, noticed
 
 
 def _one_of_each(claim: Claim) -> Iterator[Mutant]:
-    """One planted error for each hole and each kind of error in it."""
+    """One planted error for each placeholder and each kind of number in it."""
     seen: set[tuple[str, StatementKind]] = set()
     for mutant in mutants(claim.established):
         if (mutant.term.name, mutant.kind) not in seen:
@@ -260,10 +275,11 @@ def _one_of_each(claim: Claim) -> Iterator[Mutant]:
 def _strength(
     claim: Claim, checks: tuple[Check, ...], context: ClaimContext
 ) -> tuple[Strength, str, tuple[str, ...]]:
-    """The strength of a row: that of the weakest number of its statement."""
+    """The strength of a claim, its number with the weakest evidence, and the steps made by hand."""
     graded = [strength_of(check, claim.scope) for check in checks]
     best = max(graded)
-    weakest, used = (best, ""), list(checks[:0])
+    weakest = (best, "")
+    used: list[Check] = []
     for mutant in _one_of_each(claim):
         found, noticed = notice(claim, mutant, context, best)
         used += [noticed] if noticed else []
@@ -284,7 +300,7 @@ def settle(claim: Claim, context: ClaimContext) -> LedgerRow:
 
     Args:
         claim: the claim.
-        context: how much evidence to execute, and which assumptions are switched off.
+        context: how much evidence to execute, and which conditions are switched off.
 
     Returns:
         Its row of the ledger. Evidence that raises is a failure of that row, not of the run.
@@ -354,7 +370,7 @@ def run(
 
     Args:
         claims: the claims, in the order wanted in the ledger.
-        context: under what.
+        context: the effort, and the conditions that are switched off.
         jobs: the number of processes.
         report: called with each row as it is done, for progress.
 

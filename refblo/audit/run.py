@@ -1,6 +1,12 @@
-"""The audit: every contract on every case to which it applies.
+"""The audit without its reports: plans which contract is checked on which case, and runs the plan.
 
-No printing and no files here: `run` yields rows as they are finished, and `refblo.audit` shows them.
+`plan(settings)` gives an `AuditPlan`; `AuditPlan.run` checks in worker processes and yields an `AuditRow` for
+each contract on each case, and error budgets, as they are finished. Nothing here prints or writes files: the
+other modules of `refblo.audit` do (terminal, html, json_report).
+
+What must hold: a planned row always comes out. If a check raises or a worker process dies, the row has the
+outcome ERROR, and the other rows are not affected. A case is one job, so that its contracts share its truths.
+No contract's verdict depends on the length of a case's schedule: so the quick profile may shorten it.
 """
 
 import platform
@@ -29,7 +35,7 @@ from refblo.theory.budget import ErrorBudget, error_budget, has_budget
 
 
 class AuditOutcome(Enum):
-    """What became of one row."""
+    """The result of one row: the contract holds, it fails, or it could not be checked."""
 
     HOLDS = "holds"
     FAILS = "fails"
@@ -43,8 +49,9 @@ class AuditSettings:
 
     Attributes:
         full: longer sweeps, more seeds, every case; otherwise the quick profile (≤ 60 s on two cores).
-        only: glob patterns; a row is run if its contract's, estimator's or case's name matches one.
-        seed: of every draw.
+        only: glob patterns. A row is run if the name of its contract, estimator or case matches one of them;
+            empty for all rows of the profile.
+        seed: the seed of every draw.
         device: torch device of the problems.
         dtype: torch dtype of the problems.
     """
@@ -65,12 +72,12 @@ class AuditRow:
         contract: the contract's name.
         estimator: the estimator's name.
         relation: the relation's name.
-        claim: the claim in a sentence.
+        claim: what the contract claims, in a sentence.
         case: the case's name.
-        outcome: what became of it.
-        seconds: wall time.
-        finding: the figures, unless the check raised.
-        message: the error's text, if it raised.
+        outcome: whether the contract holds.
+        seconds: wall time of the check.
+        finding: the measured figures; None if the check raised.
+        message: the text of the error, if the check raised; else empty.
     """
 
     contract: str
@@ -90,11 +97,11 @@ class Audit:
     """An audit, finished or not.
 
     Attributes:
-        settings: what was asked for.
+        settings: the settings of the audit.
         environment: versions and the machine, for the report.
-        planned: how many rows there are to be.
+        planned: the number of planned rows.
         rows: the finished rows.
-        budgets: error budgets of the cases that have one.
+        budgets: the error budgets of the cases that have one.
     """
 
     settings: AuditSettings
@@ -105,23 +112,29 @@ class Audit:
 
     @property
     def complete(self) -> bool:
-        """Whether every planned row is there; a budget that could not be made adds a row to them."""
+        """Whether all planned rows are finished; there may be more, because a failed budget adds a row."""
         return len(self.rows) >= self.planned
 
     @property
     def passed(self) -> bool:
-        """Whether every planned row is there and holds."""
+        """Whether all planned rows are finished, and every row holds."""
         return self.complete and all(row.outcome is AuditOutcome.HOLDS for row in self.rows)
 
 
 QUICK_STEPS = 5
-"""The most burn-in steps, and the most samples, of the quick profile."""
+"""The most burn-in steps, and the most samples, of a case in the quick profile."""
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class AuditPlan:
-    """The rows to run, case by case, so that truths are shared."""
+    """The rows to run.
+
+    Attributes:
+        settings: the settings of the audit.
+        tasks: the rows: a contract, and a case to which it applies.
+        budget_cases: the cases whose error budget is computed.
+    """
 
     settings: AuditSettings
     tasks: tuple[tuple[Case, Contract], ...]
@@ -152,7 +165,14 @@ class AuditPlan:
 @final
 @dataclass(frozen=True)
 class _Job:
-    """The rows of one case: what a worker process needs to know."""
+    """The rows of one case, by names alone, so that it can be sent to a worker process.
+
+    Attributes:
+        settings: the settings of the audit.
+        case: the case's name.
+        contracts: the names of the contracts to check on it.
+        budget: whether to compute its error budget as well.
+    """
 
     settings: AuditSettings
     case: str
@@ -171,8 +191,10 @@ def _work(job: _Job) -> Iterator[AuditRow | ErrorBudget]:
 
 
 def _lost(job: _Job, finished: int, reason: str) -> Iterator[AuditRow]:
-    """A row of error for each that a case still owed when its worker ended, so that the others' go on."""
-    message = f"there is no answer: {reason}; run it alone with --only {job.case!r} to see more"
+    """An ERROR row for each row of a job that was not finished when its worker process ended."""
+    message = (
+        f"the check gave no result: {reason}; run it alone with --only {job.case!r} to see more"
+    )
     known = {contract.name: contract for contract in contracts()}
     for name in job.contracts[finished:]:
         contract = known[name]
@@ -191,10 +213,7 @@ def _lost(job: _Job, finished: int, reason: str) -> Iterator[AuditRow]:
 
 
 def _case(builder: Builder, settings: AuditSettings) -> Case:
-    """A case in the wanted dtype, with a short schedule for the quick profile.
-
-    No contract's verdict depends on the schedule's length.
-    """
+    """The case with the dtype of the settings; its schedule is shortened in the quick profile."""
     case = builder(dtype=settings.dtype, device=settings.device)
     if settings.full:
         return case
@@ -223,8 +242,8 @@ def plan(settings: AuditSettings) -> AuditPlan:
     if not tasks:
         known = sorted({contract.estimator for contract in contracts()})
         raise ArgumentError(
-            f"only must match a contract, an estimator or a case, got {list(settings.only)}; estimators: "
-            f"{', '.join(known)}; cases: {', '.join(case.name for case in cases)}"
+            f"only must match a contract, an estimator or a case, got {list(settings.only)}; estimators are "
+            f"{', '.join(known)}; cases are {', '.join(case.name for case in cases)}"
         )
     chosen = {case.name for case, _ in tasks}
     return AuditPlan(
@@ -247,8 +266,8 @@ def _budget(case: Case, draws: Draws) -> AuditRow | ErrorBudget:
     start = time.perf_counter()
     try:
         return error_budget(case, draws)
-    except Exception as error:  # one broken budget must not take the rows along
-        return _no_budget(case.name, time.perf_counter() - start, _told(error))
+    except Exception as error:  # a budget that raises must not stop the other rows
+        return _no_budget(case.name, time.perf_counter() - start, _error_text(error))
 
 
 def _no_budget(case: str, seconds: float, message: str) -> AuditRow:
@@ -264,8 +283,8 @@ def _no_budget(case: str, seconds: float, message: str) -> AuditRow:
     )
 
 
-def _told(error: Exception) -> str:
-    """What a person needs: the message of an error that is meant, the trace of one that is not."""
+def _error_text(error: Exception) -> str:
+    """The message of an error of refblo, which explains itself; the traceback of any other error."""
     if isinstance(error, RefbloError):
         return f"{type(error).__name__}: {error}"
     return "".join(traceback.format_exception(error, limit=-3))
@@ -278,8 +297,8 @@ def _check(case: Case, contract: Contract, context: Context) -> AuditRow:
     try:
         finding = contract.check(case, context)
         outcome = AuditOutcome.HOLDS if finding.judgement.holds else AuditOutcome.FAILS
-    except Exception as error:  # one broken check must not take the others' results along
-        outcome, message = AuditOutcome.ERROR, _told(error)
+    except Exception as error:  # a check that raises must not stop the other rows
+        outcome, message = AuditOutcome.ERROR, _error_text(error)
     return AuditRow(
         contract=contract.name,
         estimator=contract.estimator,

@@ -1,8 +1,8 @@
-"""The kernels that are kept for a problem: a set for each state of what its losses read.
+"""A cache of kernels: for each problem, and for each state of what its losses read besides their arguments.
 
-A kernel holds the operations of the losses as they were when it was made. So what they read besides their
-arguments is compared at the start of each estimate, and kernels of another state are not used. Which kernels
-there are depends on that state alone: what ran before decides how long an estimate takes, never what it is.
+A kernel holds the operations of the losses as they were when it was made. So the state is read again at the
+start of each estimate (`refblo.kernel.read`), and only kernels of that state are used. The cache decides how
+long an estimate takes, never its value.
 """
 
 from collections import OrderedDict
@@ -16,18 +16,19 @@ from refblo.kernel import Kernel, Reading, UnwatchableError, read
 from refblo.problem import BilevelProblem
 
 MOST_STATES = 4
-"""Of which kernels are kept, for each problem; a state that comes again later is recorded again."""
+"""The most states of a problem whose kernels are kept; the one that was used longest ago is dropped first."""
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """What is kept for one state of one problem.
+    """The kernels of one state of one problem.
 
     Attributes:
-        reading: the state.
-        kernels: the kernels that were made in this state.
-        refused: why there are none, by what asked for them.
+        reading: the state: what the losses read besides their arguments.
+        kernels: the kernels that were made in this state, by backend, function and the shapes of its
+            arguments.
+        refused: why the losses cannot be recorded, by the `Compiled` estimator that tried.
     """
 
     reading: Reading
@@ -38,17 +39,17 @@ class Kept:
 @dataclass(eq=False)
 class _OfProblem:
     states: OrderedDict[Hashable, Kept] = field(default_factory=OrderedDict)
-    changes: str = ""  # why there can be no kernels, whatever the state
+    changes: str = ""  # why no kernel can be made in any state; empty if one can
 
 
 _problems: WeakKeyDictionary[BilevelProblem, _OfProblem] = WeakKeyDictionary()
 
 
 def kept_for(problem: BilevelProblem) -> Kept:
-    """What is kept for a problem and what its losses read now.
+    """The kernels of a problem in its present state.
 
     Raises:
-        UnwatchableError: if that cannot be compared, or changes when they are called.
+        UnwatchableError: if what the losses read cannot be compared, or the losses change it when called.
     """
     mine = _of(problem)
     if mine.changes:
@@ -64,10 +65,10 @@ def kept_for(problem: BilevelProblem) -> Kept:
 
 
 def check_unchanged(problem: BilevelProblem, before: Reading) -> None:
-    """Check that the losses, which have just been called, left what they read as it was.
+    """Check that calling the losses has not changed what they read.
 
     Raises:
-        UnwatchableError: if they did not; then there are no kernels of this problem any more.
+        UnwatchableError: if it has; from then on no kernel of this problem is made or used.
     """
     if read(problem.inner, problem.outer).key != before.key:
         mine = _of(problem)
@@ -77,15 +78,15 @@ def check_unchanged(problem: BilevelProblem, before: Reading) -> None:
 
 
 @contextmanager
-def looking_on(problem: BilevelProblem) -> Iterator[None]:
-    """Find out whether the losses change what they read while they are called inside the block.
+def noting_changes(problem: BilevelProblem) -> Iterator[None]:
+    """Note whether the losses change what they read when the block calls them; then they get no kernels.
 
-    Nothing is called for it: a loss that counts its calls counts the same with and without.
+    This makes no calls of its own: a loss that counts its calls counts the same with and without.
     """
     try:
         before = None if _of(problem).changes else read(problem.inner, problem.outer)
     except UnwatchableError:
-        before = None  # there will be no kernels
+        before = None  # the losses cannot get kernels anyway
     yield
     if before is not None:
         with suppress(UnwatchableError):
@@ -93,7 +94,7 @@ def looking_on(problem: BilevelProblem) -> Iterator[None]:
 
 
 def is_new(problem: BilevelProblem) -> bool:
-    """Whether nothing is known of a problem."""
+    """Whether the cache has no entry for a problem."""
     return problem.origin not in _problems
 
 

@@ -1,17 +1,21 @@
-"""Estimates of an outer loop, traced without being asked for where that cannot be wrong.
+"""Estimates in an outer loop: traced from a certain step on, by default, with the same bits as untraced.
 
-The first steps of a loop run as the estimator is written. From step `TRACED_FROM` on its operations are
-recorded and run one by one (`Compiled` with backend "eager"), if all of this holds:
+`OuterLoop` calls `estimate_in_loop`. Before step `TRACED_FROM` the estimator runs as it is written. From that
+step on its operations are recorded and run one by one, which is faster (`Compiled` with backend "eager"), if
+all of this holds:
 
-- the estimator is one that can be traced, and keeps no limit on memory but `graph_bytes`;
-- everything that the losses read besides their arguments can be compared, and is what it was when they were
-  recorded: after a change they are recorded anew;
-- a step's graph is small (`LARGEST_GRAPH`): where large matrix products take the time, there is little to
-  gain.
+- the estimator can be traced (`Compiled`), and an RMD has no limit on its memory other than `graph_bytes`;
+- everything that the losses read besides their arguments can be compared (`refblo.kernel.watch`); after a
+  change the losses are recorded anew;
+- the losses do not change what they read when they are called; the untraced step before `TRACED_FROM` is
+  watched for that;
+- the graph of a step takes at most `LARGEST_GRAPH` bytes: above, large matrix products take most of the time,
+  and tracing gains little.
 
-Which way is taken depends on the step, the estimator, sizes and what the losses read; never on a measured
-time or on what ran before. Both ways give the same bits. Traced reverse mode computes most iterates twice,
-and CG may form up to `FUSED` − 1 products more; such evaluations are counted where they are made.
+What must hold: both ways give the same bits (tests/test_by_default.py). Which one is taken depends only on
+the step, the estimator, sizes and what the losses read, never on a measured time or on what ran before; so a
+resumed run takes the same way. Traced reverse mode computes most iterates twice, and CG may form up to
+`FUSED` − 1 more products; such evaluations are counted in the cost.
 """
 
 from collections.abc import Iterator
@@ -19,7 +23,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from refblo.chain import Chain, Langevin
-from refblo.estimators._kept import looking_on
+from refblo.estimators._kept import noting_changes
 from refblo.estimators.compiled import Compiled, Method
 from refblo.estimators.protocol import Estimator
 from refblo.estimators.rmd import RMD, bytes_of_a_step
@@ -30,20 +34,20 @@ from refblo.types import Hypergradient, Lam
 from refblo.validation import check_arguments
 
 TRACED_FROM = 8
-"""The first outer step that is traced: to record takes about as long as so many steps."""
+"""The first outer step that is traced. Recording takes about as long as this many steps."""
 
 FUSED = 5
-"""Transitions in a kernel: more take longer to record than they save."""
+"""Transitions in one kernel. More would take longer to record than they save."""
 
 LARGEST_GRAPH = 2**26
-"""Bytes of a step's graph up to which an estimate is traced."""
+"""The most bytes of a step's graph with which an estimate is traced."""
 
 _plain: ContextVar[bool] = ContextVar("refblo_plain", default=False)
 
 
 @contextmanager
 def plainly() -> Iterator[None]:
-    """Nothing inside the block is traced, unless `Compiled` asks for it."""
+    """Trace no estimates inside the block, except those of a `Compiled` estimator."""
     token = _plain.set(True)
     try:
         yield
@@ -54,7 +58,7 @@ def plainly() -> Iterator[None]:
 def estimate_in_loop(
     estimator: Estimator, problem: BilevelProblem, lam: Lam, draws: Draws, step: int
 ) -> Hypergradient:
-    """The estimate of an outer step, traced where that pays and cannot be wrong.
+    """The estimate of an outer step, traced if the conditions of the module hold.
 
     Args:
         estimator: the estimator.
@@ -72,7 +76,8 @@ def estimate_in_loop(
         if result is not None:
             return result
     if step == TRACED_FROM - 1 and isinstance(estimator, Method):
-        with looking_on(problem):
+        # Find out whether the losses change what they read: then they are not traced in the next step.
+        with noting_changes(problem):
             return estimator.estimate(problem, lam, draws)
     return estimator.estimate(problem, lam, draws)
 
@@ -80,7 +85,7 @@ def estimate_in_loop(
 def _traced(
     estimator: Estimator, problem: BilevelProblem, lam: Lam, draws: Draws
 ) -> Hypergradient | None:
-    """The estimate by kernels; None where it is to run as it is written."""
+    """The traced estimate; None if the estimator has to run as it is written."""
     dynamics = getattr(estimator, "dynamics", None)
     if not isinstance(estimator, Method) or not isinstance(dynamics, Langevin):
         return None

@@ -23,7 +23,7 @@ from refblo.cost import counting
 from refblo.derivatives import initial_vjp
 from refblo.errors import ArgumentError, require_integer, require_one_of
 from refblo.estimators._implicit import implicit
-from refblo.estimators._kept import is_new, kept_for, looking_on
+from refblo.estimators._kept import is_new, kept_for, noting_changes
 from refblo.estimators._kernels import Kernels, sampled
 from refblo.estimators.hpo_sgld import HPOSGLD, State
 from refblo.estimators.ift import IFTConjugateGradient, IFTNeumann
@@ -107,7 +107,7 @@ class Compiled(Estimator):
         self, problem: BilevelProblem, lam: Lam, draws: Draws = SEED_ZERO
     ) -> Hypergradient:
         # The checks call the losses of a problem that is new.
-        with looking_on(problem) if is_new(problem) else nullcontext():
+        with noting_changes(problem) if is_new(problem) else nullcontext():
             check_arguments(problem, lam, draws)
         result = self.traced(problem, lam, draws)
         if isinstance(result, Hypergradient):

@@ -1,10 +1,16 @@
-"""The outer loop: any hypergradient, any `torch.optim` optimiser, exactly resumable.
+"""The outer loop: descent on λ with any estimator and any `torch.optim` optimiser, exactly resumable.
 
     h_k = hypergradient at λ_k, from where the inner run of step k − 1 ended;      λ.grad = h_k;
     λ_{k+1} = projection(optimiser(λ_k, h_k)),                                     k = 0 … K − 1.
 
-`λ.grad` is the one convention of PyTorch that the package follows here, and only here: whatever works on
-`.grad` (schedulers, clipping, optimisers that ask for a closure) works.
+Optimisers, clipping and schedulers of torch read `λ.grad`; this is the only place in refblo that writes
+`.grad`.
+
+What must hold: a run that is resumed from a checkpoint ends with the bits of an uninterrupted one. So
+everything that changes from step to step is in `_RunningLoop`, and `state` and `restore` save all of it;
+everything else that decides the numbers is in `_RunningLoop.run`, which a checkpoint is compared with; and
+the randomness of step k depends on (seed, k) alone. tests/test_outer.py and tests/test_checkpoint.py hold
+this. The file's format and its refusals are in `refblo.outer.checkpoint`.
 """
 
 from collections.abc import Callable, Iterator
@@ -31,25 +37,25 @@ from refblo.types import DIVERGED, Hypergradient, Lam, Status
 from refblo.validation import check_vector
 
 SEED_BITS = 20
-"""Outer step k draws from `Draws(seed · 2^20 + k)`: no two steps, and no two seeds, share a number."""
+"""Outer step k draws from `Draws(seed · 2^20 + k)`, so that no two steps, and no two seeds, share a draw."""
 
 Optimiser = Callable[[list[Tensor]], torch.optim.Optimizer]
 """Builds the optimiser of [λ], e.g. `lambda ps: torch.optim.Adam(ps, lr=0.1)`."""
 Scheduler = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
 """Builds the learning-rate schedule of that optimiser."""
 Projection = Callable[[Tensor], Tensor]
-"""Takes λ, shape (p,), to the nearest λ that is allowed."""
+"""λ, shape (p,) ↦ the nearest allowed λ."""
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class OuterStep:
-    """What a callback sees after an outer step.
+    """One outer step, as a callback gets it.
 
     Attributes:
-        step: k + 1, how many steps have been made.
-        lam: λ after it, shape (p,).
-        result: the hypergradient that was followed.
+        step: the number of steps made so far: k + 1 after step k.
+        lam: λ after the step, shape (p,).
+        result: the hypergradient of the step, at λ before it.
     """
 
     step: int
@@ -59,24 +65,24 @@ class OuterStep:
 
 @runtime_checkable
 class Callback(Protocol):
-    """Called after each outer step; a true answer ends the loop."""
+    """A function that is called after each outer step; the loop ends if it returns True."""
 
     def __call__(self, step: OuterStep) -> bool | None:
-        """Look at a step."""
+        """Called with the step that was just made; True ends the loop."""
         ...
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class OuterRun:
-    """Where an outer loop ended.
+    """The result of an outer loop.
 
     Attributes:
         lam: the last λ, shape (p,).
         theta: the last inner iterate, shape (n,).
-        steps: outer steps made, those before a resumption included.
-        status: of the last hypergradient; a loop that met a divergence stops there.
-        cost: derivative evaluations, those before a resumption included.
+        steps: the number of outer steps made, including those before a resumption.
+        status: the status of the last hypergradient; the loop stops at a divergence.
+        cost: the derivative evaluations, including those before a resumption.
     """
 
     lam: Float[Tensor, " p"]
@@ -93,21 +99,22 @@ class OuterLoop:
 
     Args:
         problem: the bilevel problem.
-        estimator: of its hypergradient; one that carries a state is continued from step to step.
+        estimator: the estimator of the hypergradient. One that carries a state from step to step
+            (`WarmEstimator`) goes on from it.
         optimiser: builds the optimiser of [λ].
-        steps: K ≥ 0.
-        scheduler: builds a learning-rate scheduler; stepped once an outer step.
+        steps: K ≥ 0, the number of outer steps.
+        scheduler: builds a learning-rate scheduler, which is stepped once in each outer step.
         projection: maps λ back into its constraint set after each update.
-        clip: the largest norm of λ.grad; longer ones are scaled down.
+        clip: the largest norm of λ.grad; a longer gradient is scaled down to it. None for no limit.
         warm: start each inner run where the last one ended, unless θ⁰ depends on λ.
-        seed: of all randomness.
-        callbacks: called after each outer step.
-        checkpoint: a file to keep the state in.
-        every: outer steps between two checkpoints.
-        plain: run each estimate as it is written; else those of a long loop are traced where that gives the
-            same bits sooner (`refblo.estimators.by_default`).
-        unchecked: follow a hypergradient whose status is a divergence as long as it is finite, as published
-            code does that does not look; for reproducing its runs.
+        seed: the seed of all randomness.
+        callbacks: functions that are called after each outer step.
+        checkpoint: the file in which the state is saved; None to save nothing.
+        every: the number of outer steps between two checkpoints.
+        unchecked: follow a hypergradient with a status of divergence as long as it has an estimate. Published
+            code often does not check for divergence; this reproduces its runs.
+        plain: run each estimate untraced. By default estimates are traced from a certain step on, which is
+            faster and gives the same bits (`refblo.estimators.by_default`).
 
     Raises:
         ArgumentError: if a number is out of range.
@@ -161,11 +168,12 @@ class OuterLoop:
 
         Args:
             lam: λ⁰, shape (p,); it is not changed.
-            resume: go on from the checkpoint if there is one; it ends bitwise where an uninterrupted
-                run on the same machine ends.
+            resume: go on from the checkpoint if there is one. The result has the bits of an uninterrupted run
+                on the same machine.
 
         Returns:
-            Where the loop ended: after K steps, where a callback said so, or at a divergence.
+            The result after K steps, or after the step at which a callback returned True or a divergence
+            came.
 
         Raises:
             ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
@@ -174,23 +182,27 @@ class OuterLoop:
         check_vector("lam", lam)
         if resume and self.checkpoint is None:
             require(False, "checkpoint", "be a file to resume from", None, "name one")
-        live = _Live.begin(self, lam)
+        running = _RunningLoop.begin(self, lam)
         if self.checkpoint is not None:
             sweep(self.checkpoint)
             if resume and self.checkpoint.exists():
-                self._resume(live, self.checkpoint, lam)
-        while live.step < self.steps and not live.stopped:
-            result = live.make_step()
-            due = live.step % self.every == 0 or live.step == self.steps
-            if self.checkpoint is not None and due and not live.stopped:
-                checkpoint.save(self.checkpoint, live.state())
-            seen = OuterStep(live.step, live.lam.detach().clone(), result)
-            # Every callback is called, whatever an earlier one answered.
-            answers = [callback(seen) for callback in self.callbacks]
+                self._resume(running, self.checkpoint, lam)
+        while running.step < self.steps and not running.stopped:
+            result = running.make_step()
+            due = running.step % self.every == 0 or running.step == self.steps
+            if self.checkpoint is not None and due and not running.stopped:
+                checkpoint.save(self.checkpoint, running.state())
+            made = OuterStep(running.step, running.lam.detach().clone(), result)
+            # A list, so that every callback is called even if an earlier one ends the loop.
+            answers = [callback(made) for callback in self.callbacks]
             if any(answers):
                 break
         return OuterRun(
-            live.lam.detach().clone(), live.carried.theta, live.step, live.status, live.cost
+            running.lam.detach().clone(),
+            running.warm_state.theta,
+            running.step,
+            running.status,
+            running.cost,
         )
 
     def trajectory(
@@ -199,53 +211,66 @@ class OuterLoop:
         """The outer steps one by one, without checkpoints and callbacks.
 
         Args:
-            lam: λ before the first of them, shape (p,); it is not changed.
-            theta: where that step's inner run starts, shape (n,); θ⁰ unless given.
-            first: how many steps have been made before it.
+            lam: λ before the first of these steps, shape (p,); it is not changed.
+            theta: where the inner run of the first step starts, shape (n,); θ⁰ if None.
+            first: the number of steps made before.
 
         Yields:
-            Each step; one whose hypergradient cannot be followed is the last, and leaves λ where it was.
+            Each step. A step whose hypergradient diverges is the last one, and does not change λ.
 
         Raises:
             ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
         """
         check_vector("lam", lam)
-        live = _Live.begin(self, lam)
-        live.step = first
+        running = _RunningLoop.begin(self, lam)
+        running.step = first
         if theta is not None:
-            live.carried = replace(live.carried, theta=theta.detach().clone())
-        while live.step < self.steps and not live.stopped:
-            result = live.make_step()
-            yield OuterStep(live.step, live.lam.detach().clone(), result)
+            running.warm_state = replace(running.warm_state, theta=theta.detach().clone())
+        while running.step < self.steps and not running.stopped:
+            result = running.make_step()
+            yield OuterStep(running.step, running.lam.detach().clone(), result)
 
-    def _resume(self, live: "_Live", path: Path, lam: Lam) -> None:
-        """Go on from a state, if it belongs to this run and this number of threads gives its bits."""
+    def _resume(self, running: "_RunningLoop", path: Path, lam: Lam) -> None:
+        """Go on from a saved state, if it is of this run and this number of threads gives its bits."""
         state = checkpoint.load(path)
         count = state["threads"]
         if count == torch.get_num_threads():
-            checkpoint.check_run(path, state["run"], live.run)
-            live.restore(path, state)
+            checkpoint.check_run(path, state["run"], running.run)
+            running.restore(path, state)
             return
-        # Whether the number of threads changes bits is for this problem to show: its probes at the start,
-        # and the hypergradient that comes next.
+        # Another number of threads may change bits or not. Test it on this problem: compare its values at the
+        # start, and the next hypergradient, with both numbers of threads.
         with checkpoint.threads(count):
-            as_saved = _Live.begin(self, lam)
+            as_saved = _RunningLoop.begin(self, lam)
             checkpoint.check_run(path, state["run"], as_saved.run)
-            live.restore(path, state)
-            expected = live.bits()
-        if as_saved.run != live.run or live.bits() != expected:
+            running.restore(path, state)
+            expected = running.bits()
+        if as_saved.run != running.run or running.bits() != expected:
             checkpoint.refuse_threads(path, count)
 
 
 @dataclass
-class _Live:
-    """The parts of a running loop that change."""
+class _RunningLoop:
+    """A running loop: everything that changes from step to step, and the identity of the run.
+
+    Attributes:
+        loop: the settings.
+        lam: λ, a leaf that the optimiser changes in place.
+        optimiser: of [λ].
+        scheduler: of the optimiser.
+        warm_state: θ, and what else the estimator hands on to the next step.
+        run: name → text of everything that decides the numbers; a checkpoint of another run is refused.
+        step: the number of steps made.
+        status: the status of the last hypergradient.
+        stopped: whether a divergence has ended the loop.
+        cost: the derivative evaluations so far.
+    """
 
     loop: OuterLoop
     lam: Tensor
     optimiser: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler | None
-    carried: WarmState
+    warm_state: WarmState
     run: dict[str, str]
     step: int = 0
     status: Status = Status.COMPLETED
@@ -253,8 +278,8 @@ class _Live:
     cost: Evaluations = field(default_factory=Evaluations)
 
     @staticmethod
-    def begin(loop: OuterLoop, start: Lam) -> "_Live":
-        """Before the first step."""
+    def begin(loop: OuterLoop, start: Lam) -> "_RunningLoop":
+        """The loop before its first step, at λ = `start`."""
         lam = start.detach().clone().requires_grad_()
         optimiser = loop.optimiser([lam])
         scheduler = None if loop.scheduler is None else loop.scheduler(optimiser)
@@ -279,26 +304,26 @@ class _Live:
             "projection": identity(loop.projection),
             "warm start": repr(loop.warm),
         }
-        return _Live(loop, lam, optimiser, scheduler, carried, run)
+        return _RunningLoop(loop, lam, optimiser, scheduler, carried, run)
 
     def hypergradient(self) -> tuple[Hypergradient, WarmState]:
-        """At the current λ, from what the last step carried here."""
+        """The hypergradient at the current λ, and what is handed on to the next step."""
         loop, lam = self.loop, self.lam.detach()
         draws, estimator = outer_draws(loop.seed, self.step), loop.estimator
         if isinstance(estimator, WarmEstimator):
-            carried = self.carried if loop.warm else estimator.begin(loop.problem, lam, draws)
+            carried = self.warm_state if loop.warm else estimator.begin(loop.problem, lam, draws)
             return estimator.advance(loop.problem, lam, carried, draws)
         problem = loop.problem
         if loop.warm and isinstance(problem.initial, FixedInitial):
-            problem = problem.starting_at(self.carried.theta)
+            problem = problem.starting_at(self.warm_state.theta)
         if loop.plain:
             result = estimator.estimate(problem, lam, draws)
         else:
             result = estimate_in_loop(estimator, problem, lam, draws, self.step)
-        return result, replace(self.carried, theta=result.theta)
+        return result, replace(self.warm_state, theta=result.theta)
 
     def bits(self) -> str:
-        """A digest of what the next step would follow, and of where its inner run ends."""
+        """A digest of the next hypergradient and of the θ at which its inner run ends."""
         result, carried = self.hypergradient()
         estimate = torch.zeros(0) if result.estimate is None else result.estimate
         return digest(estimate, carried.theta, carried.q)
@@ -310,7 +335,7 @@ class _Live:
         )
 
     def make_step(self) -> Hypergradient:
-        """One outer step; after a divergence λ is left where it was."""
+        """Make one outer step; a divergence leaves λ unchanged and stops the loop."""
         calls: list[tuple[Hypergradient, WarmState]] = []
 
         def closure() -> Tensor:
@@ -329,13 +354,13 @@ class _Live:
 
         before = self.lam.detach().clone()
         try:
-            # Optimisers that ask for one closure call it once; those that ask for many (L-BFGS) see the
-            # same draws and the same warm start in each.
+            # Most optimisers call the closure once. L-BFGS calls it several times: each call has the same
+            # draws and the same warm start.
             self.optimiser.step(closure)  # type: ignore[arg-type]  # annotated for floats, works on tensors
         except _StopAtDivergence:
             with torch.no_grad():
                 self.lam.copy_(before)
-        result, self.carried = calls[-1]
+        result, self.warm_state = calls[-1]
         self.status = result.status
         self.lam.grad = None
         if not self._may_follow(result):
@@ -350,15 +375,15 @@ class _Live:
         return result
 
     def state(self) -> checkpoint.State:
-        """All that the next step needs, and what run it belongs to."""
+        """What a checkpoint holds: all that the next step needs, and the identity of the run."""
         return {
             "run": self.run,
             "threads": torch.get_num_threads(),
             "step": self.step,
             "lam": self.lam.detach(),
-            "theta": self.carried.theta,
-            "q": self.carried.q,
-            "memory": dict(self.carried.memory),
+            "theta": self.warm_state.theta,
+            "q": self.warm_state.q,
+            "memory": dict(self.warm_state.memory),
             "optimiser": self.optimiser.state_dict(),
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             "cost": {each.name: getattr(self.cost, each.name) for each in fields(self.cost)},
@@ -372,7 +397,7 @@ class _Live:
         """
         device = self.lam.device
         try:
-            for name, now in (("lam", self.lam), ("theta", self.carried.theta)):
+            for name, now in (("lam", self.lam), ("theta", self.warm_state.theta)):
                 saved = state[name]
                 if saved.shape != now.shape or saved.dtype != now.dtype:
                     raise ValueError(f"{name} is of shape {tuple(saved.shape)} and {saved.dtype}")
@@ -384,13 +409,13 @@ class _Live:
         except (AttributeError, KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
             checkpoint.refuse_entries(path, error)
         memory = {name: tensor.to(device) for name, tensor in state["memory"].items()}
-        self.carried = WarmState(state["theta"].to(device), state["q"].to(device), memory)
+        self.warm_state = WarmState(state["theta"].to(device), state["q"].to(device), memory)
         self.step = state["step"]
         self.cost = Evaluations(**state["cost"])
 
 
 class _StopAtDivergence(Exception):  # noqa: N818  (not an error: the way out of an optimiser's step)
-    """There is no gradient to step along."""
+    """Leaves the optimiser's step: the hypergradient diverged."""
 
 
 def outer_draws(seed: int, step: int) -> Draws:
@@ -399,7 +424,7 @@ def outer_draws(seed: int, step: int) -> Draws:
 
 
 def _sum(one: Evaluations, two: Evaluations) -> Evaluations:
-    """Counts, kind by kind."""
+    """The sum of two counts, for each type of evaluation."""
     return Evaluations(
         **{each.name: getattr(one, each.name) + getattr(two, each.name) for each in fields(one)}
     )
@@ -407,11 +432,11 @@ def _sum(one: Evaluations, two: Evaluations) -> Evaluations:
 
 @contextmanager
 def progress_bar(steps: int, description: str = "outer steps") -> Iterator[Callback]:
-    """A callback that shows how far the loop is, as a live line in the terminal.
+    """A callback that shows a progress bar in the terminal.
 
     Args:
-        steps: K.
-        description: the line's text.
+        steps: K, the number of outer steps.
+        description: the text beside the bar.
     """
     from rich.progress import Progress
 
