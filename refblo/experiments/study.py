@@ -79,6 +79,7 @@ class StudyPlan:
         settings: everything else that the numbers depend on.
         measure: what `test` is, with its unit.
         at_printed_rates: how many seeds are run at the paper's own rates besides.
+        rest_seeds: runs of an arm that no endpoint compares; as many as the others unless given.
     """
 
     arms: tuple[Arm, ...]
@@ -89,6 +90,14 @@ class StudyPlan:
     settings: Settings
     measure: str
     at_printed_rates: int = 0
+    rest_seeds: int | None = None
+
+    def seeds_of(self, arm: Arm, seeds: int) -> int:
+        """How many of the seeds an arm is run on."""
+        if self.rest_seeds is None:
+            return seeds
+        compared = {label for each in self.endpoints for label in (*each.ours, *each.theirs)}
+        return seeds if arm.label in compared else min(seeds, self.rest_seeds)
 
 
 @final
@@ -312,14 +321,15 @@ def run_trials(
     rates = {method: min(errors, key=lambda r: errors[r]) for method, errors in tuning.items()}
     # Seed by seed, so that what is finished early is a whole comparison and every arm has been timed.
     chosen = {
-        arm: [Trial(arm, rates.get(arm.method, 0.0), s) for s in range(seeds)] for arm in plan.arms
+        arm: [Trial(arm, rates.get(arm.method, 0.0), s) for s in range(plan.seeds_of(arm, seeds))]
+        for arm in plan.arms
     }
     stated = {
         arm: [Trial(arm, arm.printed_rate, s) for s in range(min(plan.at_printed_rates, seeds))]
         for arm in plan.arms
         if arm.printed_rate is not None
     }
-    order = [trials[s] for s in range(seeds) for trials in chosen.values()]
+    order = [t for s in range(seeds) for trials in chosen.values() for t in trials[s : s + 1]]
     made = runner.run(order, "runs at the tuned rates")
     also = runner.run(
         [t for trials in stated.values() for t in trials], "runs at the printed rates"
