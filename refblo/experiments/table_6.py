@@ -14,8 +14,8 @@ from refblo.experiments.study import Arm, StudyPlan, Trial, TrialPlace
 from refblo.experiments.study_report import run_study
 
 MEASURE = "meta-test error in %"
-TEMPERATURES = {Scale.SMOKE: ("1", "0.001"), Scale.SMALL: ("1", "0.1", "0.001")}
-RATES = {Scale.SMOKE: (0.002, 0.01), Scale.SMALL: (0.0005, 0.002, 0.01)}
+TEMPERATURES = {Scale.SMOKE: ("1", "0.001"), Scale.SMALL: ("1", "0.001")}
+RATES = {Scale.SMOKE: (0.002, 0.01), Scale.SMALL: (0.002, 0.01, 0.03)}
 SEEDS = {Scale.SMOKE: 2, Scale.SMALL: 10}
 MARGIN = 1.0
 OTHERS = {"MAML": 40.0, "FO-MAML": 21.0, "iMAML": 35.0, "Reptile": 20.0}
@@ -70,11 +70,12 @@ class Table6:
                 *(Arm("HPO-SGLD", o, TABLE_6[f"HPO-SGLD {o}"], weight=25.0) for o in options),
             ),
             RATES[scale],
-            1 if scale is Scale.SMOKE else 2,
+            1,
             SEEDS[scale],
             (*claims, steady),
             settings,
             MEASURE,
+            rest_seeds=3,
         )
 
     def require_data(self, scale: Scale, data: Path | None) -> None:  # noqa: ARG002
