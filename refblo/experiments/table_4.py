@@ -1,4 +1,8 @@
-"""Table 4 of Kim and Hospedales: one L1 weight for each weight of a vision transformer; the options."""
+"""Table 4 of Kim and Hospedales: one L1 weight for each weight of a vision transformer; the options.
+
+The small scale has three options of each method that has any. Its outer rates cover four decades around the
+two that D.2 states, which are run as well; rows that no claim compares have 3 seeds.
+"""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,19 +22,19 @@ OURS_RATE, OTHERS_RATE = 0.01, 0.5
 MEASURE = "test error in %"
 NEUMANN = {
     Scale.SMOKE: ("(0.9, 1)", "(0.99, 5)"),
-    Scale.SMALL: ("(0.9, 1)", "(0.9, 5)", "(0.99, 1)", "(0.99, 5)"),
+    Scale.SMALL: ("(0.9, 1)", "(0.9, 5)", "(0.99, 5)"),
 }
 GRADIENTS = {
     Scale.SMOKE: ("(0.01, 1)", "(0.001, 5)"),
-    Scale.SMALL: ("(0.01, 1)", "(0.01, 5)", "(0.001, 1)", "(0.001, 5)"),
+    Scale.SMALL: ("(0.01, 1)", "(0.01, 5)", "(0.001, 5)"),
 }
 SGLD = {
     Scale.SMOKE: ("(0.01, 0.01)", "(0.0001, 1e-06)"),
-    Scale.SMALL: ("(0.01, 0.01)", "(0.0001, 0.01)", "(0.01, 1e-06)", "(0.0001, 1e-06)"),
+    Scale.SMALL: ("(0.01, 0.01)", "(0.0001, 0.01)", "(0.0001, 1e-06)"),
 }
 RATES = {
     Scale.SMOKE: (0.001, 0.1),
-    Scale.SMALL: (0.0001, 0.001, 0.01, 0.1, 0.5),
+    Scale.SMALL: (0.0001, 0.001, 0.01, 0.1, 1.0),
     Scale.PAPER: (0.001, 0.01, 0.1, 0.5),
 }
 SEEDS = {Scale.SMOKE: 2, Scale.SMALL: 10, Scale.PAPER: 10}
@@ -114,12 +118,13 @@ class Table4:
         return StudyPlan(
             rows,
             RATES[scale],
-            1 if scale is Scale.SMOKE else 2,
+            2 if scale is Scale.PAPER else 1,
             SEEDS[scale],
             endpoints(rows),
             l1.describe(scale),
             MEASURE,
             at_printed_rates=0 if scale is Scale.SMOKE else 3,
+            rest_seeds=None if scale is Scale.PAPER else 3,
         )
 
     def require_data(self, scale: Scale, data: Path | None) -> None:

@@ -9,10 +9,10 @@ cross-entropy's expansion around ½, the outer optimiser is gradient descent, th
 pairs with σ = 0.1.
 
 What the small scale cuts, so that the table takes some ten minutes of one core: two convolutions of width 8
-on 14 x 14 pixels, and 50 outer steps for 50,000. Within these 500 inner steps the printed γ = 0.01 leaves every
-network where a random one is, so that γ is 0.5 there, for every row; the outer rates that are tried are 10 to
-1,000 times the printed 0.01, at which λ does not move in 50 steps. Rows that no claim compares have 3 seeds;
-FMD, whose hypergradient is that of RMD, is not run at the printed rate.
+on 14 x 14 pixels, and 50 outer steps for 50,000. Within these 500 inner steps the printed γ = 0.01 leaves
+every network at chance, so that γ is 0.5 there, for every row; the outer rates that are tried are 10 to 1,000
+times the printed 0.01, at which λ does not move in 50 steps. Rows that no claim compares have 3 seeds; FMD,
+whose hypergradient is that of RMD, is not run at the printed rate.
 """
 
 from dataclasses import dataclass, field

@@ -64,7 +64,7 @@ class Table9:
         return StudyPlan(
             (*rows, *fixed),
             RATES[scale],
-            1 if scale is Scale.SMOKE else 2,
+            2 if scale is Scale.PAPER else 1,
             SEEDS[scale],
             (
                 Endpoint(
@@ -86,6 +86,7 @@ class Table9:
             ),
             {**l1.describe(scale), "burn-in": BURN_IN, "(temperature, noise scale)": OPTION},
             MEASURE,
+            rest_seeds=None if scale is Scale.PAPER else 3,
         )
 
     def require_data(self, scale: Scale, data: Path | None) -> None:
