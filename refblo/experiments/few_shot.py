@@ -12,7 +12,7 @@ x 16 pixels, 80 outer steps of one task, 150 test episodes, two of the printed �
 highest of these rates are above every printed one, since 80 steps of Adam at those move λ by little.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -29,12 +29,13 @@ from refblo.estimators.fo_maml import FOMAML
 from refblo.estimators.imaml import IMAML
 from refblo.estimators.maml import MAML
 from refblo.estimators.reptile import Reptile
-from refblo.experiments.data.fonts import ENOUGH, TEST, TRAIN, TUNING, glyphs
+from refblo.experiments.data.fonts import ENOUGH, TEST, TRAIN, TUNING, glyphs, require_letters
 from refblo.experiments.networks import ConvNet, as_function
 from refblo.experiments.report import Scale
 from refblo.experiments.store import Values
 from refblo.experiments.study import Arm, Trial, TrialPlace
 from refblo.experiments.training import Logits, descend
+from refblo.experiments.twins import Twin
 from refblo.noise import Draws, Stream
 from refblo.outer import OuterRun
 from refblo.problem import BilevelProblem, identity_initial
@@ -82,6 +83,16 @@ def effort(scale: Scale) -> FewShotEffort:
     known = scale in EFFORTS
     require(known, "--scale", "be smoke or small for table-6", scale.value, "choose one of the two")
     return EFFORTS[scale]
+
+
+def require_data(scale: Scale) -> None:
+    """Look at the fonts before any work.
+
+    Raises:
+        ArgumentError, MissingExtraError: if there are too few of them for an episode.
+    """
+    for scripts in (TRAIN, TUNING, TEST):
+        require_letters(scripts, WAY, SHOT + effort(scale).query)
 
 
 def describe(scale: Scale) -> dict[str, float | int | str]:
@@ -207,10 +218,10 @@ def estimator(arm: Arm) -> Estimator:
     return others[arm.method]
 
 
-def task_errors(
+def adapted_outputs(
     logits: Logits, tasks: Episodes, lam: Lam, rate: float, steps: int, count: int
-) -> np.ndarray:
-    """The error in percent on the query images of each of some tasks, after steps of gradient descent.
+) -> tuple[Float[Tensor, "task query way"], Int64[Tensor, " query"]]:
+    """The logits for the query images of some tasks, after steps of gradient descent, and their labels.
 
     All tasks are adapted together, θ_k ← θ_k − γ ∂_θ L(θ_k; support_k) from θ_k = λ: with a network this
     small, many tasks take little longer than one.
@@ -231,7 +242,14 @@ def task_errors(
     with torch.no_grad():
         for _ in range(steps):
             theta = theta - rate * slope(theta, support)
-        out = vmap(logits)(theta, query)
+        return vmap(logits)(theta, query), wanted
+
+
+def task_errors(
+    logits: Logits, tasks: Episodes, lam: Lam, rate: float, steps: int, count: int
+) -> np.ndarray:
+    """The error in percent on the query images of each of some tasks, adapted; NaN where it diverged."""
+    out, wanted = adapted_outputs(logits, tasks, lam, rate, steps, count)
     wrong = 100.0 * (out.argmax(dim=2) != wanted).to(torch.float64).mean(dim=1)
     lost = ~torch.isfinite(out).flatten(1).all(dim=1)
     result: np.ndarray = wrong.masked_fill(lost, torch.nan).numpy()
@@ -268,6 +286,31 @@ def run(trial: Trial, place: TrialPlace) -> Values:
         measure,
         optimiser=lambda ps: torch.optim.Adam(ps, lr=trial.rate),
     )
+
+
+TWIN_RATE = 0.01
+TWIN_IN_WORDS = (
+    f"four convolutions of width 4, tasks as in the table, Adam with outer rate {TWIN_RATE:g}"
+)
+
+
+def twin(seed: int) -> Twin:
+    """The shrunken twin of one seed, at τ = 1; its test loss is the mean over 50 tasks, adapted."""
+    of = replace(EFFORTS[Scale.SMALL], width=4)
+    lam, logits = as_function(ConvNet(of.side, of.width, 4, WAY, normalised=True), 50 + seed)
+    posed = problem(logits, episodes(TRAIN, of))
+    tasks, arm = episodes(TEST, of), Arm("HPO-SGLD", "τ = 1")
+    method = estimator(arm)
+    assert isinstance(method, HPOSGLD)
+
+    def test(lam: Lam, _: Theta) -> Tensor:
+        out, wanted = adapted_outputs(logits, tasks, lam, *adaptation(arm), 50)
+        return cross_entropy(out.flatten(0, 1), wanted.repeat(50))
+
+    def adam(parameters: list[Tensor]) -> torch.optim.Optimizer:
+        return torch.optim.Adam(parameters, lr=TWIN_RATE)
+
+    return Twin(posed, posed, method, adam, lam, test)
 
 
 def prototypes(trial: Trial, place: TrialPlace) -> Values:

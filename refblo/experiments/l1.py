@@ -45,9 +45,11 @@ from refblo.experiments.training import (
     descend,
     early_stopped,
     errors,
+    require_enough,
     split,
     train,
 )
+from refblo.experiments.twins import Twin, descent, whole
 from refblo.noise import Draws
 from refblo.outer import OuterRun
 from refblo.problem import BilevelProblem, FixedInitial, Minibatches, Separable
@@ -88,6 +90,9 @@ EFFORTS = {
     Scale.PAPER: L1Effort(Size(classes=37), 0, (110, 110, 110, 3669), 1000, 20),
 }
 """At the paper's scale the parts are 3 % of Pets; the tuning split is as large as the validation split."""
+TWIN = L1Effort(Size(8, 4, 1, 4, 1, 4, 5), 60, (40, 40, 100, 500), 0, 0)
+"""The shrunken twin: 389 weights, so that the Hessian can be formed."""
+TWIN_RATE = 0.1
 
 
 def describe(scale: Scale) -> dict[str, float | int | str]:
@@ -120,9 +125,8 @@ def count(scale: Scale) -> int:
 
 
 @cache
-def pretrained(scale: Scale) -> Theta:
+def pretrained(effort: L1Effort) -> Theta:
     """Weights after training on the first half of the classes; the same for every run, as in the paper."""
-    effort = EFFORTS[scale]
     theta, logits = vision_transformer(effort.size)
     images = as_pictures(sklearn_digits()).of_classes(0, 5)
     return train(logits, theta, images, effort.pretraining, 32, 3e-3, Draws(11))
@@ -139,6 +143,16 @@ def images(scale: Scale, data: Path | None) -> LabelledImages:
         require_folder(data)
         return picture_folder("pets", data or Path(), EFFORTS[scale].size.image)
     return as_pictures(sklearn_digits()).of_classes(5, 10)
+
+
+def require_data(scale: Scale, data: Path | None) -> None:
+    """Look at the data before any work.
+
+    Raises:
+        ArgumentError, MissingExtraError: if something is missing, cut short or of another kind.
+    """
+    effort = EFFORTS[scale]
+    require_enough(images(scale, data), sum(effort.parts), effort.size.classes)
 
 
 def require_folder(data: Path | None) -> None:
@@ -214,12 +228,11 @@ def estimator(arm: Arm, schedule: Schedule | None = None) -> Estimator:
 
 @cache
 def _prepared(
-    scale: Scale, folder: Path | None, seed: int
+    scale: Scale, effort: L1Effort, folder: Path | None, seed: int
 ) -> tuple[Theta, tuple[LabelledImages, ...]]:
     """The start and the parts of one seed, the same for every arm."""
-    effort, draws = EFFORTS[scale], Draws(100 + seed)
-    parts = split(images(scale, folder), effort.parts, draws)
-    theta = _new_head(scale, seed)
+    parts = split(images(scale, folder), effort.parts, Draws(100 + seed))
+    theta = _new_head(effort, seed)
     _, logits = vision_transformer(effort.size)
     theta = early_stopped(
         logits, theta, parts[0], parts[1], 5, 8, BATCH, 1e-3, Draws(2**20 + 100 * seed)
@@ -227,13 +240,13 @@ def _prepared(
     return theta, tuple(parts)
 
 
-def _new_head(scale: Scale, seed: int) -> Theta:
-    """Pretrained weights with a head of its own for each seed."""
-    size = EFFORTS[scale].size
+def _new_head(effort: L1Effort, seed: int) -> Theta:
+    """Pretrained weights with a head of its own for each seed; random ones without pretraining."""
+    size = effort.size
     fresh, _ = vision_transformer(size, seed=seed + 1)
-    if scale is Scale.PAPER:
+    if effort.pretraining == 0:
         return fresh
-    theta, head = pretrained(scale).clone(), size.classes * (size.width + 1)
+    theta, head = pretrained(effort).clone(), size.classes * (size.width + 1)
     theta[-head:] = fresh[-head:]
     return theta
 
@@ -249,7 +262,7 @@ def run(trial: Trial, place: TrialPlace, method: Estimator, rate: float | None =
     """
     scale = place.scale
     effort = EFFORTS[scale]
-    theta, parts = _prepared(scale, place.data, trial.seed)
+    theta, parts = _prepared(scale, effort, place.data, trial.seed)
     attention: Attention = "fused" if trial.arm.method in ("HPO-SGLD", "RMD-FO") else "plain"
     _, logits = vision_transformer(effort.size, attention)
     problem = l1_problem(logits, theta, parts[0], parts[1])
@@ -265,3 +278,23 @@ def run(trial: Trial, place: TrialPlace, method: Estimator, rate: float | None =
     lam = torch.full_like(theta, START)
     steps, pieces = effort.outer_steps, effort.pieces
     return descend(problem, method, lam, steps, pieces, trial, place, measure, rate)
+
+
+def twin(seed: int, option: str = "(0.01, 0.01)", samples: int = INNER_STEPS // 2) -> Twin:
+    """The shrunken twin of one seed, for HPO-SGLD at these (τ, κ) and M."""
+    theta, parts = _prepared(Scale.SMALL, TWIN, None, seed)
+    _, logits = vision_transformer(TWIN.size, "plain")
+    problem = l1_problem(logits, theta, parts[0], parts[1])
+    method = estimator(Arm("HPO-SGLD", option), Schedule(INNER_STEPS // 2, samples))
+    assert isinstance(method, HPOSGLD)
+
+    def test(_: Tensor, theta: Theta) -> Tensor:
+        return cross_entropy(logits(theta, parts[3].images), parts[3].labels)
+
+    lam = torch.full_like(theta, START)
+    return Twin(problem, whole(problem), method, descent(TWIN_RATE), lam, test)
+
+
+TWIN_IN_WORDS = (
+    f"{TWIN.size.layers} layer of width {TWIN.size.width}, 389 weights, outer rate {TWIN_RATE:g}"
+)

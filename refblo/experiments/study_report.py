@@ -18,6 +18,8 @@ from refblo.experiments.report import (
 from refblo.experiments.run_options import RunOptions
 from refblo.experiments.store import Values
 from refblo.experiments.study import Arm, StudyRuns, TrainingStudy, run_trials
+from refblo.experiments.twins import TwinOf, paragraph, run_twins
+from refblo.experiments.twins import draw as draw_twins
 from refblo.plotting import COLOURS, OURS, drawing
 
 WORST = 100.0
@@ -33,6 +35,7 @@ def run_study(
     seed: int,
     findings: Sequence[str] = (),
     also: Callable[[StudyRuns], list[str]] = lambda _: [],
+    twin: TwinOf | None = None,
 ) -> ExperimentReport:
     """Run a table, or what of it is not stored yet, and write its report.
 
@@ -45,6 +48,7 @@ def run_study(
         seed: of all draws.
         findings: sentences of the table's own.
         also: makes sentences from the runs.
+        twin: the shrunken twin that says why.
 
     Raises:
         ArgumentError, MissingExtraError: before any work, if the data or an option cannot be used.
@@ -55,14 +59,22 @@ def run_study(
     differences = [runs.difference(endpoint, WORST) for endpoint in plan.endpoints]
     plot = f"{study.name}.png"
     _draw(store.folder / plot, runs)
+    why, plots = list[str](), [f"{study.name}/{plot}"]
+    if twin is not None:
+        compared = run_twins(store, twin.make, {"twin": twin.description})
+        draw_twins(store.folder / f"{study.name}-why.png", compared)
+        why, plots = (
+            [paragraph(compared, twin.description)],
+            [*plots, f"{study.name}/{study.name}-why.png"],
+        )
     report = ExperimentReport(
         study.name,
         study.what,
         scale,
         seed,
         tuple(row for arm in plan.arms for row in _rows(arm, runs)),
-        (*_tuning(runs), *_budgets(runs), *_data(runs), *also(runs), *findings),
-        (f"{study.name}/{plot}",),
+        (*_tuning(runs), *_budgets(runs), *_data(runs), *also(runs), *why, *findings),
+        tuple(plots),
         time.monotonic() - began,
         judge(plan.endpoints, differences, scale),
     )

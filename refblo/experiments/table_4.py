@@ -16,6 +16,7 @@ from refblo.experiments.run_options import RunOptions
 from refblo.experiments.store import Values
 from refblo.experiments.study import Arm, StudyPlan, Trial, TrialPlace
 from refblo.experiments.study_report import run_study
+from refblo.experiments.twins import TwinOf
 
 OURS_RATE, OTHERS_RATE = 0.01, 0.5
 """D.2: the outer rates of HPO-SGLD and of the others."""
@@ -133,7 +134,7 @@ class Table4:
         Raises:
             ArgumentError, MissingExtraError: if something is missing.
         """
-        l1.images(scale, data)
+        l1.require_data(scale, data)
 
     def train(self, trial: Trial, place: TrialPlace) -> Values:
         """One run."""
@@ -151,4 +152,5 @@ class Table4:
             "RMD-FO keeps the direct term ∂f/∂λ alone, and the outer loss of L1-Reg does not contain λ: its "
             "hypergradient is exactly zero, so that its row is training with λ as it was at the start.",
         )
-        return run_study(self, self.options, scale, output, progress, seed, findings)
+        twin = TwinOf(l1.twin, l1.TWIN_IN_WORDS)
+        return run_study(self, self.options, scale, output, progress, seed, findings, twin=twin)

@@ -47,7 +47,15 @@ from refblo.experiments.run_options import RunOptions
 from refblo.experiments.store import Values
 from refblo.experiments.study import Arm, StudyPlan, Trial, TrialPlace
 from refblo.experiments.study_report import run_study
-from refblo.experiments.training import LabelledImages, Logits, descend, errors, split
+from refblo.experiments.training import (
+    LabelledImages,
+    Logits,
+    descend,
+    errors,
+    require_enough,
+    split,
+)
+from refblo.experiments.twins import Twin, TwinOf, descent, whole
 from refblo.noise import Draws
 from refblo.outer import OuterRun
 from refblo.problem import BilevelProblem, Composed, FixedInitial, Minibatches
@@ -104,6 +112,14 @@ EFFORTS = {
 }
 
 
+TWIN = LossEffort(8, 2, (600, 200, 100, 700), 0, 0, 0.5)
+"""The shrunken twin, on scikit-learn's digits."""
+TWIN_RATE = 1.0
+TWIN_IN_WORDS = (
+    f"two convolutions of width 2 on 8 x 8 pixels, 148 weights, outer rate {TWIN_RATE:g}"
+)
+
+
 def effort(scale: Scale) -> LossEffort:
     """The effort of a scale.
 
@@ -154,6 +170,22 @@ def problem(
         outer_batches=Minibatches(len(validation), BATCH),
         name="loss-learning",
     )
+
+
+def shrunken(seed: int) -> Twin:
+    """The twin of one seed, at τ = 0.1."""
+    parts = split(sklearn_digits(), TWIN.parts, Draws(300 + seed))
+    module = ConvNet(TWIN.side, TWIN.width, 2, 10, normalised=False)
+    theta, logits = as_function(module, 400 + seed)
+    posed = problem(logits, theta, parts[0], parts[1], plain=False)
+    method = estimator(Arm("HPO-SGLD", "τ = 0.1"), TWIN.inner_rate)
+    assert isinstance(method, HPOSGLD)
+
+    def test(_: Tensor, theta: Theta) -> Tensor:
+        return cross_entropy(logits(theta, parts[3].images), parts[3].labels)
+
+    lam = torch.tensor(CROSS_ENTROPY)
+    return Twin(posed, whole(posed), method, descent(TWIN_RATE), lam, test)
 
 
 def estimator(arm: Arm, inner_rate: float = 0.01) -> Estimator:
@@ -276,8 +308,7 @@ class Table5:
         Raises:
             ArgumentError, MissingExtraError: if something is missing.
         """
-        effort(scale)
-        images(scale)
+        require_enough(images(scale), sum(effort(scale).parts), 10)
 
     def train(self, trial: Trial, place: TrialPlace) -> Values:
         """One run."""
@@ -310,4 +341,5 @@ class Table5:
         findings = (
             "RMD-FO keeps ∂f/∂λ alone, which is zero here: its row is training on the loss of the start.",
         )
-        return run_study(self, self.options, scale, output, progress, seed, findings)
+        twin = TwinOf(shrunken, TWIN_IN_WORDS)
+        return run_study(self, self.options, scale, output, progress, seed, findings, twin=twin)

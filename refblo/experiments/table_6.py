@@ -12,6 +12,7 @@ from refblo.experiments.run_options import RunOptions
 from refblo.experiments.store import Values
 from refblo.experiments.study import Arm, StudyPlan, Trial, TrialPlace
 from refblo.experiments.study_report import run_study
+from refblo.experiments.twins import TwinOf
 
 MEASURE = "meta-test error in %"
 TEMPERATURES = {Scale.SMOKE: ("1", "0.001"), Scale.SMALL: ("1", "0.001")}
@@ -79,12 +80,12 @@ class Table6:
         )
 
     def require_data(self, scale: Scale, data: Path | None) -> None:  # noqa: ARG002
-        """Refuse the paper's scale: MiniImagenet has no loader here.
+        """Look at the fonts before any work, and refuse the paper's scale: MiniImagenet has no loader here.
 
         Raises:
-            ArgumentError: at the paper's scale.
+            ArgumentError, MissingExtraError: at the paper's scale, or without the fonts.
         """
-        few_shot.effort(scale)
+        few_shot.require_data(scale)
 
     def train(self, trial: Trial, place: TrialPlace) -> Values:
         """One run."""
@@ -100,4 +101,5 @@ class Table6:
         Raises:
             ArgumentError, MissingExtraError: before any work, if data or output cannot be used.
         """
-        return run_study(self, self.options, scale, output, progress, seed)
+        twin = TwinOf(few_shot.twin, few_shot.TWIN_IN_WORDS)
+        return run_study(self, self.options, scale, output, progress, seed, twin=twin)

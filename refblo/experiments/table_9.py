@@ -6,6 +6,7 @@ half of the rows holds η·mean(m) fixed, so that only the averaging differs.
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import final
 
@@ -19,6 +20,7 @@ from refblo.experiments.store import Values
 from refblo.experiments.study import Arm, StudyPlan, Trial, TrialPlace
 from refblo.experiments.study_report import run_study
 from refblo.experiments.table_4 import MARGIN, MEASURE, RATES, SEEDS
+from refblo.experiments.twins import TwinOf
 
 OPTION, BURN_IN = "(0.001, 1e-06)", 5
 SAMPLES = {Scale.SMOKE: (1, 5), Scale.SMALL: (1, 2, 3, 4, 5), Scale.PAPER: (1, 2, 3, 4, 5, 7, 9)}
@@ -95,7 +97,7 @@ class Table9:
         Raises:
             ArgumentError, MissingExtraError: if something is missing.
         """
-        l1.images(scale, data)
+        l1.require_data(scale, data)
 
     def train(self, trial: Trial, place: TrialPlace) -> Values:
         """One run."""
@@ -121,4 +123,5 @@ class Table9:
             "and the text says M = 1, 3, 5, 7, 9 where the table has 1 to 5: the columns are mislabelled in "
             "one of the two places.",
         )
-        return run_study(self, self.options, scale, output, progress, seed, findings)
+        twin = TwinOf(partial(l1.twin, option=OPTION), f"{l1.TWIN_IN_WORDS}, M = 5")
+        return run_study(self, self.options, scale, output, progress, seed, findings, twin=twin)

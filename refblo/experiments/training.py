@@ -50,6 +50,43 @@ class LabelledImages:
         return LabelledImages(self.images[chosen], self.labels[chosen] - first)
 
 
+def require_enough(data: LabelledImages, total: int, classes: int, each: int = 1) -> None:
+    """Refuse data that the parts or the classes of an experiment cannot be taken from.
+
+    Args:
+        data: the data.
+        total: images in all parts together.
+        classes: of the network.
+        each: images that each class must have.
+
+    Raises:
+        ArgumentError: naming what there is too little of.
+    """
+    require(
+        total <= len(data),
+        "the data",
+        f"have {total} images or more",
+        len(data),
+        "use the whole data set, as it is published",
+    )
+    counts = torch.bincount(data.labels, minlength=classes)
+    require(
+        len(counts) == classes,
+        "the labels",
+        f"be those of {classes} classes",
+        len(counts),
+        "use the data set that the table names",
+    )
+    fewest = int(counts.argmin())
+    require(
+        int(counts[fewest]) >= each,
+        f"class {fewest} of the data",
+        f"have {each} images or more",
+        int(counts[fewest]),
+        "use the whole data set, as it is published",
+    )
+
+
 def shuffled(draws: Draws, step: int, population: int) -> Int64[Tensor, " N"]:
     """All indices in a random order."""
     keys = draws.uniform(Stream.INSTANCE, step, (population,), 0.0, 1.0)

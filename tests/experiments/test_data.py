@@ -14,10 +14,18 @@ from PIL import Image
 from scipy.io import savemat
 
 from refblo.errors import ArgumentError, MissingExtraError
-from refblo.experiments.data import packaged
+from refblo.experiments.data import fonts, packaged
 from refblo.experiments.data.folders import cifar, picture_folder
-from refblo.experiments.data.fonts import ENOUGH, TEST, TRAIN, TUNING, glyphs, letters
-from refblo.experiments.training import split
+from refblo.experiments.data.fonts import (
+    ENOUGH,
+    TEST,
+    TRAIN,
+    TUNING,
+    glyphs,
+    letters,
+    require_letters,
+)
+from refblo.experiments.training import require_enough, split
 from refblo.noise import Draws
 
 
@@ -233,6 +241,45 @@ def test_letters_of_different_scripts_are_different() -> None:
     pictures = glyphs(TEST, 12, 5)
     assert pictures.shape == (5, ENOUGH, 12, 12)
     assert all(float(each.max()) > 0.3 for row in pictures for each in row)
+
+
+@pytest.mark.parametrize(
+    ("total", "classes", "each", "named"),
+    [
+        (1798, 10, 1, "1798 images or more, got 1797"),
+        (10, 9, 1, "labels must be those of 9 classes, got 10"),
+        (10, 11, 1, "class 10 of the data must have 1 images or more, got 0"),
+        (10, 10, 180, "class 8 of the data must have 180 images or more, got 174"),
+    ],
+)
+def test_too_little_data_is_named(total: int, classes: int, each: int, named: str) -> None:
+    data = packaged.sklearn_digits()
+    require_enough(data, 1797, 10, 174)
+    with pytest.raises(ArgumentError, match=named):
+        require_enough(data, total, classes, each)
+
+
+def test_letters_with_too_few_faces_for_an_episode_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    require_letters(TEST, 5, 6)
+    with pytest.raises(ArgumentError, match="at most 10 a class, got 11"):
+        require_letters(TEST, 5, 11)
+    with pytest.raises(ArgumentError, match="122 or more with 10 faces each, got 121"):
+        require_letters(TEST, 122, 6)
+    monkeypatch.setattr(fonts, "_faces", lambda: (frozenset({0x531, 0x532}),) * (ENOUGH - 1))
+    with pytest.raises(ArgumentError, match=r"ARMENIAN and GEORGIAN .* got 0"):
+        require_letters(TEST, 5, 6)
+
+
+def test_a_missing_font_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fonts, "_folder", lambda: tmp_path)
+    fonts._faces.cache_clear()
+    (tmp_path / "DejaVuSans.ttf").write_bytes(b"no font")
+    with pytest.raises(MissingExtraError, match=r"DejaVuSans\.ttf .*pip install"):
+        fonts._faces()
 
 
 def test_parts_of_a_split_are_disjoint_and_the_same_again() -> None:

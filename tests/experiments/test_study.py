@@ -15,7 +15,7 @@ from refblo.errors import ArgumentError, ArgumentTypeError
 from refblo.experiments.endpoints import Endpoint, EndpointKind
 from refblo.experiments.run_options import RunOptions
 from refblo.experiments.study import StudyRuns
-from tests.experiments.toy_study import PIECES, STEPS, ToyStudy, run
+from tests.experiments.toy_study import PIECES, STEPS, ToyStudy, run, write_other_state
 
 
 def numbers(runs: StudyRuns) -> dict[str, list[list[float]]]:
@@ -137,6 +137,30 @@ def test_a_run_goes_on_from_a_finished_piece(
         if f"to-step-{STEPS // PIECES}-" not in path.name:
             path.unlink()
     assert numbers(run(tmp_path, lambda _: None)) == numbers(runs)
+
+
+@pytest.mark.parametrize("what", ["another arm's", "cut short", "foreign"])
+def test_a_state_that_is_not_this_runs_is_not_used(
+    what: str, finished: tuple[Path, list[str], StudyRuns], tmp_path: Path
+) -> None:
+    """Everything of one run is gone, and a state lies there that belongs to no piece of it."""
+    output, _, runs = finished
+    subprocess.run(["cp", "-r", f"{output}/.", str(tmp_path)], check=True)
+    parts = tmp_path / "toy" / "parts"
+    gone = list(parts.glob("rmd*seed-1*-smoke.json"))
+    rate = f"{runs.rates['RMD']:g}"
+    state = parts / f"rmd--outer-rate-{rate}--seed-1-smoke.state.pt"
+    assert any(path.name == state.name.replace(".state.pt", ".json") for path in gone)
+    for path in gone:
+        path.unlink()
+    write_other_state(state)
+    if what != "another arm's":
+        content = state.read_bytes()
+        state.write_bytes(content[: len(content) // 2] if what == "cut short" else b"no state")
+    lines: list[str] = []
+    assert numbers(run(tmp_path, lines.append)) == numbers(runs)
+    assert sum("1 runs to make" in line for line in lines) >= 1
+    assert not state.exists()
 
 
 @pytest.mark.full

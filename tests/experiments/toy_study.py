@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import final
 
 import numpy as np
+import torch
 
 from refblo.chain import Langevin, Schedule
 from refblo.estimators import HPOSGLD, RMD, Estimator
@@ -19,7 +20,7 @@ from refblo.experiments.run_options import RunOptions
 from refblo.experiments.store import Values
 from refblo.experiments.study import Arm, StudyPlan, StudyRuns, Trial, TrialPlace, run_trials
 from refblo.experiments.training import descend
-from refblo.outer import OuterRun
+from refblo.outer import OuterLoop, OuterRun
 from refblo.problems import build
 
 STEPS, PIECES = 9, 3
@@ -58,6 +59,21 @@ class ToyStudy:
 
         method = methods[trial.arm.method]
         return descend(case.problem, method, case.lam, STEPS, PIECES, trial, place, measure)
+
+
+def write_other_state(path: Path) -> None:
+    """The state of HPO-SGLD's run, after two steps, at this place."""
+    case = build("quadratic")
+    method = HPOSGLD(Langevin(case.dynamics.step_size, 0.1, 1.0), Schedule(2, 2))
+    loop = OuterLoop(
+        case.problem,
+        method,
+        lambda ps: torch.optim.SGD(ps, lr=0.02),
+        steps=2,
+        seed=1,
+        checkpoint=path,
+    )
+    loop.run(case.lam)
 
 
 def run(output: Path, progress: Callable[[str], None], jobs: int = 1) -> StudyRuns:

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
+from refblo.errors import MissingExtraError, require
 from refblo.noise import Draws, Stream
 
 FACES = tuple(
@@ -116,9 +117,40 @@ def _folder() -> Path:
     return Path(mpl.get_data_path()) / "fonts" / "ttf"
 
 
+def require_letters(scripts: tuple[str, ...], classes: int, images: int) -> None:
+    """Refuse faces and scripts that an episode cannot be drawn from.
+
+    Args:
+        scripts: whose letters.
+        classes: of an episode.
+        images: of each class of an episode.
+
+    Raises:
+        ArgumentError: if a letter has too few faces, or the scripts have too few such letters.
+        MissingExtraError: if matplotlib's fonts are not there.
+    """
+    what = f"the letters of {' and '.join(scripts)}"
+    fix = "take a smaller episode, or more scripts"
+    require(images <= ENOUGH, f"the images of {what}", f"be at most {ENOUGH} a class", images, fix)
+    count = len(letters(scripts))
+    require(count >= classes, what, f"be {classes} or more with {ENOUGH} faces each", count, fix)
+
+
 @cache
 def _faces() -> tuple[frozenset[int], ...]:
-    """The code points of each face."""
+    """The code points of each face.
+
+    Raises:
+        MissingExtraError: if a face is not there or cannot be read.
+    """
     from matplotlib.ft2font import FT2Font
 
+    for name in FACES:
+        try:
+            FT2Font(str(_folder() / name))
+        except (OSError, RuntimeError) as error:
+            raise MissingExtraError(
+                f"matplotlib must ship the face {name} at {_folder()}, got none that can be read; "
+                "install matplotlib from its wheel: pip install --force-reinstall matplotlib"
+            ) from error
     return tuple(frozenset(FT2Font(str(_folder() / name)).get_charmap()) for name in FACES)
