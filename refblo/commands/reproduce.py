@@ -66,6 +66,12 @@ _COLOURS = {
     help="Processes at a time, where a table trains networks.",
 )
 @click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    help="Where networks are trained; the committed pages were all made on the CPU.",
+)
+@click.option(
     "--resume/--afresh",
     default=True,
     show_default=True,
@@ -80,6 +86,7 @@ def reproduce(
     data: Path | None,
     seeds: int | None,
     jobs: int,
+    device: str,
     *,
     resume: bool,
     list_them: bool,
@@ -98,7 +105,7 @@ def reproduce(
             f"NAME must be given: one of {', '.join(registry())}, or {EVERYTHING}"
         )
     try:
-        options = RunOptions(data, seeds, jobs)
+        options = RunOptions(data, seeds, jobs, device)
         experiments = list(registry().values()) if name == EVERYTHING else [find(name)]
         chosen = [_configured(each, options, alone=name != EVERYTHING) for each in experiments]
         with one_process("--output", output):
@@ -130,7 +137,7 @@ def _configured(experiment: Experiment, options: RunOptions, *, alone: bool) -> 
         return experiment.configured(options)
     if alone and options != RunOptions(jobs=options.jobs):
         raise ArgumentError(
-            f"--data and --seeds must be left out for {experiment.name}, which trains no network, "
+            f"--data, --seeds and --device must be left out for {experiment.name}, which trains no network, "
             "got one of them; leave it out"
         )
     return experiment

@@ -159,13 +159,13 @@ class Episodes:
         assert batch is not None
         grid = batch.reshape(WAY, -1)
         part = grid[:, :SHOT] if support else grid[:, SHOT:]
-        labels = torch.arange(WAY).repeat_interleave(part.shape[1])
+        labels = torch.arange(WAY, device=self.pictures.device).repeat_interleave(part.shape[1])
         return self.pictures[part.reshape(-1)], labels
 
 
-def episodes(scripts: tuple[str, ...], of: FewShotEffort) -> Episodes:
+def episodes(scripts: tuple[str, ...], of: FewShotEffort, device: str = "cpu") -> Episodes:
     """The tasks of some scripts."""
-    pictures = glyphs(scripts, of.side, of.letters)
+    pictures = glyphs(scripts, of.side, of.letters).to(device)
     return Episodes(pictures.reshape(-1, of.side, of.side), of.query)
 
 
@@ -252,7 +252,7 @@ def task_errors(
     out, wanted = adapted_outputs(logits, tasks, lam, rate, steps, count)
     wrong = 100.0 * (out.argmax(dim=2) != wanted).to(torch.float64).mean(dim=1)
     lost = ~torch.isfinite(out).flatten(1).all(dim=1)
-    result: np.ndarray = wrong.masked_fill(lost, torch.nan).numpy()
+    result: np.ndarray = wrong.masked_fill(lost, torch.nan).cpu().numpy()
     return result
 
 
@@ -261,7 +261,8 @@ def run(trial: Trial, place: TrialPlace) -> Values:
     of = effort(place.scale)
     module = ConvNet(of.side, of.width, 4, WAY, normalised=True)
     lam, logits = as_function(module, 50 + trial.seed)
-    splits = [episodes(scripts, of) for scripts in (TRAIN, TUNING, TEST)]
+    lam = lam.to(place.device)
+    splits = [episodes(scripts, of, place.device) for scripts in (TRAIN, TUNING, TEST)]
     rate, adapted = adaptation(trial.arm)
 
     def measure(ended: OuterRun) -> Values:
@@ -318,7 +319,7 @@ def prototypes(trial: Trial, place: TrialPlace) -> Values:
     of = effort(place.scale)
     module = ConvNet(of.side, of.width, 4, 0, normalised=True)
     start, features = as_function(module, 50 + trial.seed)
-    splits = [episodes(scripts, of) for scripts in (TRAIN, TUNING, TEST)]
+    splits = [episodes(scripts, of, place.device) for scripts in (TRAIN, TUNING, TEST)]
 
     def logits(theta: Theta, tasks: Episodes, draws: Draws) -> tuple[Tensor, Tensor]:
         batch = tasks.batches(draws, 0, 0)
@@ -328,7 +329,7 @@ def prototypes(trial: Trial, place: TrialPlace) -> Values:
         means = both[: len(support)].reshape(WAY, SHOT, -1).mean(dim=1)
         return -(both[len(support) :, None] - means).square().sum(dim=2), labels
 
-    theta = start.clone().requires_grad_()
+    theta = start.to(place.device, copy=True).requires_grad_()
     optimiser = torch.optim.Adam([theta], lr=trial.rate)
     for step in range(of.outer_steps):
         out, labels = logits(theta, splits[0], Draws(trial.seed * 2**20 + step))

@@ -263,6 +263,8 @@ def run(trial: Trial, place: TrialPlace, method: Estimator, rate: float | None =
     scale = place.scale
     effort = EFFORTS[scale]
     theta, parts = _prepared(scale, effort, place.data, trial.seed)
+    # The start is made on the CPU: it is the same for every device.
+    theta, parts = theta.to(place.device), tuple(part.to(place.device) for part in parts)
     attention: Attention = "fused" if trial.arm.method in ("HPO-SGLD", "RMD-FO") else "plain"
     _, logits = vision_transformer(effort.size, attention)
     problem = l1_problem(logits, theta, parts[0], parts[1])

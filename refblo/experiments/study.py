@@ -103,11 +103,12 @@ class StudyPlan:
 @final
 @dataclass(frozen=True)
 class TrialPlace:
-    """Where a trial runs: the store that keeps its pieces, and the data."""
+    """Where a trial runs: the store that keeps its pieces, the data, and the device."""
 
     store: Store
     data: Path | None
     settings: Settings
+    device: str = "cpu"
 
     @property
     def scale(self) -> Scale:
@@ -179,8 +180,11 @@ class TrialRunner:
 
     def settings(self, trial: Trial) -> Settings:
         """Everything that the values of a trial depend on."""
+        device = self.options.device
         return {
             **self.plan.settings,
+            # Another device computes other bits.
+            **({} if device == "cpu" else {"device": device}),
             "arm": trial.arm.label,
             "outer rate": trial.rate,
             "trial seed": trial.seed,
@@ -239,7 +243,7 @@ def work(job: _Job) -> Iterator[Trial]:
     torch.set_num_threads(1)
     try:
         store = Store(job.output, job.study.name, job.scale, job.seed, silent)
-        place = TrialPlace(store, job.options.data, job.settings)
+        place = TrialPlace(store, job.options.data, job.settings, job.options.device)
         store.part(job.trial.key, job.settings, lambda: job.study.train(job.trial, place))
     finally:
         torch.set_num_threads(threads)

@@ -308,13 +308,16 @@ class Table5:
         Raises:
             ArgumentError, MissingExtraError: if something is missing.
         """
-        require_enough(images(scale), sum(effort(scale).parts), 10)
+        parts = effort(scale).parts
+        require_enough(images(scale), sum(parts), 10)
 
     def train(self, trial: Trial, place: TrialPlace) -> Values:
         """One run."""
-        of, parts = effort(place.scale), _parts(place.scale, trial.seed)
+        of = effort(place.scale)
+        parts = [part.to(place.device) for part in _parts(place.scale, trial.seed)]
         module = ConvNet(of.side, of.width, 2, 10, normalised=False)
         theta, logits = as_function(module, 400 + trial.seed)
+        theta = theta.to(place.device)
         plain = trial.arm.method == PLAIN
         posed = problem(logits, theta, parts[0], parts[1], plain=plain)
 
@@ -325,7 +328,7 @@ class Table5:
                 "largest lam": np.array([float(ended.lam.abs().max())]),
             }
 
-        lam = torch.tensor(CROSS_ENTROPY)
+        lam = torch.tensor(CROSS_ENTROPY, device=place.device)
         steps, pieces = of.outer_steps, of.pieces
         method = estimator(trial.arm, of.inner_rate)
         return descend(posed, method, lam, steps, pieces, trial, place, measure)

@@ -171,8 +171,9 @@ def averaged(
     logits: Logits, lam: Lam, theta: Theta, pictures: Float[Tensor, "b h w"], epsilon: Tensor
 ) -> Tensor:
     """ḡ by one copy for each row of ε, shape (b, classes)."""
-    weights = epsilon.reshape(-1, 6).to(torch.float32) * lam
-    matrices = torch.linalg.matrix_exp(torch.einsum("ci,ijk->cjk", weights, GENERATORS))
+    weights = epsilon.reshape(-1, 6).to(lam.device, torch.float32) * lam
+    maps = torch.einsum("ci,ijk->cjk", weights, GENERATORS.to(lam.device))
+    matrices = torch.linalg.matrix_exp(maps)
     copies, count = len(matrices), len(pictures)
     each = matrices[:, None].expand(-1, count, -1, -1).reshape(-1, 3, 3)
     repeated = pictures[None].expand(copies, -1, -1, -1).reshape(-1, *pictures.shape[1:])
@@ -345,8 +346,10 @@ class Table8:
     def train(self, trial: Trial, place: TrialPlace) -> Values:
         """One run."""
         of, arm = effort(place.scale), trial.arm
-        data, validation, tuning, test = _parts(place.scale, arm.option, trial.seed)
+        parts = _parts(place.scale, arm.option, trial.seed)
+        data, validation, tuning, test = (part.to(place.device) for part in parts)
         theta, logits = as_function(Perceptron(of.side, of.hidden, 10), 700 + trial.seed)
+        theta = theta.to(place.device)
         method: Estimator = HPOSGLD(DYNAMICS, Schedule(4, 1))
         if arm.method != "HPO-SGLD":
             method = RMDFirstOrder(Langevin(DYNAMICS.step_size), Schedule.last(5))
@@ -363,7 +366,7 @@ class Table8:
                 **{f"lam {i}": np.array([float(ended.lam[i])]) for i in range(6)},
             }
 
-        lam = torch.full((6,), 0.0 if plain else START)
+        lam = torch.full((6,), 0.0 if plain else START, device=place.device)
         steps, pieces = of.outer_steps, of.pieces
         return descend(posed, method, lam, steps, pieces, trial, place, measure)
 

@@ -44,6 +44,10 @@ class LabelledImages:
         """Some of them."""
         return LabelledImages(self.images[index], self.labels[index])
 
+    def to(self, device: str) -> "LabelledImages":
+        """The same on a device."""
+        return LabelledImages(self.images.to(device), self.labels.to(device))
+
     def of_classes(self, first: int, last: int) -> "LabelledImages":
         """Those with labels from `first` to `last` − 1, labelled from 0."""
         chosen = torch.nonzero((self.labels >= first) & (self.labels < last)).reshape(-1)

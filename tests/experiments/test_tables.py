@@ -183,6 +183,9 @@ def typed(*arguments: str) -> Result:
         (("table-8", "--scale", "paper"), "smoke or small"),
         (("table-4", "--seeds", "1"), "seeds must be at least 2"),
         (("table-4", "--jobs", "0"), "jobs must be at least 1"),
+        (("table-4", "--device", "meta"), "--device must be a torch device of this machine"),
+        (("table-4", "--device", "no such"), "--device must be a torch device of this machine"),
+        (("figure-1", "--device", "cuda:63"), "--device must be a torch device of this machine"),
         (("figure-1", "--seeds", "3"), "--seeds"),
     ],
 )
