@@ -27,6 +27,9 @@ class ClaimVerdict(enum.Enum):
     NEEDS_DATA = "needs data or weights"
     IMAGE_ONLY = "published as an image only"
     CANNOT_RUN = "cannot run here"
+    CONFIRMED_SMALL = "confirmed at small scale"
+    REFUTED_SMALL = "refuted at small scale"
+    UNDECIDED_SMALL = "undecided at small scale"
 
 
 class ClaimSource(enum.Enum):

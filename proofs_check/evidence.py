@@ -23,6 +23,7 @@ class Role(enum.Enum):
     VACUITY = "shows that the statement says nothing"
     FIGURE = "the paper's figure beside ours"
     SCALED = "the scaled-down run"
+    JUDGED = "a claim about training runs, judged on smaller ones"
     PRINTED = "compares figures of the paper with one another"
     DEFINITION = "says what a symbol means; carries no evidence"
 

@@ -180,16 +180,32 @@ def _from_roles(claim: Claim, checks: tuple[Check, ...]) -> ClaimVerdict | None:
     figures = [check for check in checks if check.role is Role.FIGURE]
     if claim.missing:
         return claim.verdict if claim.verdict in _UNAVAILABLE else None
+    if Role.JUDGED in roles:
+        return _judged(checks)
     if Role.VACUITY in roles:
         return ClaimVerdict.VACUOUS
     if Role.COUNTEREXAMPLE in roles:
         return ClaimVerdict.TYPOGRAPHICAL if claim.slip else ClaimVerdict.REFUTED
-    if figures:
-        if not all(check.agrees for check in figures):
-            return ClaimVerdict.NOT_REPRODUCED
-        powerless = any(check.power is not None and check.power < MIN_POWER for check in figures)
-        return ClaimVerdict.COMPATIBLE if powerless else ClaimVerdict.REPRODUCED
-    return ClaimVerdict.HOLDS
+    return _of_figures(figures) if figures else ClaimVerdict.HOLDS
+
+
+def _of_figures(figures: list[Check]) -> ClaimVerdict:
+    """What the paper's figures make of a claim, beside ours."""
+    if not all(check.agrees for check in figures):
+        return ClaimVerdict.NOT_REPRODUCED
+    powerless = any(check.power is not None and check.power < MIN_POWER for check in figures)
+    return ClaimVerdict.COMPATIBLE if powerless else ClaimVerdict.REPRODUCED
+
+
+def _judged(checks: tuple[Check, ...]) -> ClaimVerdict | None:
+    """What the paired tests said, where they all said the same."""
+    words = {check.left.partition(" ")[0] for check in checks if check.role is Role.JUDGED}
+    known = {
+        "confirmed": ClaimVerdict.CONFIRMED_SMALL,
+        "refuted": ClaimVerdict.REFUTED_SMALL,
+        "undecided": ClaimVerdict.UNDECIDED_SMALL,
+    }
+    return known.get(words.pop()) if len(words) == 1 else None
 
 
 MIN_POWER = 0.9

@@ -23,6 +23,9 @@ _COLOURS = {
     ClaimVerdict.NEEDS_DATA: "bright_black",
     ClaimVerdict.IMAGE_ONLY: "bright_black",
     ClaimVerdict.CANNOT_RUN: "bright_black",
+    ClaimVerdict.CONFIRMED_SMALL: "green",
+    ClaimVerdict.REFUTED_SMALL: "red",
+    ClaimVerdict.UNDECIDED_SMALL: "yellow",
 }
 
 

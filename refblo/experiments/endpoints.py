@@ -78,6 +78,7 @@ class JudgedEndpoint:
         detectable: the smallest |d| that would have been shown with a probability of 80 %; infinite where
             the number of seeds cannot show any.
         verdict: in the ledger's words.
+        differences: d, one a seed, so that whoever reads the report can judge again.
     """
 
     endpoint: Endpoint
@@ -89,6 +90,7 @@ class JudgedEndpoint:
     p_refuted: float
     detectable: float
     verdict: str
+    differences: tuple[float, ...] = ()
 
     @property
     def detectable_text(self) -> str:

@@ -59,7 +59,18 @@ def judge(
         low, high = bootstrap_interval(d)
         text = _verdict(scale, yes, no, smallest, d.size, len(endpoints))
         judged.append(
-            JudgedEndpoint(endpoint, d.size, float(d.mean()), low, high, yes, no, smallest, text)
+            JudgedEndpoint(
+                endpoint,
+                d.size,
+                float(d.mean()),
+                low,
+                high,
+                yes,
+                no,
+                smallest,
+                text,
+                tuple(d.tolist()),
+            )
         )
     return tuple(judged)
 

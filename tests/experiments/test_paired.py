@@ -54,6 +54,13 @@ def test_a_wide_spread_is_undecided_and_says_what_would_have_been_seen(kind: End
     assert said.startswith("undecided (smallest effect that would have been seen: ")
 
 
+def test_the_report_holds_what_is_judged_again() -> None:
+    d = spread_around(-0.5, 0.3)
+    claim = Endpoint("c", "m", ("a",), ("b",), EndpointKind.LOWER, 1.0)
+    kept = judge([claim], [d], Scale.SMALL)[0].differences
+    assert judge([claim], [np.array(kept)], Scale.SMALL) == judge([claim], [d], Scale.SMALL)
+
+
 def test_too_few_seeds_can_show_nothing() -> None:
     said = verdict(EndpointKind.LOWER, np.array([-9.0, -9.1, -9.2]))
     assert said == "undecided (no effect could have been seen with 3 seeds; 6 can)"

@@ -73,6 +73,15 @@ def off_by_a_digit(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]
     yield figure("one half", s["c"], 0.5002, 4)
 
 
+def judged(said: str, *more: str) -> Evidence:
+    def evidence(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
+        yield from halves(s, context)
+        for each in (said, *more):
+            yield fact("a paired test", True, each, "", EvidenceMethod.STATISTICAL, Role.JUDGED)
+
+    return evidence
+
+
 def claim(
     evidence: Evidence,
     verdict: ClaimVerdict,
@@ -116,12 +125,27 @@ def claim(
         (claim(off_by_a_digit, ClaimVerdict.NOT_REPRODUCED), ClaimVerdict.NOT_REPRODUCED),
         (claim(halves, ClaimVerdict.NEEDS_DATA, missing="data"), ClaimVerdict.NEEDS_DATA),
         (claim(halves, ClaimVerdict.CANNOT_RUN, missing="a GPU"), ClaimVerdict.CANNOT_RUN),
+        *(
+            (claim(judged(f"{each.value} (words)"), each), each)
+            for each in (
+                ClaimVerdict.CONFIRMED_SMALL,
+                ClaimVerdict.REFUTED_SMALL,
+                ClaimVerdict.UNDECIDED_SMALL,
+            )
+        ),
     ],
 )
 def test_each_kind_of_evidence_gives_its_verdict(made_up: Claim, verdict: ClaimVerdict) -> None:
     row = settle(made_up, ClaimContext())
     assert row.holds, row.failure
     assert row.derived is verdict
+
+
+@pytest.mark.parametrize("said", [("not judged at smoke scale",), ("confirmed at", "refuted at")])
+def test_tests_that_say_nothing_or_different_things_give_no_verdict(said: tuple[str, ...]) -> None:
+    row = settle(claim(judged(*said), ClaimVerdict.CONFIRMED_SMALL), ClaimContext())
+    assert row.derived is None
+    assert not row.holds
 
 
 @pytest.mark.parametrize(
