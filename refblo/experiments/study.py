@@ -2,8 +2,9 @@
 
 A run is a `Trial`: an arm (a method with its options), an outer rate and a seed. Each method's outer rate
 is the one of a grid, the same for all methods, with the lowest mean error on the tuning split, over the
-same tuning seeds, for the method's first arm; the test split is looked at by nothing but the report. Every
-trial is a part of the store of its own, made by whichever process is free.
+same tuning seeds, for the method's first arm; arms that are different data sets are tuned one by one. The
+test split is looked at by nothing but the report. Every trial is a part of the store of its own, made by
+whichever process is free.
 """
 
 import time
@@ -28,12 +29,13 @@ class Arm:
     """A method with its options.
 
     Attributes:
-        method: the name that shares one tuned rate.
+        method: the name that shares one tuned rate, unless `alone`.
         option: the options as the paper's table prints them; empty if there are none.
         printed: what the paper prints for it, on its own data.
         printed_rate: the outer rate that the paper states; None where it states none.
         rated: whether there is an outer rate at all.
         weight: how long a run takes beside the others, for the estimate of the time left.
+        alone: whether its rate is tuned for it alone, as for a data set of its own.
     """
 
     method: str
@@ -42,6 +44,12 @@ class Arm:
     printed_rate: float | None = None
     rated: bool = True
     weight: float = 1.0
+    alone: bool = False
+
+    @property
+    def tuned_as(self) -> str:
+        """What its outer rate is tuned for."""
+        return self.label if self.alone else self.method
 
     @property
     def label(self) -> str:
@@ -257,8 +265,8 @@ class StudyRuns:
 
     Attributes:
         plan: what was planned.
-        rates: the tuned outer rate of each method.
-        tuning: mean tuning error of each method at each rate.
+        rates: the tuned outer rate of each method, or of each arm that is tuned alone.
+        tuning: mean tuning error of each of them at each rate.
         runs: the values of each arm, one a seed, at its method's tuned rate.
         printed_rates: the values of each arm that has a printed rate, one a seed, at that rate.
     """
@@ -309,7 +317,7 @@ def run_trials(
     seeds = plan.seeds if options.seeds is None else options.seeds
     store = Store(output, study.name, scale, seed, progress)
     runner = TrialRunner(study, store, options, plan)
-    first = {arm.method: arm for arm in reversed(plan.arms) if arm.rated}
+    first = {arm.tuned_as: arm for arm in reversed(plan.arms) if arm.rated}
     # Tuning has seeds of its own: no split of it is one that is reported.
     apart = range(1000, 1000 + plan.tuning_seeds)
     grid = {
@@ -325,7 +333,7 @@ def run_trials(
     rates = {method: min(errors, key=lambda r: errors[r]) for method, errors in tuning.items()}
     # Seed by seed, so that what is finished early is a whole comparison and every arm has been timed.
     chosen = {
-        arm: [Trial(arm, rates.get(arm.method, 0.0), s) for s in range(plan.seeds_of(arm, seeds))]
+        arm: [Trial(arm, rates.get(arm.tuned_as, 0.0), s) for s in range(plan.seeds_of(arm, seeds))]
         for arm in plan.arms
     }
     stated = {

@@ -82,7 +82,7 @@ def run_study(
 
 
 def _rows(arm: Arm, runs: StudyRuns) -> list[ExperimentRow]:
-    rate = f"outer rate {runs.rates[arm.method]:g} (tuned)" if arm.rated else "no outer rate"
+    rate = f"outer rate {runs.rates[arm.tuned_as]:g} (tuned)" if arm.rated else "no outer rate"
     rows = [_row(arm, runs.runs[arm.label], runs.plan.measure, rate)]
     if arm.label in runs.printed_rates:
         also = f"outer rate {arm.printed_rate:g} (printed)"

@@ -43,7 +43,7 @@ LEADERS = (
 CURVED = 1e-3
 """Eigenvalues of H below this share of the largest are left out of the implicit hypergradient."""
 SEEDS = {Scale.SMOKE: 1, Scale.SMALL: 5, Scale.PAPER: 5}
-STEPS = {Scale.SMOKE: 2, Scale.SMALL: 20, Scale.PAPER: 20}
+STEPS = {Scale.SMOKE: 2, Scale.SMALL: 15, Scale.PAPER: 15}
 IMPLICIT_EVERY = 5
 """Outer steps between two implicit hypergradients: one takes n products with H."""
 
