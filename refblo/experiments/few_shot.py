@@ -8,7 +8,7 @@ is adapted by gradient descent without noise, with the method's own rate and num
 optimiser is Adam: the paper names none.
 
 What the small scale cuts, so that Table 6 takes some ten minutes of one core: layers of width 8, images of 16
-x 16 pixels, 80 outer steps of one task, 150 test episodes, two of the printed τ, three outer rates. The two
+x 16 pixels, 80 outer steps of one task, 150 test episodes, two of the printed τ, four outer rates. The two
 highest of these rates are above every printed one, since 80 steps of Adam at those move λ by little.
 """
 

@@ -16,7 +16,7 @@ from refblo.experiments.twins import TwinOf
 
 MEASURE = "meta-test error in %"
 TEMPERATURES = {Scale.SMOKE: ("1", "0.001"), Scale.SMALL: ("1", "0.001")}
-RATES = {Scale.SMOKE: (0.002, 0.01), Scale.SMALL: (0.002, 0.01, 0.03)}
+RATES = {Scale.SMOKE: (0.002, 0.01), Scale.SMALL: (0.0005, 0.002, 0.01, 0.03)}
 SEEDS = {Scale.SMOKE: 2, Scale.SMALL: 10}
 MARGIN = 1.0
 OTHERS = {"MAML": 40.0, "FO-MAML": 21.0, "iMAML": 35.0, "Reptile": 20.0}
