@@ -5,6 +5,7 @@ each problem, its warm starts included, and signature (dtype, device, sizes), be
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from weakref import WeakKeyDictionary
 
 import torch
@@ -273,6 +274,18 @@ def _check_influence(
     """λ must reach the outer objective: through the inner loss, the initial point or directly."""
     if not isinstance(problem.initial, FixedInitial):
         return
+    # Where the mixed derivative is there, λ reaches the inner loss: nothing else has to be looked at.
+    at, theta = leaf(lam), leaf(theta)
+    (gradient,) = torch.autograd.grad(
+        problem.inner(at, theta, inner_batch), theta, create_graph=True
+    )
+    reached: bool | None = None
+    # No second derivative through this kernel: an estimator that needs it says so; one that works with the
+    # declared structure does not.
+    with suppress(RuntimeError, NotImplementedError):
+        reached = depends(gradient, at)
+    if reached:
+        return
     at = leaf(lam)
     if not depends(problem.inner(at, leaf(theta), inner_batch), at):
         at = leaf(lam)
@@ -284,17 +297,7 @@ def _check_influence(
             f"inner must depend on lam when the initial point does not, got no graph to lam ({where}); "
             "use lam inside inner, or give LamInitial for problems that tune the initial point"
         )
-    at, theta = leaf(lam), leaf(theta)
-    (gradient,) = torch.autograd.grad(
-        problem.inner(at, theta, inner_batch), theta, create_graph=True
-    )
-    try:
-        reached = depends(gradient, at)
-    except (RuntimeError, NotImplementedError):
-        # No second derivative through this kernel: an estimator that needs it says so; one that
-        # works with the declared structure does not.
-        return
-    if not reached:
+    if reached is False:
         raise MissingProductError(
             "inner must have a mixed derivative ∂²inner/∂lam∂theta, got a gradient in theta that does not "
             "depend on lam (lam is only added on); couple lam with theta inside the inner loss"
