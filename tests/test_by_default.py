@@ -78,6 +78,19 @@ def test_nothing_is_traced_inside_the_context(traced: Mock) -> None:
     assert traced.call_count == 0
 
 
+@pytest.mark.parametrize("estimator", METHODS.values(), ids=METHODS)
+def test_with_a_long_theta_only_the_first_step_is_plain(
+    estimator: Estimator, traced: Mock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = build("quadratic")
+    monkeypatch.setattr(by_default, "LONG", case.problem.initial(case.lam).numel())
+    result = loop(case.problem, estimator, steps=3).run(case.lam)
+    assert traced.call_count == 2
+    plain = loop(build("quadratic").problem, estimator, plain=True, steps=3).run(case.lam)
+    assert torch.equal(result.lam, plain.lam)
+    assert torch.equal(result.theta, plain.theta)
+
+
 @pytest.mark.parametrize(
     "estimator",
     [

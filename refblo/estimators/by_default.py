@@ -1,13 +1,13 @@
 """Estimates in an outer loop: traced from a certain step on, by default, with the same bits as untraced.
 
-`OuterLoop` calls `estimate_in_loop`. Before step `TRACED_FROM` the estimator runs as it is written. From that
+`OuterLoop` calls `estimate_in_loop`. Before step `traced_from` the estimator runs as it is written. From that
 step on its operations are recorded and run one by one, which is faster (`Compiled` with backend "eager"), if
 all of this holds:
 
 - the estimator can be traced (`Compiled`), and an RMD has no limit on its memory other than `graph_bytes`;
 - everything that the losses read besides their arguments can be compared (`refblo.kernel.watch`); after a
   change the losses are recorded anew;
-- the losses do not change what they read when they are called; the untraced step before `TRACED_FROM` is
+- the losses do not change what they read when they are called; the last untraced step is
   watched for that;
 - the graph of a step takes at most `LARGEST_GRAPH` bytes: above, large matrix products take most of the time,
   and tracing gains little.
@@ -34,7 +34,10 @@ from refblo.types import Hypergradient, Lam
 from refblo.validation import check_arguments
 
 TRACED_FROM = 8
-"""The first outer step that is traced. Recording takes about as long as this many steps."""
+"""The first outer step that is traced for short θ. Recording takes about as long as this many estimates."""
+
+LONG = 100_000
+"""Entries of θ from which recording, which does the same work once, takes about as long as one estimate."""
 
 FUSED = 5
 """Transitions in one kernel. More would take longer to record than they save."""
@@ -71,15 +74,23 @@ def estimate_in_loop(
         ArgumentError, ArgumentTypeError, LossError: for a problem or λ that cannot be used.
         MissingProductError: if a second-order product cannot be formed.
     """
-    if step >= TRACED_FROM and not _plain.get():
+    if not isinstance(estimator, Method) or _plain.get():
+        return estimator.estimate(problem, lam, draws)
+    first = traced_from(problem, lam)
+    if step >= first:
         result = _traced(estimator, problem, lam, draws)
         if result is not None:
             return result
-    if step == TRACED_FROM - 1 and isinstance(estimator, Method):
+    if step == first - 1:
         # Find out whether the losses change what they read: then they are not traced in the next step.
         with noting_changes(problem):
             return estimator.estimate(problem, lam, draws)
     return estimator.estimate(problem, lam, draws)
+
+
+def traced_from(problem: BilevelProblem, lam: Lam) -> int:
+    """The number of the first outer step that is traced, by the size of θ."""
+    return 1 if problem.initial(lam.detach()).numel() >= LONG else TRACED_FROM
 
 
 def _traced(
