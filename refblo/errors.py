@@ -5,7 +5,7 @@ says what it must be, what it got, and what to do.
 """
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from enum import Enum
 from numbers import Integral, Real
 
@@ -48,6 +48,24 @@ class OracleError(RefbloError, ArithmeticError):
 
 class ResumeError(RefbloError, RuntimeError):
     """A saved state cannot be gone on from: it belongs to another run, or it is damaged."""
+
+
+def difference(missing: Sequence[str], unexpected: Sequence[str]) -> str:
+    """What was got instead of the names that are wanted, for after "got": `["x"] but no ["y"]`.
+
+    Args:
+        missing: names that are wanted and were not given.
+        unexpected: names that were given and are not wanted; one of the two has an entry.
+    """
+    if missing and unexpected:
+        return f"{listed(unexpected)} but no {listed(missing)}"
+    return f"no {listed(missing)}" if missing else f"{listed(unexpected)} as well"
+
+
+def listed(names: Sequence[str]) -> str:
+    """At most six names in a row, then how many more there are."""
+    shown = names if len(names) <= 6 else [*names[:5], f"{len(names) - 5} more"]
+    return ", ".join(shown)
 
 
 def require(condition: bool, argument: str, must: str, got: object, remedy: str) -> None:

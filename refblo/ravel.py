@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from refblo.errors import ArgumentError, ArgumentTypeError
+from refblo.errors import ArgumentError, ArgumentTypeError, difference, listed
 
 Vector = Float[Tensor, " n"]
 Tree: TypeAlias = Tensor | dict[str, Any] | list[Any] | tuple[Any, ...]
@@ -88,8 +88,8 @@ class Layout:
         unexpected = [name for name in tensors if name not in self.names]
         if missing or unexpected:
             raise ArgumentError(
-                f"tensors must have exactly the names {list(self.names)}, got {unexpected} besides and "
-                f"{missing} not at all; look for a misspelt name"
+                f"tensors must have exactly the names {listed(self.names)}, got "
+                f"{difference(missing, unexpected)}; look for a misspelt name"
             )
         for name, shape in zip(self.names, self.shapes, strict=True):
             if tensors[name].shape != shape:

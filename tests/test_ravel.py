@@ -161,9 +161,7 @@ def test_integer_tensors_are_refused() -> None:
 
 def test_a_misspelt_name_is_reported() -> None:
     layout = module_layout(nn.Linear(2, 1))
-    with pytest.raises(
-        ArgumentError, match=r"got \['wieght'\] besides and \['weight'\] not at all"
-    ):
+    with pytest.raises(ArgumentError, match="got wieght but no weight; look for a misspelt name"):
         layout.flatten({"wieght": torch.ones(1, 2), "bias": torch.ones(1)})
 
 

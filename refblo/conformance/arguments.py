@@ -320,7 +320,9 @@ def _batches(name: str, batches: Sequence[Any] | None, count: int) -> Sequence[A
         else "iterate, 0 to steps, of which the last ones count"
     )
     need = f"have at least {count} entries, one for each {which}"
-    require(len(batches) >= count, name, need, len(batches), "give the missing ones")
+    epochs = -(-count // max(1, len(batches)))
+    todo = f"for several epochs over the same list give {name}=batches * {epochs}"
+    require(len(batches) >= count, name, need, len(batches), todo)
     return _Batches(name, batches)
 
 

@@ -1,7 +1,7 @@
 """A caller's trees of tensors: checked leaf by leaf, and matched with each other by key and shape."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from refblo.errors import ArgumentError, ArgumentTypeError
+from refblo.errors import ArgumentError, ArgumentTypeError, difference, listed
 from refblo.ravel import Tree, rebuild
 
 Path = tuple[object, ...]
@@ -91,9 +91,9 @@ class Form:
         besides = [path for path in found if path not in self.shapes]
         if missing or besides:
             raise ArgumentError(
-                f"{argument} must have the structure of {self.argument} ({_names(self.shapes)}), got "
-                f"{_names(besides)} besides and {_names(missing)} not at all; return each tensor under the "
-                f"key that it has in {self.argument}"
+                f"{argument} must have the structure of {self.argument} ({listed(_names(self.shapes))}), got "
+                f"{difference(_names(missing), _names(besides))}; return each tensor "
+                f"under the key that it has in {self.argument}"
             )
         for path, shape in self.shapes.items():
             if found[path].shape != shape:
@@ -139,11 +139,8 @@ def text(path: Path) -> str:
     return "".join(f"[{json.dumps(key) if isinstance(key, str) else repr(key)}]" for key in path)
 
 
-def _names(paths: object) -> str:
-    listed = [text(path) or "a single tensor" for path in paths]  # type: ignore[attr-defined]  # dict or list of paths
-    if len(listed) > 6:
-        listed = [*listed[:5], f"{len(listed) - 5} more"]
-    return ", ".join(listed) or "nothing"
+def _names(paths: Iterable[Path]) -> list[str]:
+    return [text(path) or "a single tensor" for path in paths]
 
 
 def _hint(wanted: torch.Size, got: torch.Size) -> str:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from refblo.errors import ArgumentError, ArgumentTypeError
+from refblo.errors import ArgumentError, ArgumentTypeError, difference
 
 Array = np.ndarray
 
@@ -123,11 +123,11 @@ class FlatArrays:
         for leaf in given.leaves:
             theirs[leaf.path] = leaf
         if set(ours) != set(theirs):
-            missing = [f"{argument}{path}" for path in ours if path not in theirs]
-            more = [f"{argument}{path}" for path in theirs if path not in ours]
+            missing = [path or "a single array" for path in ours if path not in theirs]
+            more = [path or "a single array" for path in theirs if path not in ours]
             raise ArgumentError(
-                f"{argument} must have the parts of lam, got {more or 'nothing'} besides and "
-                f"{missing or 'nothing'} missing; return the derivative in lam's own form"
+                f"{argument} must have the parts of lam, got {difference(missing, more)}; return the "
+                "derivative in lam's own form"
             )
         result = np.empty_like(self.vector)
         for path, leaf in ours.items():

@@ -92,14 +92,18 @@ REFUSED_FORMS: dict[str, tuple[Any, Callable[[Any], Any], str]] = {
     "other names": (
         TREE,
         lambda lam: {"a": right(lam)["weights"], "b": right(lam)["decay"]},
-        r'structure of lam \(\["weights"\], \["decay"\]\), got \["a"\], \["b"\] besides',
+        r'structure of lam \(\["weights"\], \["decay"\]\), got \["a"\], \["b"\] but no \["weights"\], \["decay"\];',
     ),
     "a name missing": (
         TREE,
         lambda lam: {"decay": right(lam)["decay"]},
-        r'\["weights"\] not at all',
+        r'got no \["weights"\];',
     ),
-    "a tuple for a dict": (TREE, lambda lam: tuple(right(lam).values()), r"\[0\], \[1\] besides"),
+    "a tuple for a dict": (
+        TREE,
+        lambda lam: tuple(right(lam).values()),
+        r"got \[0\], \[1\] but no",
+    ),
     "shapes swapped": (
         TREE,
         lambda lam: {"weights": right(lam)["decay"], "decay": right(lam)["weights"]},
