@@ -92,8 +92,8 @@ class Schedule:
     samples: int
 
     def __post_init__(self) -> None:
-        require_integer("burn_in", self.burn_in, 0, "use 0 to throw no iterate away")
-        require_integer("samples", self.samples, 1, "use 1 to count the last iterate alone")
+        require_integer("burn_in", self.burn_in, 0, "use 0 to keep every iterate")
+        require_integer("samples", self.samples, 1, "use 1 for the last iterate alone")
 
     @property
     def estimand(self) -> Estimand:

@@ -60,7 +60,7 @@ def side_by_side(problem: BilevelProblem, runs: int) -> BilevelProblem:
         >>> bool(torch.allclose(each[0], alone.value, rtol=1e-12))
         True
     """
-    require_integer("runs", runs, 1, "run the problem once or more")
+    require_integer("runs", runs, 1, "run the problem at least once")
     rows = _Rows(runs)
     return replace(
         problem,

@@ -147,7 +147,13 @@ class Draws:
         Raises:
             ArgumentError: unless 1 ≤ size ≤ population ≤ 2^31.
         """
-        require(1 <= size <= population, "size", f"lie in [1, {population}]", size, "change it")
+        require(
+            1 <= size <= population,
+            "size",
+            f"lie in [1, {population}]",
+            size,
+            "choose a number in this range",
+        )
         require(
             population <= MAX_POPULATION,
             "population",

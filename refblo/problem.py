@@ -109,7 +109,7 @@ class Minibatches:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        require_integer("population", self.population, 1, "give data")
+        require_integer("population", self.population, 1, "give at least one row of data")
         require_integer("size", self.size, 1, "choose a batch size of at least 1")
         require(
             self.size <= self.population,

@@ -69,7 +69,7 @@ def check_arguments(problem: BilevelProblem, lam: Lam, draws: Draws) -> None:
     if not torch.is_grad_enabled():
         raise ArgumentError(
             "grad mode must be on around the call, got torch.no_grad() or torch.inference_mode(); leave that "
-            "block, results carry no graph anyway"
+            "block: the results have no graph anyway"
         )
     _check_form("lam", lam)
     lam = lam.detach()
@@ -124,11 +124,12 @@ def check_loss(name: str, loss: Loss, lam: Lam, theta: Theta, batch: Batch) -> N
     if (value.dtype, value.device) != (theta.dtype, theta.device):
         raise LossError(
             f"{name} must return the dtype and device of theta ({theta.dtype} on {theta.device}), got "
-            f"{value.dtype} on {value.device}; look for a constant of another kind inside the loss"
+            f"{value.dtype} on {value.device}; look for a constant of another dtype or device in it"
         )
     if not bool(torch.isfinite(value)):
         raise LossError(
-            f"{name} must be finite at the initial point, got {value.item()}; start elsewhere, or mend it"
+            f"{name} must be finite at the initial point, got {value.item()}; start at another point, or "
+            "correct the loss"
         )
     again = loss(lam.detach(), leaf(theta), batch)
     if not bool(value.detach() == again.detach()):
@@ -158,7 +159,7 @@ def _attempt(name: str, loss: Loss, lam: Lam, theta: Theta, batch: Batch) -> obj
     except RefbloError:
         raise
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        given = "None" if batch is None else f"a batch of shape {tuple(batch.shape)}"
+        given = "no batch" if batch is None else f"a batch of shape {tuple(batch.shape)}"
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise LossError(
             f"{name} must be a function of lam of shape {tuple(lam.shape)}, theta of shape "
@@ -197,7 +198,7 @@ def _check_finite(name: str, vector: Tensor) -> Tensor:
         position = int((~finite).nonzero()[0])
         raise ArgumentError(
             f"{name} must be finite, got {vector[position].item()} at position {position}; "
-            "find out where it came from"
+            "find where this number was computed"
         )
     return vector
 
@@ -206,7 +207,7 @@ def _check_same_kind(name: str, vector: Tensor, like_name: str, like: Tensor) ->
     if (vector.dtype, vector.device) != (like.dtype, like.device):
         raise ArgumentTypeError(
             f"{name} must have the dtype and device of {like_name} ({like.dtype} on {like.device}), got "
-            f"{vector.dtype} on {vector.device}; convert one with .to(other)"
+            f"{vector.dtype} on {vector.device}; convert one of them with .to(...)"
         )
 
 
@@ -264,7 +265,7 @@ def _check_product(
     if got.shape != like.shape or got.dtype != like.dtype:
         raise ArgumentError(
             f"{name} must return a vector of shape {tuple(like.shape)} and {like.dtype}, got shape "
-            f"{tuple(got.shape)} and {got.dtype}; compare with the shapes in its description"
+            f"{tuple(got.shape)} and {got.dtype}; see its docstring for the shapes"
         )
 
 

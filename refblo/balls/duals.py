@@ -76,8 +76,8 @@ class BallDual:
         for row in self.rows:
             if isinstance(row, _Unknown):
                 raise OracleError(
-                    "the rule must be differentiable where the run goes, got a square root of 0 under a "
-                    "numerator that is not 0; choose a point away from it"
+                    "the rule must be differentiable along the run, got a number other than 0 divided by the "
+                    "square root of 0; choose another lam or theta0"
                 )
             found.append([arb(0)] * p if row is None else row)
         return found
@@ -292,5 +292,5 @@ class BallOperations:
 
 def _undecided(what: str) -> OracleError:
     return OracleError(
-        f"{what}, got an enclosure that holds the kink between; choose a run that keeps away from it"
+        f"{what}, got an enclosure that contains the kink; choose another lam, theta0 or number of steps"
     )

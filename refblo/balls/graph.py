@@ -26,8 +26,8 @@ def _away_from_zero(ball: arb) -> arb:
     """DiracDelta: 0 where its argument cannot be 0."""
     if ball.contains(arb(0)):
         raise OracleError(
-            "symbolic must be twice differentiable where the run goes, got a kink inside the enclosure; "
-            "choose a point away from it"
+            "symbolic must be twice differentiable along the run, got a kink inside the enclosure; choose "
+            "another lam or theta0"
         )
     return arb(0)
 

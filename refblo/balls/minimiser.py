@@ -59,8 +59,8 @@ def enclose_minimiser(derivatives: Derivatives, lam: Balls) -> Balls:
             return enclosure
         radii = [4 * r for r in radii]
     raise OracleError(
-        "the stationary point that Newton's method found could not be proved to be one; its Hessian is "
-        "singular or nearly so"
+        "inner must have a stationary point with an invertible Hessian, got a point by Newton's method that "
+        "could not be proved to be one, with a singular or nearly singular Hessian; choose another lam"
     )
 
 
@@ -120,7 +120,10 @@ def _inverse(matrix: arb_mat) -> arb_mat:
     try:
         return matrix.inv().mid()
     except ZeroDivisionError as error:
-        raise OracleError("the inner Hessian is singular at the stationary point") from error
+        raise OracleError(
+            "inner must have an invertible Hessian at its stationary point, got a singular one; choose "
+            "another lam, or add a regulariser"
+        ) from error
 
 
 def _identity(n: int) -> arb_mat:

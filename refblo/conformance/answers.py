@@ -70,8 +70,8 @@ def _require_path(result: object, name: str, depth: int = 0) -> None:
         return  # refused by its structure
     if result is None:
         raise ArgumentError(
-            f"{name} is None: there is no path from lam to the outer loss (a copied or detached initial "
-            "point?); where the derivative is zero, return zeros"
+            f"{name} must be a tensor, got None: autograd found no path from lam to the outer loss; look for "
+            "a copied or detached initial point, or return zeros if the derivative is zero"
         )
     if isinstance(result, dict):
         for key, part in result.items():
@@ -106,8 +106,8 @@ def answers(hypergradient: Subjected, problem: FlatProblem, *, stateful: bool = 
     if not callable(hypergradient):
         if stateful:
             raise ArgumentError(
-                "hypergradient must be a function where stateful is True, got a hypergradient; give the "
-                "function"
+                "hypergradient must be a function if stateful is True, got a hypergradient; give the "
+                "function that computes it"
             )
         call = Call(here, vector_of(hypergradient, problem))
         return Answers([call], _not_finite([call]))
@@ -148,7 +148,7 @@ def _called(function: Callable[..., Any], arguments: tuple[Any, ...], which: str
         said = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0] or 'no text'}"
         raise ArgumentError(
             f"hypergradient must be a function that returns the derivative by lam, got {said} in the "
-            f"{which}; the traceback above this one shows where"
+            f"{which}; the traceback above this one shows the line that raised"
         ) from error
 
 
@@ -187,9 +187,9 @@ def _warm_started(
         pair = _pair(result, problem)
         if pair is None and not takes_theta:
             raise ArgumentError(
-                "hypergradient must return (hypergradient, theta) where stateful is True, got "
-                f"{type(result).__name__}; return the theta at which the inner run ended beside it, or take "
-                "the theta to start from as a second argument"
+                "hypergradient must return (hypergradient, theta) if stateful is True, got "
+                f"{type(result).__name__}; return also the last theta of the inner run, or take the first "
+                "theta of the inner run as a second argument"
             )
         answer, ended = (result, None) if pair is None else pair
         calls.append(Call(point, vector_of(answer, problem), theta))

@@ -123,10 +123,10 @@ def _program(
     if "step" in run:
         program = _own_step(run, lam, form, state_form, start, measured, schedule, frozen)
         return program, state_form
-    require("read" not in run, "read", "be left out without step", "a function", "drop it")
+    require("read" not in run, "read", "be left out without step", "a function", "leave it out")
     if inner is None:
         raise ArgumentError(
-            "inner must be given unless step is, got None; give the inner loss, or a step of your own"
+            "inner must be given unless step is given, got None; give the inner loss, or your own step"
         )
     trained = _with_batch("inner", inner, given="inner_batches" in run)
     rule = on_vectors(rule_of_run(run, estimand), lam, form, state_form, steps)
@@ -173,11 +173,15 @@ def _with_batch(name: str, loss: Loss, *, given: bool) -> _Batched:
     if given:
         need = "take (lam, theta, batch), as batches are given for it"
         require(
-            most >= 3 and least <= 3, name, need, _count(least, most), "add the batch, or drop them"
+            most >= 3 and least <= 3,
+            name,
+            need,
+            _count(least, most),
+            "take batch too, or give none",
         )
         return loss
     need = "take (lam, theta) or (lam, theta, batch)"
-    require(most >= 2 and least <= 3, name, need, _count(least, most), "change its parameters")
+    require(most >= 2 and least <= 3, name, need, _count(least, most), "give it these parameters")
     if least == 3:
         return loss
     return lambda lam, theta, _: loss(lam, theta)
@@ -234,9 +238,9 @@ def _single(name: str, batches: Sequence[Any], estimand: Estimand) -> Any:
     for index in range(1, len(batches)):
         if not _same(first, batches[index]):
             raise ArgumentError(
-                f"{name} must be the same batch at every step for the {estimand.value} estimand, got others "
-                f"at steps 0 and {index}; there is no one inner problem otherwise: give all data, or ask for "
-                "the unrolled estimand"
+                f"{name} must be the same batch at every step for the {estimand.value} estimand, got "
+                f"different ones at steps 0 and {index}, which make different inner problems; give all data "
+                "at every step, or ask for the unrolled estimand"
             )
     return first
 
@@ -255,7 +259,7 @@ def _schedule(estimand: Estimand, steps: int, burn_in: int) -> Schedule:
     if estimand is not Estimand.PATHWISE:
         return Schedule.last(steps)
     good = 0 <= burn_in < steps
-    require(good, "burn_in", f"lie in [0, steps = {steps})", burn_in, "leave a sample to average")
+    require(good, "burn_in", f"lie in [0, steps = {steps})", burn_in, "leave at least one sample")
     return Schedule(burn_in, steps - burn_in)
 
 
@@ -280,8 +284,8 @@ class _Batches(Sequence[T]):
     def __getitem__(self, index: int | slice) -> T | list[T]:
         if isinstance(index, int) and not 0 <= index < len(self._batches):
             raise OracleError(
-                f"{self._name} must have a batch for each step that is taken, got none for step {index}; "
-                f"there are {len(self._batches)}"
+                f"{self._name} must have a batch for each step, got {len(self._batches)} batches and a call "
+                f"for step {index}; give one more for each further step"
             )
         return self._batches[index]
 
@@ -294,7 +298,7 @@ def _frozen(run: Run, dtype: torch.dtype, steps: int, size: int) -> Frozen:
             "noise",
             f"have shape (steps, n) = ({steps}, {size})",
             tuple(noise.shape),
-            "give what is added to theta at each step",
+            "give the noise that is added to theta at each step",
         )
         noise = noise.detach().to(dtype)
         _require_finite("noise", noise)
@@ -312,13 +316,9 @@ def _batches(name: str, batches: Sequence[Any] | None, count: int) -> Sequence[A
     if isinstance(given, Tensor) and given.ndim == 1 and not given.is_floating_point():
         raise ArgumentTypeError(
             f"{name} must be a list with one batch for each step, got a tensor of {given.numel()} integers; "
-            f"give a list, such as [batch] * {count} for one batch that every step sees"
+            f"give a list, such as [batch] * {count} for the same batch at every step"
         )
-    which = (
-        "inner step"
-        if name == "inner_batches"
-        else "iterate, 0 to steps, of which the last ones count"
-    )
+    which = "inner step" if name == "inner_batches" else "iterate from theta0 to the last"
     need = f"have at least {count} entries, one for each {which}"
     epochs = -(-count // max(1, len(batches)))
     todo = f"for several epochs over the same list give {name}=batches * {epochs}"
@@ -339,13 +339,15 @@ def _own_step(
     """The program of a caller's own transition."""
     taken = ("step_size", "rule", "noise", "temperature", "inner_batches")
     besides = [name for name in taken if name in run]
-    require(not besides, "step", "come without a step rule of ours", besides, "drop them")
+    need = f"be given without {', '.join(taken)}, which describe refblo's own steps"
+    require(not besides, "step", need, ", ".join(besides), "leave these out")
     step, read = run["step"], run.get("read", _first)
 
     def transition(at: Tensor, state: Tensor, t: int) -> Tensor:
         if not 0 <= t < schedule.steps:
             raise OracleError(
-                f"step must be called with t in 0 … {schedule.steps - 1}, got {t}; the run ends there"
+                f"t must be in 0 … {schedule.steps - 1} when step is called, got {t}; call step only for the "
+                "steps of the run"
             )
         moved = step(form.unflatten(at), state_form.unflatten(state), t)
         return state_form.flatten(moved, "the state that step returns")

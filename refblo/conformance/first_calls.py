@@ -44,7 +44,7 @@ def own(name: str, call: Callable[[], T]) -> T:
             ) from error
         raise LossError(
             f"{name} must be a function that can be called and differentiated at the given lam and theta0, "
-            f"got {said}; call it by itself with the same arguments"
+            f"got {said}; call it alone with the same arguments to see the whole error"
         ) from error
 
 
@@ -74,7 +74,7 @@ def first_calls(program: Program, inner: str = "inner", outer: str = "outer") ->
         if not bool(torch.isfinite(start)):
             raise LossError(
                 f"{inner} must be finite at the given lam and theta0, got {float(start)}; look for a "
-                "logarithm or a division there, or start elsewhere"
+                "logarithm or a division of zero in it, or start at another theta0"
             )
 
     # Transitions are compared, not values of the inner loss: at θ⁰ = 0 a random factor may not show.
@@ -90,7 +90,7 @@ def first_calls(program: Program, inner: str = "inner", outer: str = "outer") ->
     require(
         moved.shape == state.shape,
         trained,
-        f"lead to a state of the shape it is given ({state.numel()} entries)",
+        f"return a state of the shape that it is given ({state.numel()} entries)",
         f"{moved.numel()} entries",
         "return the whole state",
     )
@@ -112,7 +112,8 @@ def _require_scalar(name: str, value: object, dtype: torch.dtype) -> Tensor:
         )
     if value.is_meta:
         raise ArgumentTypeError(
-            f"{name} must return a number, got a tensor on the device meta; look for one among its data"
+            f"{name} must return a number, got a tensor on the device meta; look for a meta tensor in its "
+            "data"
         )
     if value.dtype != dtype:
         raise ArgumentTypeError(
@@ -127,8 +128,8 @@ def _require_same(name: str, one: Tensor, other: Tensor) -> None:
     size = float(torch.maximum(one.abs(), other.abs()).max())
     if gap > _REPEATABLE * torch.finfo(one.dtype).eps * size:
         raise OracleError(
-            f"{name} must be a function of its arguments, got two evaluations at the same lam and theta that "
-            f"differ by {gap:.1e}: hidden randomness, so that no verdict is possible; freeze it: draw masks "
-            "and minibatches beforehand and give them as inner_batches or outer_batches, or call "
-            "module.eval()"
+            f"{name} must return the same value at every call with the same arguments, got two values at the "
+            f"same lam and theta that differ by {gap:.1e}: hidden randomness, so that no verdict is "
+            "possible; draw masks and minibatches beforehand and give them as inner_batches or "
+            "outer_batches, or call module.eval()"
         )

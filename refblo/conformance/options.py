@@ -273,7 +273,7 @@ def estimand_of(name: object) -> Estimand:
         return name
     if not isinstance(name, str) or name not in _NAMES:
         raise ArgumentError(
-            f"estimand must be one of {', '.join(_NAMES)}, got {name!r}; see the four truths in the docs"
+            f"estimand must be one of {', '.join(_NAMES)}, got {name!r}; see docs/theory/four-truths.md"
         )
     return _NAMES[name]
 
@@ -317,7 +317,7 @@ def checked_black_box(options: Mapping[str, object]) -> BlackBoxOptions:
     for name in options:
         if name in TABLE and name not in names:
             raise ArgumentTypeError(
-                f"{name} must be left out beside objective, which is the whole run; there are "
+                f"{name} must be left out beside objective, which is the whole run; the options are "
                 f"{', '.join(names)}"
             )
         if name not in names:
@@ -337,8 +337,8 @@ def _nearest(name: str) -> str:
         iter(difflib.get_close_matches(name, [*TABLE, "estimand"], 1, 0.5)), None
     )
     if known is not None:
-        return f"the nearest that there is is {known}"
-    return f"there are {', '.join(['estimand', *TABLE])}"
+        return f"did you mean {known}?"
+    return f"the options are {', '.join(['estimand', *TABLE])}"
 
 
 def _short(value: object) -> str:
@@ -352,7 +352,7 @@ def _integer(least: int) -> Callable[[str, object], None]:
     def check(name: str, value: object) -> None:
         if isinstance(value, bool) or not isinstance(value, Integral):
             raise ArgumentTypeError(
-                f"{name} must be an integer, got {_short(value)}; give a Python number"
+                f"{name} must be an integer, got {_short(value)}; give a Python int"
             )
         require(int(value) >= least, name, f"be at least {least}", value, "give a larger number")
 
@@ -387,7 +387,13 @@ def _share(name: str, value: object) -> None:
 
 def _seconds(name: str, value: object) -> None:
     number = _number(name, value)
-    require(number >= 0, name, "be non-negative", value, "give seconds; 0 for no diagnosis")
+    require(
+        number >= 0,
+        name,
+        "be non-negative",
+        value,
+        "give a number of seconds, or 0 for no diagnosis",
+    )
 
 
 def _callable(name: str, value: object) -> None:
@@ -400,8 +406,8 @@ def _callable(name: str, value: object) -> None:
 def _step_size(name: str, value: object) -> None:
     if isinstance(value, Tensor):
         raise ArgumentTypeError(
-            f"{name} must be a real number or a function of lam, got {_short(value)}; a learning rate that "
-            'is λ, or depends on it, is a function: lambda lam: lam["lr"].exp()'
+            f"{name} must be a real number or a function of lam, got {_short(value)}; if it is λ, or depends "
+            'on λ, give a function such as lambda lam: lam["lr"].exp()'
         )
     check_number(name, value, "give a Python number")
 
@@ -415,8 +421,8 @@ def _tensor(name: str, value: object) -> None:
     if not good:
         got = value.dtype if isinstance(value, Tensor) else _short(value)
         raise ArgumentTypeError(
-            f"{name} must be a floating-point tensor, got {got}; give what is added to theta at each "
-            "step, of shape (steps, n)"
+            f"{name} must be a floating-point tensor, got {got}; give the noise that is added to theta at "
+            "each step, of shape (steps, n)"
         )
 
 
@@ -428,12 +434,14 @@ def _sequence(name: str, value: object) -> None:
             f"{name} must be a list with one batch for each step, got {_short(value)}; make it a list"
         )
     if any(batch is None for batch in cast("Sequence[object]", value)):
-        raise ArgumentError(f"{name} must hold a batch at each step, got None; give every step one")
+        raise ArgumentError(
+            f"{name} must hold a batch for each step, got None for one; give a batch for every step"
+        )
 
 
 def _bool(name: str, value: object) -> None:
     if not isinstance(value, bool):
-        raise ArgumentTypeError(f"{name} must be True or False, got {_short(value)}; say which")
+        raise ArgumentTypeError(f"{name} must be True or False, got {_short(value)}; choose one")
 
 
 _CHECKS: Mapping[str, Callable[[str, object], None]] = {

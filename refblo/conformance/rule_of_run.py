@@ -24,11 +24,17 @@ def rule_of_run(run: Run, estimand: Estimand) -> Rule:
     """
     temperature = run.get("temperature")
     if "rule" in run:
-        require("step_size" not in run, "step_size", "be left out beside rule", "both", "drop one")
+        require(
+            "step_size" not in run,
+            "step_size",
+            "be left out beside rule",
+            "both",
+            "give one of the two",
+        )
         rule = rule_of(run["rule"])
         if temperature is not None:
             alone = rule.temperature in (1.0, temperature)
-            require(alone, "temperature", "be that of the rule", temperature, "give it once")
+            require(alone, "temperature", "be that of the rule", temperature, "leave it out")
             rule = replace(rule, temperature=temperature)
     elif "step_size" in run:
         rule = Rule(run["step_size"], temperature=temperature or 1.0)
@@ -36,7 +42,8 @@ def rule_of_run(run: Run, estimand: Estimand) -> Rule:
         rule = Rule(1.0, temperature=temperature or 1.0)
     else:
         raise ArgumentError(
-            "step_size must be given (or rule, or step), got none of them; say how the inner run steps"
+            "step_size must be given (or rule, or step), got none of them; give the step size of the inner "
+            "run"
         )
     _check(rule, run, estimand)
     if estimand is Estimand.GIBBS and rule.noise_scale > 0:
@@ -82,10 +89,12 @@ def _one_or_vector(name: str, value: Any, state_form: Form) -> Any:
         piece = found.get(path)
         if piece is None or len(found) != len(state_form.shapes):
             got = ", ".join(text(path) or "a single tensor" for path in found)
-            raise ArgumentError(f"{name} must {must} ({known}), got {got}; give each its own")
+            raise ArgumentError(
+                f"{name} must {must} ({known}), got {got}; return one number or tensor for each"
+            )
         good = piece.numel() == 1 or piece.shape == shape
         got = f"shape {tuple(piece.shape)} for theta{text(path)} of shape {tuple(shape)}"
-        require(good, name, must, got, "reshape it")
+        require(good, name, must, got, "give it the shape of theta")
         pieces.append(piece.reshape(-1).expand(shape.numel()))
     return torch.cat(pieces)
 
@@ -97,16 +106,16 @@ def _check(rule: Rule, run: Run, estimand: Estimand) -> None:
             rule.buffers == 0 and not rule.clips,
             "rule",
             "be plain Langevin dynamics for the Gibbs estimand",
-            rule,
-            "leave momentum, betas and clipping out: with them the chain samples another density",
+            rule.formula.name if rule.buffers > 0 else "clipping",
+            "leave out momentum, betas and clipping: with them the chain samples another density",
         )
     if estimand is Estimand.IMPLICIT and rule.buffers > 0:
         require(
             not (rule.decoupled_decay),
             "rule.decoupled_decay",
             f"be False beside {rule.formula.name} for the implicit estimand",
-            rule,
-            "where the run ends then depends on the optimiser, and is no minimiser of a loss",
+            True,
+            "set it to False, or ask for the unrolled estimand: with it the run ends at no minimiser",
         )
     if estimand is Estimand.IMPLICIT and rule.clips:
         require(
@@ -114,15 +123,17 @@ def _check(rule: Rule, run: Run, estimand: Estimand) -> None:
             "rule.weight_decay",
             "be 0 beside clipping for the implicit estimand",
             rule.weight_decay,
-            "the gradient is clipped and the decay is not, so that the run may end at no minimiser",
+            "leave out the decay, or ask for the unrolled estimand: the decay is not clipped, so that the "
+            "run may end at no minimiser",
         )
     if estimand in (Estimand.IMPLICIT, Estimand.GIBBS) and is_function(rule.weight_decay):
         require(
             arity("rule.weight_decay", rule.weight_decay) == 1,
             "rule.weight_decay",
             f"be a function of lam alone for the {estimand.value} estimand",
-            "one of lam and the step",
-            "a weight decay that changes along the run belongs to no inner problem",
+            "a function of lam and the step",
+            "make it constant along the run, or ask for the unrolled estimand: otherwise there is no inner "
+            "problem",
         )
     if estimand is not Estimand.GIBBS and rule.noise_scale > 0:
         require(

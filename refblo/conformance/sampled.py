@@ -24,7 +24,8 @@ def sampled_report(
     """
     if not callable(hypergradient):
         raise ArgumentError(
-            "hypergradient must be a function (lam, seed) beside seeds, got a hypergradient; give one"
+            "hypergradient must be a function (lam, seed) beside seeds, got a hypergradient; give a "
+            "function"
         )
     problem, reference = truths.problem, truths.here.reference
     should = reference.value

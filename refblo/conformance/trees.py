@@ -46,7 +46,9 @@ class Form:
         found = leaves(argument, tree)
         first_path, first = next(iter(found.items()), ((), None))
         if first is None or sum(leaf.numel() for leaf in found.values()) == 0:
-            raise ArgumentError(f"{argument} must have at least one entry, got none; give it some")
+            raise ArgumentError(
+                f"{argument} must have at least one entry, got none; give at least one tensor with an entry"
+            )
         for path, leaf in found.items():
             if (leaf.dtype, leaf.device) != (first.dtype, first.device):
                 raise ArgumentTypeError(
@@ -181,7 +183,7 @@ def _walk(argument: str, tree: object, path: Path) -> Iterator[tuple[Path, Tenso
 def _check(name: str, tensor: Tensor) -> None:
     if tensor.is_complex():
         raise ArgumentTypeError(
-            f"{name} must be real, got {tensor.dtype}; take the part of it that is meant"
+            f"{name} must be real, got {tensor.dtype}; give its real and imaginary parts as two tensors"
         )
     if tensor.layout is not torch.strided:
         raise ArgumentTypeError(

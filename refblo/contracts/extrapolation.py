@@ -48,10 +48,20 @@ def extrapolate(
     Raises:
         ArgumentError: for fewer than three values, a ratio ≤ 1 or an exponent ≤ 0.
     """
-    require(len(values) >= 3, "values", "hold at least three rows", len(values), "sweep further")
+    require(
+        len(values) >= 3,
+        "values",
+        "hold at least three rows",
+        len(values),
+        "add points to the sweep",
+    )
     require(ratio > 1, "ratio", "exceed 1", ratio, "order the sweep from large to small")
     require(
-        exponent > 0, "exponent", "be positive", exponent, "give the leading correction's power"
+        exponent > 0,
+        "exponent",
+        "be positive",
+        exponent,
+        "give the power of the leading correction",
     )
     column = np.asarray(values, dtype=np.float64)
     level = np.zeros(len(column)) if noise is None else np.asarray(noise, dtype=np.float64)

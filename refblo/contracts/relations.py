@@ -185,7 +185,13 @@ class Geometric:
     constant: float
 
     def __post_init__(self) -> None:
-        require(0 <= self.rate < 1, "rate", "lie in [0, 1)", self.rate, "the series must converge")
+        require(
+            0 <= self.rate < 1,
+            "rate",
+            "lie in [0, 1)",
+            self.rate,
+            "choose a rate at which the series converges",
+        )
 
     def judge(self, measured: ParameterSweep) -> RelationJudgement:
         """Judge the error vectors of a sweep over K; the measured rate is reported beside the bound."""

@@ -49,7 +49,7 @@ def largest_that_fits(peak: Callable[[int], int], size: int, memory: int, least:
         ArgumentError: if `size` or `memory` is less than 1.
     """
     require_integer("size", size, 1, "count at a size of at least 1")
-    require_integer("memory", memory, 1, "give it some bytes")
+    require_integer("memory", memory, 1, "give a number of bytes")
     gap = max(1, size // 2)
     sizes = (size, size + gap, size + 2 * gap)
     first, second, third = (peak(at) for at in sizes)

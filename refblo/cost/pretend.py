@@ -213,8 +213,8 @@ class _Methods(TorchFunctionMode):
 
 def _read(what: str) -> PretendDeviceError:
     return PretendDeviceError(
-        f"{place()} must not look at a tensor's numbers, got {what}; keep the number on the device "
-        "(torch.where for an `if`), or answer the look by refblo.cost.decide, which is counted"
+        f"{place()} must not read a tensor's numbers, got {what}; keep the number on the device "
+        "(torch.where for an `if`), or use refblo.cost.decide, which counts as a synchronisation"
     )
 
 

@@ -99,7 +99,7 @@ def target(text: str) -> Target:
         "target",
         "be meant for the unrolled or the implicit hypergradient",
         ", ".join(estimands),
-        "name one whose inner steps can be counted",
+        "name a target whose inner steps can be counted",
     )
     where, name = split(text)
     module = where.rpartition("/")[2].removesuffix(".py")

@@ -119,9 +119,9 @@ def check_rate(name: str, value: float, largest: float | None = None) -> None:
     Raises:
         ArgumentError: otherwise.
     """
-    require(value > 0, name, "be positive", value, "raise it")
+    require(value > 0, name, "be positive", value, "give a larger number")
     if largest is not None:
-        require(value <= largest, name, f"be at most {largest:g}", value, "lower it")
+        require(value <= largest, name, f"be at most {largest:g}", value, "give a smaller number")
 
 
 def check_count(name: str, value: int, least: int = 1) -> None:
@@ -130,4 +130,4 @@ def check_count(name: str, value: int, least: int = 1) -> None:
     Raises:
         ArgumentError: otherwise.
     """
-    require(value >= least, name, f"be at least {least}", value, "raise it")
+    require(value >= least, name, f"be at least {least}", value, "give a larger number")

@@ -40,7 +40,7 @@ def _require_full_batch(problem: BilevelProblem) -> None:
     """A residual on one batch bounds nothing."""
     batches = (problem.inner_batches, problem.outer_batches)
     full = all(isinstance(each, FullBatch) for each in batches)
-    require(full, "problem", "use full batches", problem.name, "bound the full-batch problem")
+    require(full, "problem", "use full batches", problem.name, "give the full-batch problem")
 
 
 @final
@@ -68,8 +68,16 @@ class BoundedImplicit(Estimator):
     estimand: Estimand = field(default=Estimand.IMPLICIT, init=False)
 
     def __post_init__(self) -> None:
-        require(self.steps >= 1, "steps", "be at least 1", self.steps, "run one inner step or more")
-        require(self.iterations >= 1, "iterations", "be at least 1", self.iterations, "raise it")
+        require(
+            self.steps >= 1, "steps", "be at least 1", self.steps, "run at least one inner step"
+        )
+        require(
+            self.iterations >= 1,
+            "iterations",
+            "be at least 1",
+            self.iterations,
+            "give a larger number",
+        )
 
     @override
     def estimate(
@@ -128,10 +136,16 @@ class AdaptiveImplicit(Estimator):
     estimand: Estimand = field(default=Estimand.IMPLICIT, init=False)
 
     def __post_init__(self) -> None:
-        require(self.error > 0, "error", "be positive", self.error, "ask for something attainable")
-        require(self.most_steps >= 1, "most_steps", "be at least 1", self.most_steps, "raise it")
+        require(self.error > 0, "error", "be positive", self.error, "choose a positive error")
+        require(
+            self.most_steps >= 1,
+            "most_steps",
+            "be at least 1",
+            self.most_steps,
+            "give a larger number",
+        )
         most = self.most_iterations
-        require(most >= 1, "most_iterations", "be at least 1", most, "raise it")
+        require(most >= 1, "most_iterations", "be at least 1", most, "give a larger number")
         quiet = self.dynamics.noise_scale == 0
         remedy = "use Langevin(step_size)"
         require(quiet, "dynamics", "have no noise", self.dynamics.noise_scale, remedy)

@@ -52,8 +52,16 @@ class AmIGO(WarmEstimator):
     estimand: Estimand = field(default=Estimand.IMPLICIT, init=False)
 
     def __post_init__(self) -> None:
-        require(self.steps >= 1, "steps", "be at least 1", self.steps, "run one inner step or more")
-        require(self.iterations >= 1, "iterations", "be at least 1", self.iterations, "raise it")
+        require(
+            self.steps >= 1, "steps", "be at least 1", self.steps, "run at least one inner step"
+        )
+        require(
+            self.iterations >= 1,
+            "iterations",
+            "be at least 1",
+            self.iterations,
+            "give a larger number",
+        )
         if self.solve_step is not None:
             remedy = "choose α < 2/λ_max(H)"
             require(self.solve_step > 0, "solve_step", "be positive", self.solve_step, remedy)

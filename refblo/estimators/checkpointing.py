@@ -27,7 +27,7 @@ def repetitions(steps: int, states: int) -> int:
         ArgumentError: if `steps` or `states` is less than 1.
     """
     require_integer("steps", steps, 1, "reverse at least one step")
-    require_integer("states", states, 1, "the start of the run is a state")
+    require_integer("states", states, 1, "store at least the start of the run")
     needed = 0
     while reach(states, needed) < steps:
         needed += 1
@@ -57,8 +57,8 @@ def next_state(steps: int, states: int) -> int:
     Raises:
         ArgumentError: if there are fewer than 2 steps or 2 states.
     """
-    require_integer("steps", steps, 2, "one step needs no further state")
-    require_integer("states", states, 2, "with one state there is no further one to store")
+    require_integer("steps", steps, 2, "one step needs no other state")
+    require_integer("states", states, 2, "a single state is that of the start")
     needed = repetitions(steps, states)
     before = reach(states, needed - 2) if needed >= 2 else 1
     return max(1, steps - reach(states - 1, needed), min(before, steps - 1))

@@ -80,7 +80,7 @@ class Compiled(Estimator):
     name: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
-        require_integer("fused", self.fused, 1, "put one transition or more in a kernel")
+        require_integer("fused", self.fused, 1, "put at least one transition into a kernel")
         require_one_of("backend", self.backend, get_args(Backend))
         method: object = self.method
         if not isinstance(method, Method):

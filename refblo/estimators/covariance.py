@@ -75,10 +75,22 @@ class CovarianceIdentity(Estimator):
     estimand: Estimand = field(default=Estimand.GIBBS, init=False)
 
     def __post_init__(self) -> None:
-        require(self.chains >= 3, "chains", "be at least 3", self.chains, "raise it")
-        require(self.control >= 0, "control", "be non-negative", self.control, "use 0 for none")
+        require(self.chains >= 3, "chains", "be at least 3", self.chains, "give a larger number")
+        require(
+            self.control >= 0,
+            "control",
+            "be non-negative",
+            self.control,
+            "use 0 for no control variate",
+        )
         scale = self.dynamics.noise_scale
-        require(scale > 0, "dynamics.noise_scale", "be positive", scale, "sample, do not descend")
+        require(
+            scale > 0,
+            "dynamics.noise_scale",
+            "be positive",
+            scale,
+            "choose a positive noise scale: the chain must sample",
+        )
 
     @property
     def temperature(self) -> float:

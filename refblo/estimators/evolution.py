@@ -75,9 +75,15 @@ class EvolutionStrategies(Estimator):
 
     def __post_init__(self) -> None:
         require_member("variant", self.variant, Variant)
-        require(self.sigma > 0, "sigma", "be positive", self.sigma, "raise it")
-        require(self.draws_of_z >= 1, "draws_of_z", "be at least 1", self.draws_of_z, "raise it")
-        require(self.block >= 1, "block", "be at least 1", self.block, "raise it")
+        require(self.sigma > 0, "sigma", "be positive", self.sigma, "give a larger number")
+        require(
+            self.draws_of_z >= 1,
+            "draws_of_z",
+            "be at least 1",
+            self.draws_of_z,
+            "give a larger number",
+        )
+        require(self.block >= 1, "block", "be at least 1", self.block, "give a larger number")
 
     @property
     def estimand(self) -> Estimand:

@@ -60,7 +60,7 @@ class FMD(Estimator):
 
     def __post_init__(self) -> None:
         if self.block is not None:
-            require_integer("block", self.block, 1, "carry one column or more")
+            require_integer("block", self.block, 1, "use at least one column at a time")
 
     @property
     def estimand(self) -> Estimand:

@@ -195,7 +195,7 @@ class IFTConjugateGradient(Estimator):
 
     def __post_init__(self) -> None:
         require_integer("steps", self.steps, 1, "run at least one inner step")
-        require_integer("iterations", self.iterations, 1, "allow one iteration or more")
+        require_integer("iterations", self.iterations, 1, "allow at least one iteration")
         require_real("damping", self.damping, "use 0 for none", positive=False)
         require_real("tolerance", self.tolerance, "use 0 for none", positive=False)
 

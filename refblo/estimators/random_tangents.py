@@ -104,9 +104,11 @@ class RandomTangents(Estimator):
 
     def __post_init__(self) -> None:
         require_member("law", self.law, Law)
-        require(self.tangents >= 1, "tangents", "be at least 1", self.tangents, "raise it")
-        require(self.block >= 1, "block", "be at least 1", self.block, "raise it")
-        require(self.groups >= 1, "groups", "be at least 1", self.groups, "raise it")
+        require(
+            self.tangents >= 1, "tangents", "be at least 1", self.tangents, "give a larger number"
+        )
+        require(self.block >= 1, "block", "be at least 1", self.block, "give a larger number")
+        require(self.groups >= 1, "groups", "be at least 1", self.groups, "give a larger number")
         if self.law is Law.ANTITHETIC:
             even = self.tangents % 2 == 0
             require(even, "tangents", "be even for pairs", self.tangents, "add one")

@@ -113,7 +113,7 @@ class RunningSolve(WarmEstimator):
         if self.diagonal is not None and self.diagonal.shape != carried.theta.shape:
             raise ArgumentError(
                 f"diagonal must have the shape of theta {tuple(carried.theta.shape)}, got "
-                f"{tuple(self.diagonal.shape)}; give one curvature for each parameter"
+                f"{tuple(self.diagonal.shape)}; give one curvature for each entry of theta"
             )
         lam = lam.detach()
         problem = problem.starting_at(carried.theta)

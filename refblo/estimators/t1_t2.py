@@ -46,7 +46,9 @@ class T1T2(Estimator):
     estimand: Estimand = field(default=Estimand.UNROLLED, init=False)
 
     def __post_init__(self) -> None:
-        require(self.steps >= 1, "steps", "be at least 1", self.steps, "run one inner step or more")
+        require(
+            self.steps >= 1, "steps", "be at least 1", self.steps, "run at least one inner step"
+        )
 
     @override
     def estimate(

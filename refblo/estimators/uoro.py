@@ -120,7 +120,7 @@ class UORO(Estimator):
             "problem.initial",
             "not depend on lam",
             type(problem.initial).__name__,
-            "use RandomTangents there",
+            "use RandomTangents instead",
         )
         lam = lam.detach()
         chain = Chain(problem, self.dynamics, draws)

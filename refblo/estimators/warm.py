@@ -45,8 +45,8 @@ class WarmState:
         """
         if name not in self.memory:
             raise ArgumentError(
-                f"carried must hold {name!r}, got {sorted(self.memory) or 'an empty memory'}; it comes "
-                "from another method: start with begin()"
+                f"carried must hold {name!r}, got {sorted(self.memory) or 'an empty memory'}; it "
+                "was made by another method: start with begin()"
             )
         return self.memory[name]
 

@@ -239,7 +239,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
         if torch.Tag.nondeterministic_seeded in tags:
             raise NotRecordableError(f"{schema.name}, which draws random numbers")
         if schema.name in _CHANGES_MEMORY:
-            raise NotRecordableError(f"{schema.name}, which gives a tensor other memory")
+            raise NotRecordableError(f"{schema.name}, which changes the memory of a tensor")
         if schema.is_mutable:
             for place, argument in enumerate(schema.arguments):
                 if argument.alias_info is not None and argument.alias_info.is_write:
@@ -250,7 +250,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
         for tensor in tree_leaves(written):
             known = not isinstance(tensor, Tensor) or _memory(tensor) in self._slots
             if not known or (isinstance(tensor, Tensor) and _storage(tensor) in self._foreign):
-                raise NotRecordableError(f"{name} on a tensor that was there before")
+                raise NotRecordableError(f"{name} on a tensor that was not made by the function")
 
     def _results(self, result: Any) -> Any:
         """The slot of a tensor; the slots of a list's tensors, None for entries that are no tensor."""

@@ -114,7 +114,7 @@ def truths(
     if not asked:
         raise ArgumentError(
             f"estimand must be one that some oracle answers for {case.name}, got {estimand}; state the "
-            "problem in sympy or in closed form, or make it smaller"
+            "problem in sympy or in closed form, or choose a smaller problem"
         )
     found = [answer.truth for answer in asked if answer.truth is not None]
     if not found:

@@ -141,7 +141,7 @@ class Ball:
         Raises:
             ArgumentError, DivergenceError, OracleError: as `truth`.
         """
-        require(digits >= 1, "digits", "be at least 1", digits, "ask for one digit or more")
+        require(digits >= 1, "digits", "be at least 1", digits, "ask for at least one digit")
         bits = max(self.bits, math.ceil(digits * math.log2(10)) + 4)
         needed = Ball(bits, self.max_precision, self.rule)
         balls, precision = needed._enclosure(case, estimand, draws)
@@ -314,7 +314,7 @@ def _check_sizes(symbolic: SymbolicProblem, problem: BilevelProblem, lam: Lam) -
             f"symbolic.{name}",
             f"have as many entries as the tensor problem has ({expected})",
             got,
-            "state both for the same sizes",
+            "state both with the same sizes",
         )
 
 

@@ -83,7 +83,7 @@ class FiniteDifference:
         Raises:
             ArgumentError, ArgumentTypeError, LossError, DivergenceError, OracleError: as `truth`.
         """
-        require(count >= 1, "count", "be at least 1", count, "ask for one direction or more")
+        require(count >= 1, "count", "be at least 1", count, "ask for at least one direction")
         directions = random_directions(case.lam.numel(), count, draws)
         found = self._differences(case, estimand, directions, draws)
         return along_directions(found, directions, case, estimand, self.name)

@@ -76,7 +76,13 @@ class ForwardMode:
 
     def __post_init__(self) -> None:
         block = self.block
-        require(block is None or block >= 1, "block", "be at least 1", block, "carry one column")
+        require(
+            block is None or block >= 1,
+            "block",
+            "be at least 1",
+            block,
+            "use at least one column at a time",
+        )
         require(self.replicas >= 1, "replicas", "be at least 1", self.replicas, "keep the default")
 
     def applies(self, case: Case, estimand: Estimand) -> bool:  # noqa: ARG002

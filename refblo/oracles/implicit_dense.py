@@ -70,8 +70,14 @@ class ImplicitDense:
     name: str = field(default="dense implicit solve", kw_only=True)
 
     def __post_init__(self) -> None:
-        require(self.max_steps >= 1, "max_steps", "be at least 1", self.max_steps, "raise it")
-        require(self.largest >= 1, "largest", "be at least 1", self.largest, "raise it")
+        require(
+            self.max_steps >= 1,
+            "max_steps",
+            "be at least 1",
+            self.max_steps,
+            "give a larger number",
+        )
+        require(self.largest >= 1, "largest", "be at least 1", self.largest, "give a larger number")
 
     def applies(self, case: Case, estimand: Estimand) -> bool:
         """For losses without batches, up to `largest` inner parameters."""

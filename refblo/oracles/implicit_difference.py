@@ -91,7 +91,7 @@ class ImplicitDifference:
         Raises:
             ArgumentError, ArgumentTypeError, LossError, OracleError: as `truth`.
         """
-        require(count >= 1, "count", "be at least 1", count, "ask for one direction or more")
+        require(count >= 1, "count", "be at least 1", count, "ask for at least one direction")
         require(
             is_deterministic(case.problem),
             "case",

@@ -78,7 +78,7 @@ def program_schedule(case: Case, estimand: Estimand) -> Schedule:
     if estimand is Estimand.PATHWISE:
         return case.schedule
     raise ArgumentError(
-        f"estimand must be the unrolled or the pathwise one, got {estimand}; ask an oracle that knows it"
+        f"estimand must be the unrolled or the pathwise one, got {estimand}; use an oracle of this estimand"
     )
 
 
@@ -103,5 +103,5 @@ def check_applies(oracle: Oracle, case: Case, estimand: Estimand) -> None:
     if not oracle.applies(case, estimand):
         raise ArgumentError(
             f"estimand must be one that {oracle.name} answers for {case.name}, got {estimand}; "
-            "ask `applies` first, or `truths` for all oracles that apply"
+            "call `applies` first, or `truths` for all oracles that apply"
         )

@@ -93,7 +93,7 @@ def taylor_test(
         tuple(candidate.shape),
         "give one number for each hyperparameter",
     )
-    require(count >= 1, "count", "be at least 1", count, "ask for one direction or more")
+    require(count >= 1, "count", "be at least 1", count, "ask for at least one direction")
     function = program_value(case, schedule, draws)
     point = lam.cpu().double()
     noise = function_noise(one_by_one(function), point, draws, float(torch.finfo(lam.dtype).eps))

@@ -156,10 +156,24 @@ class OuterLoop:
 
     def __post_init__(self) -> None:
         most = 2**SEED_BITS
-        require(0 <= self.steps < most, "steps", f"lie in [0, {most})", self.steps, "change it")
+        require(
+            0 <= self.steps < most,
+            "steps",
+            f"lie in [0, {most})",
+            self.steps,
+            "choose a number in this range",
+        )
         largest = 2 ** (63 - SEED_BITS)
-        require(0 <= self.seed < largest, "seed", f"lie in [0, {largest})", self.seed, "change it")
-        require(self.every >= 1, "every", "be at least 1", self.every, "save every step or less")
+        require(
+            0 <= self.seed < largest,
+            "seed",
+            f"lie in [0, {largest})",
+            self.seed,
+            "choose a number in this range",
+        )
+        require(
+            self.every >= 1, "every", "be at least 1", self.every, "use 1 to save after every step"
+        )
         if self.clip is not None:
             require(self.clip > 0, "clip", "be positive", self.clip, "use None for no clipping")
 
@@ -181,7 +195,7 @@ class OuterLoop:
         """
         check_vector("lam", lam)
         if resume and self.checkpoint is None:
-            require(False, "checkpoint", "be a file to resume from", None, "name one")
+            require(False, "checkpoint", "be a file to resume from", None, "give one")
         running = _RunningLoop.begin(self, lam)
         if self.checkpoint is not None:
             sweep(self.checkpoint)

@@ -155,7 +155,7 @@ def vit_problem(
     Raises:
         ArgumentError: if `batch` is less than 1, or the attention is neither.
     """
-    require_integer("batch", batch, 1, "show the network an image")
+    require_integer("batch", batch, 1, "give the network at least one image")
     require_one_of("attention", attention, get_args(Attention))
     size = size or Size()
     theta, apply = vision_transformer(size, attention, dtype, device)

@@ -206,15 +206,15 @@ def rule_of(optimizer: object) -> Rule:
     if isinstance(optimizer, type) and issubclass(optimizer, torch.optim.Optimizer):
         name = optimizer.__name__
         raise ArgumentTypeError(
-            f"rule must be a rule with its numbers, got the class {name}; make one, such as "
-            f"refblo.rules.SGD(lr=0.1) (there are {known})"
+            f"rule must be an object with its numbers, got the class {name}; give one, such as "
+            f"refblo.rules.SGD(lr=0.1) (refblo.rules has {known})"
         )
     if not isinstance(optimizer, torch.optim.Optimizer):
         module, kind = type(optimizer).__module__.partition(".")[0], type(optimizer).__name__
         whose = f"{module}'s " if module in ("optax", "jax", "keras", "tensorflow") else ""
         raise ArgumentTypeError(
-            f"rule must be a Rule, or an optimiser of torch.optim, got {whose}{kind}; make one, such as "
-            f"refblo.rules.SGD(lr=0.1) (there are {known}), or {WAYS_LEFT}"
+            f"rule must be a Rule or an optimiser of torch.optim, got {whose}{kind}; give one, such as "
+            f"refblo.rules.SGD(lr=0.1) (refblo.rules has {known}), or {WAYS_LEFT}"
         )
     name = type(optimizer).__name__
     reader = _READERS.get(type(optimizer))
@@ -225,7 +225,7 @@ def rule_of(optimizer: object) -> Rule:
     if optimizer.state:
         raise ArgumentError(
             f"rule must be an optimiser that has not stepped yet, got {name} with buffers of earlier steps; "
-            "make it anew"
+            "make a new one"
         )
     groups = [
         {key: _plain(name, key, value) for key, value in group.items() if key != "params"}
@@ -235,18 +235,19 @@ def rule_of(optimizer: object) -> Rule:
         if any(group.get(option) for group in groups):
             got = next(group[option] for group in groups if group.get(option))
             raise ArgumentError(
-                f"rule must be {name} without {option}, which no rule has, got {option}={got}; {WAYS_LEFT}"
+                f"rule must be {name} without {option}, which refblo's rules lack, got {option}={got}; "
+                f"{WAYS_LEFT}"
             )
     if any("initial_lr" in group for group in groups):
         raise ArgumentError(
-            f"rule must be an optimiser whose numbers stay as they are, got {name} with a scheduler of its "
+            f"rule must be an optimiser with constant numbers, got {name} with a scheduler of its "
             f"learning rate; give refblo.rules.{name}(lr=refblo.rules.schedules.cosine(...)), or another "
             "function (lam, t)"
         )
     if any(group != groups[0] for group in groups):
         raise ArgumentError(
-            f"rule must have the same numbers for all parameters, got {name} with {len(groups)} groups that "
-            f"differ; give refblo.rules.{name}(lr=lambda lam: ...), with a number for each tensor of theta"
+            f"rule must have the same numbers for all parameters, got {name} with {len(groups)} different "
+            f"groups; give refblo.rules.{name}(lr=lambda lam: ...), with a number for each tensor of theta"
         )
     if groups[0].get("decoupled_weight_decay") and type(optimizer) is torch.optim.Adam:
         return _READERS[torch.optim.AdamW](groups[0])
@@ -262,8 +263,8 @@ def _plain(name: str, key: str, value: object) -> object:
     if isinstance(value, Tensor):
         if value.requires_grad:
             raise ArgumentError(
-                f"rule must be an optimiser whose numbers are constants, got {name} with a {key} that has a "
-                f"graph; give refblo.rules.{name}({key}=lambda lam: ...), a function of lam"
+                f"rule must be an optimiser with constant numbers, got {name} with a {key} that requires a "
+                f"gradient; give a function of lam: refblo.rules.{name}({key}=lambda lam: ...)"
             )
         return float(value)
     if isinstance(value, tuple | list):

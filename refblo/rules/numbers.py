@@ -60,7 +60,7 @@ def arity(name: str, function: object) -> int:
         name,
         "be a function (lam) or (lam, t)",
         f"one that needs {len(needed) + len(keyword)} arguments",
-        "change its parameters (t counts the steps from 0)",
+        "give it these parameters (t counts the steps from 0)",
     )
     return count
 
@@ -75,7 +75,7 @@ def value_of(name: str, number: Number, lam: Any, step: int) -> Any:
         return number
     if lam is None:
         raise ArgumentError(
-            f"lam must be given, as {name} is a function of it, got None; give the λ of the run"
+            f"lam must be given because {name} is a function of it, got None; give the λ of the run"
         )
     function: Any = number
     return function(lam) if arity(name, number) == 1 else function(lam, step)
@@ -89,7 +89,7 @@ def check_value(name: str, value: object, size: int, least: float, below: float)
         ArgumentError: if its size or its range is wrong.
     """
     what = "return a number, or one for each entry of theta"
-    remedy = "look at the function"
+    remedy = "check what the function returns"
     if isinstance(value, Tensor):
         if value.is_complex() or not value.is_floating_point():
             raise ArgumentTypeError(f"{name} must {what}, got a tensor of {value.dtype}; {remedy}")
@@ -103,4 +103,6 @@ def check_value(name: str, value: object, size: int, least: float, below: float)
     good = math.isfinite(low) and math.isfinite(high) and low >= least and high < below
     above = "and finite" if below == math.inf else f"and below {below:g}"
     got = low if low == high else f"numbers from {low} to {high}"
-    require(good, name, f"be at least {least:g} {above}", got, "choose another lam, or function")
+    require(
+        good, name, f"be at least {least:g} {above}", got, "choose another lam, or another function"
+    )

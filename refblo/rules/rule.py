@@ -124,22 +124,30 @@ class Rule:
     def _check_together(self) -> None:
         has_momentum, has_decay = self.has("momentum"), self.has("weight_decay")
         alone = self.betas is None or not has_momentum
-        require(alone, "momentum", "be 0 beside Adam", self.momentum, "Adam has its own: betas[0]")
+        require(alone, "momentum", "be 0 beside Adam", self.momentum, "use betas[0] instead")
         one = self.betas is None or self.square_decay is None
-        remedy = "RMSprop and Adam are two rules: give one"
+        remedy = "give betas for Adam or square_decay for RMSprop, not both"
         require(one, "square_decay", "be None beside betas", self.square_decay, remedy)
         has = has_momentum or not self.nesterov
-        require(has, "nesterov", "come with momentum", self.momentum, "give momentum, or drop it")
+        require(
+            has,
+            "nesterov",
+            "be used with a momentum",
+            self.momentum,
+            "give momentum, or leave it out",
+        )
         good = self.square_decay is None or not self.nesterov
-        require(good, "nesterov", "be False beside RMSprop", self.nesterov, "write a step of it")
+        require(good, "nesterov", "be False beside RMSprop", self.nesterov, "write your own step")
         has = has_decay or not self.decoupled_decay
-        require(has, "decoupled_decay", "come with weight_decay", self.weight_decay, "give a decay")
+        require(
+            has, "decoupled_decay", "be used with a weight_decay", self.weight_decay, "give one"
+        )
         divides = self.betas is not None or self.square_decay is not None
         has = not divides or self.has("adam_epsilon") or self.has("root_epsilon")
-        remedy = "at a gradient of zero the step would be 0/0: give one of them"
+        remedy = "give one of them: at a gradient of zero the step would be 0/0"
         require(has, "adam_epsilon and root_epsilon", "not both be 0", 0, remedy)
         fixed = self.noise_scale == 0 or not is_function(self.step_size)
-        remedy = "the noise would depend on lam: use 0, and give what is added to theta as noise"
+        remedy = "use 0 and give the noise of each step as noise: its size would depend on lam"
         need = "be 0 beside a step_size that is a function"
         require(fixed, "noise_scale", need, self.noise_scale, remedy)
 
@@ -180,7 +188,7 @@ class Rule:
         number: object = getattr(self, name)
         if not isinstance(number, int | float):
             raise ArgumentError(
-                f"{name} must be a number here, got {number!r}; a function of lam is used in runs alone"
+                f"{name} must be a number here, got {number!r}; a function of lam can be used only in a run"
             )
         return float(number)
 

@@ -39,7 +39,7 @@ def linear(start: Number, end: Number, steps: int) -> Scheduled:
         ArgumentError, ArgumentTypeError: if a number is negative, or `steps` is less than 1.
     """
     _check(start=start, end=end)
-    require_integer("steps", steps, 1, "say over how many steps")
+    require_integer("steps", steps, 1, "give the number of steps")
 
     def at(lam: Any, t: int) -> Any:
         share = min(t, steps) / steps
@@ -58,7 +58,7 @@ def cosine(start: Number, steps: int, end: Number = 0.0) -> Scheduled:
         ArgumentError, ArgumentTypeError: if a number is negative, or `steps` is less than 1.
     """
     _check(start=start, end=end)
-    require_integer("steps", steps, 1, "say over how many steps")
+    require_integer("steps", steps, 1, "give the number of steps")
 
     def at(lam: Any, t: int) -> Any:
         share = (1 + math.cos(math.pi * min(t, steps) / steps)) / 2
@@ -75,7 +75,7 @@ def staircase(start: Number, factor: Number, every: int) -> Scheduled:
         ArgumentError, ArgumentTypeError: if a number is negative, or `every` is less than 1.
     """
     _check(start=start, factor=factor)
-    require_integer("every", every, 1, "say after how many steps")
+    require_integer("every", every, 1, "give the number of steps between two changes")
     return lambda lam, t: (
         value_of("start", start, lam, t) * value_of("factor", factor, lam, t) ** (t // every)
     )
@@ -92,8 +92,10 @@ def joined(first: Scheduled, second: Scheduled, at: int) -> Scheduled:
     """
     for name, schedule in (("first", first), ("second", second)):
         given: object = schedule  # a caller may give anything
-        require(callable(given), name, "be a function (lam, t)", given, "use linear(...), say")
-    require_integer("at", at, 1, "say at which step the second one begins")
+        require(
+            callable(given), name, "be a function (lam, t)", given, "give one, such as linear(...)"
+        )
+    require_integer("at", at, 1, "give the step at which the second schedule begins")
     return lambda lam, t: first(lam, t) if t < at else second(lam, t - at)
 
 

@@ -39,7 +39,7 @@ def check_piece(name: str) -> Iterator[str]:
     else:
         raise ArgumentError(
             f"name must be an estimator class ({', '.join(sorted(classes))}) or a problem "
-            f"({', '.join(catalogue())}), got {name!r}; correct it, or register what it names"
+            f"({', '.join(catalogue())}), got {name!r}; correct the name, or register it"
         )
 
 

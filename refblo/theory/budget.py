@@ -89,7 +89,7 @@ def error_budget(case: Case, draws: Draws) -> ErrorBudget:
     Raises:
         ArgumentError: if the case lacks one of them.
     """
-    remedy = "take one of the quadratic family, with κ > 0"
+    remedy = "use a case of the quadratic family, with κ > 0"
     require(has_budget(case), "case", "have noise and every closed form", case.name, remedy)
     forms = case.closed_forms
     assert forms is not None  # has_budget says so

@@ -51,7 +51,7 @@ def local_derivatives(problem: BilevelProblem, lam: Lam, theta: Theta) -> Local:
     """
     full = isinstance(problem.inner_batches, FullBatch)
     full = full and isinstance(problem.outer_batches, FullBatch)
-    require(full, "problem", "use full batches", problem.name, "predict for the full-batch problem")
+    require(full, "problem", "use full batches", problem.name, "give the full-batch problem")
     n, p = theta.numel(), lam.numel()
     eye = torch.eye(p + n).to(theta)
     # One pass for both blocks: the first p columns are directions in λ, the others in θ.

@@ -18,9 +18,13 @@ SAMPLES_WANTED = 400.0
 
 
 def _halves(chains: Float64[Array, "c m"]) -> Float64[Array, "d k"]:
-    require(chains.ndim == 2, "chains", "have shape (c, m)", chains.shape, "one row a chain")
+    require(
+        chains.ndim == 2, "chains", "have shape (c, m)", chains.shape, "give one row for each chain"
+    )
     half = chains.shape[1] // 2
-    require(half >= 2, "chains", "have at least 4 samples each", chains.shape[1], "sample longer")
+    require(
+        half >= 2, "chains", "have at least 4 samples each", chains.shape[1], "draw longer chains"
+    )
     return np.concatenate([chains[:, :half], chains[:, -half:]])
 
 

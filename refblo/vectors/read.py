@@ -76,7 +76,7 @@ def in_directory(directory: Path) -> dict[str, Vector]:
     found = _collected(sorted(directory.glob("*.json")))
     if not found:
         raise ArgumentError(
-            f"directory must hold test vectors, got {directory} without any; write some"
+            f"directory must hold test vectors, got {directory} without any; write them with refblo vectors"
         )
     return found
 
@@ -107,8 +107,8 @@ def vectors_of(name: str, content: bytes) -> tuple[Vector, ...]:
     body = checked(name, content, "vectors.schema.json")
     if body["checksum"] != checksum(body):
         raise ArgumentError(
-            f"{name} must have the checksum of its content, got another: it was changed; take it from "
-            "its source again"
+            f"{name} must have the checksum of its content, got another: the file was changed; get "
+            "the original file again"
         )
     for vector in body["vectors"]:
         if vector["id"] != identifier(body, vector):
@@ -156,7 +156,7 @@ def checked(name: str, content: bytes, schema: str) -> dict[str, Json]:
     fault = jsonschema.exceptions.best_match(_validator(schema).iter_errors(body))
     if fault is not None:
         told = f"{fault.json_path}: {fault.message[:200]}"
-        raise ArgumentError(f"{name} must be as {schema} says, which it is not at {told}")
+        raise ArgumentError(f"{name} must follow {schema}, got an error at {told}")
     found: dict[str, Json] = body
     return found
 
@@ -176,7 +176,7 @@ def _once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
 
 
 def _no_number(text: str) -> Json:
-    raise ValueError(f"{text} is no JSON")
+    raise ValueError(f"{text} is not JSON")
 
 
 def _vector(body: Mapping[str, Json], vector: Mapping[str, Json]) -> Vector:

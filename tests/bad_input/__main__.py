@@ -1,4 +1,4 @@
-"""Everything a caller can get wrong, and the four parts of what he is then told.
+"""Mistakes that a caller can make, and the parts of the error text that each must give.
 
 The test suite checks shapes and types at run time, so there a bad argument is refused before refblo's own
 check sees it. The cases are therefore run by `python -m tests.bad_input` in a process without

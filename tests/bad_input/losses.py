@@ -92,7 +92,7 @@ def loss_cases() -> dict[str, Case]:
             "inner",
             "be finite at the initial point",
             "got inf",
-            "start elsewhere",
+            "start at another point",
         ),
         "outer not finite": Case(
             with_outer(lambda _, theta, __: (-theta).log().sum()),
@@ -100,7 +100,7 @@ def loss_cases() -> dict[str, Case]:
             "outer",
             "be finite at the initial point",
             "got nan",
-            "start elsewhere",
+            "start at another point",
         ),
         "inner does not depend on θ": Case(
             with_inner(lambda lam, theta, _: inner(lam, theta.detach(), None)),

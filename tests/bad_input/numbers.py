@@ -73,7 +73,7 @@ def range_cases() -> dict[str, Case]:
         lambda v: IFTConjugateGradient(RULE, 1, integer(v)),
         [0],
         "be at least 1",
-        "allow one",
+        "allow at least one",
     )
     damped = "be non-negative and finite"
     add("damping", lambda v: IFTConjugateGradient(RULE, 1, 2, v), [-0.1, NAN], damped, "use 0")
@@ -101,7 +101,13 @@ def range_cases() -> dict[str, Case]:
     )
     add("size", lambda v: Minibatches(10, integer(v)), [0], "be at least 1", "choose a batch size")
     add("size", lambda v: Minibatches(10, integer(v)), [11], "be at most", "choose a smaller")
-    add("population", lambda v: Minibatches(integer(v), 1), [0], "be at least 1", "give data")
+    add(
+        "population",
+        lambda v: Minibatches(integer(v), 1),
+        [0],
+        "be at least 1",
+        "give at least one row",
+    )
     add("count", lambda v: UniformBatches(integer(v), 0, 1), [0], "be at least 1", "draw at least")
     add("high", lambda v: UniformBatches(1, 0.0, v), [0.0, NAN, INF], "exceed low", "low < high")
     add("seed", lambda v: Draws(integer(v)), [-1], "be at least 0", "choose an integer")

@@ -97,7 +97,7 @@ def part_cases() -> dict[str, Case]:
             "initial.vjp",
             "return a vector of shape (2,)",
             "got shape (3,)",
-            "compare with the shapes",
+            "see its docstring for the shapes",
         ),
         "a transposed forward product of the initial point": Case(
             lam_initial(lambda lam: THETA * lam.sum(), jvp=lambda _, u: u),
@@ -105,7 +105,7 @@ def part_cases() -> dict[str, Case]:
             "initial.jvp",
             "return a vector of shape (3,)",
             "got shape (2,)",
-            "compare with the shapes",
+            "see its docstring for the shapes",
         ),
         "a regulariser's gradient of a wrong length": Case(
             with_products(LAM, LAM),
@@ -113,7 +113,7 @@ def part_cases() -> dict[str, Case]:
             "inner.products.gradient",
             "return a vector of shape (3,)",
             "got shape (2,)",
-            "compare with the shapes",
+            "see its docstring for the shapes",
         ),
         "a transposed mixed product": Case(
             with_products(THETA, THETA),
@@ -121,6 +121,6 @@ def part_cases() -> dict[str, Case]:
             "inner.products.mixed",
             "return a vector of shape (2,)",
             "got shape (3,)",
-            "compare with the shapes",
+            "see its docstring for the shapes",
         ),
     }

@@ -83,7 +83,7 @@ def ranges() -> dict[str, Case]:
             "square_decay",
             "be None beside betas",
             "got 0.9",
-            "give one",
+            "not both",
             betas=(0.9, 0.99),
             square_decay=0.9,
         ),
@@ -94,19 +94,19 @@ def ranges() -> dict[str, Case]:
             "nesterov",
             "be False beside RMSprop",
             "got True",
-            "write a step",
+            "write your own step",
             square_decay=0.9,
             momentum=0.5,
             nesterov=True,
         ),
         "Nesterov without momentum": range_of(
-            "nesterov", "come with momentum", "got 0.0", "give momentum", nesterov=True
+            "nesterov", "be used with a momentum", "got 0.0", "give momentum", nesterov=True
         ),
         "decoupled decay without decay": range_of(
             "decoupled_decay",
-            "come with weight_decay",
+            "be used with a weight_decay",
             "got 0.0",
-            "give a decay",
+            "give one",
             decoupled_decay=True,
         ),
         "no ε at all": range_of(
@@ -145,7 +145,7 @@ def ranges() -> dict[str, Case]:
             "momentum",
             "be a function (lam) or (lam, t)",
             "needs 3",
-            "change its parameters",
+            "give it these parameters",
             momentum=lambda lam, t, more: 0.5,
         ),
         "a schedule of no steps": Case(
@@ -154,7 +154,7 @@ def ranges() -> dict[str, Case]:
             "steps",
             "at least 1",
             "got 0",
-            "say over",
+            "give the number of steps",
         ),
         "a schedule with a negative end": Case(
             lambda: schedules.linear(0.1, -0.1, 3),
@@ -201,7 +201,7 @@ def of_lam() -> dict[str, Case]:
             "step_size(lam) at step 0",
             "return a number",
             "got NoneType",
-            "look at the function",
+            "check what the function returns",
         ),
         "a number that is integers": checked(
             SGD(lambda _: torch.tensor(1)),
@@ -209,7 +209,7 @@ def of_lam() -> dict[str, Case]:
             "step_size(lam) at step 0",
             "return a number",
             "int64",
-            "look at the function",
+            "check what the function returns",
         ),
         "a number for some tensors": checked(
             SGD(lambda lam: {"w": lam["a"]}),
@@ -217,7 +217,7 @@ def of_lam() -> dict[str, Case]:
             "rule.step_size",
             "for each tensor of theta",
             'got ["w"]',
-            "give each its own",
+            "return one number or tensor for each",
         ),
         "a number of another shape": checked(
             SGD(lambda lam: {"w": vector(1.0, 1.0, 1.0), "b": lam["a"]}),
@@ -225,7 +225,7 @@ def of_lam() -> dict[str, Case]:
             "rule.step_size",
             "for each tensor of theta",
             "shape (3,)",
-            "reshape it",
+            "give it the shape of theta",
         ),
         "a key that λ does not have": checked(
             SGD(lambda lam: lam["lr"]),
@@ -233,7 +233,7 @@ def of_lam() -> dict[str, Case]:
             "rule.step_size",
             "can be called",
             "KeyError",
-            "call it by itself",
+            "call it alone",
         ),
         "a vector of another length for an estimator": Case(
             lambda: RMD(SGD(lambda _: vector(0.1, 0.1)), SCHEDULE).estimate(GOOD, LAM),
@@ -241,7 +241,7 @@ def of_lam() -> dict[str, Case]:
             "step_size(lam) at step 0",
             "one for each entry of theta",
             "shape (2,)",
-            "look at the function",
+            "check what the function returns",
         ),
         "no λ for a function of it": Case(
             lambda: SGD(lambda lam: lam[0]).advance(LAM, LAM, 0, None),
@@ -283,21 +283,26 @@ def optimisers() -> dict[str, Case]:
             WAYS[0],
         ),
         "an optimiser that has stepped": checked(
-            stepped, ArgumentError, "rule", "not stepped yet", "buffers of earlier", "make it anew"
+            stepped,
+            ArgumentError,
+            "rule",
+            "not stepped yet",
+            "buffers of earlier",
+            "make a new one",
         ),
         "groups that differ": checked(
             torch.optim.SGD(groups, lr=0.1),
             ArgumentError,
             "rule",
             "have the same numbers for all parameters",
-            "2 groups",
+            "2 different groups",
             "refblo.rules.SGD(lr=lambda lam: ...)",
         ),
         "an optimiser with a scheduler": checked(
             scheduled,
             ArgumentError,
             "rule",
-            "whose numbers stay as they are",
+            "with constant numbers",
             "SGD with a scheduler",
             "refblo.rules.SGD(lr=refblo.rules.schedules.cosine(...))",
         ),
@@ -305,8 +310,8 @@ def optimisers() -> dict[str, Case]:
             torch.optim.SGD(parameters, lr=torch.tensor(0.1, requires_grad=True)),
             ArgumentError,
             "rule",
-            "whose numbers are constants",
-            "SGD with a lr that has a graph",
+            "with constant numbers",
+            "SGD with a lr that requires a gradient",
             "refblo.rules.SGD(lr=lambda lam: ...)",
         ),
         "the class of an optimiser": checked(
@@ -315,7 +320,7 @@ def optimisers() -> dict[str, Case]:
             "rule",
             "with its numbers",
             "class Adam",
-            "make one",
+            "give one",
         ),
         "the name of an optimiser": checked(
             "adam", ArgumentTypeError, "rule", "be a Rule", "got str", WAYS[0]
@@ -366,7 +371,7 @@ def implicit() -> dict[str, Case]:
             Rule(0.1, weight_decay=0.1, decoupled_decay=True, square_decay=0.9),
             "rule.decoupled_decay",
             "be False beside RMSprop",
-            "got Rule(",
+            "got True",
             "no minimiser",
         ),
         (
@@ -375,7 +380,7 @@ def implicit() -> dict[str, Case]:
             RMSprop(0.1, weight_decay=lambda _, t: 0.1 * t),
             "rule.weight_decay",
             "be a function of lam alone",
-            "got one of lam and the step",
+            "got a function of lam and the step",
             "no inner problem",
         ),
         (
@@ -384,7 +389,7 @@ def implicit() -> dict[str, Case]:
             SGD(0.1, clip_value=1.0),
             "rule",
             "be plain Langevin dynamics",
-            "got Rule(",
+            "got clipping",
             "another density",
         ),
         (
@@ -393,7 +398,7 @@ def implicit() -> dict[str, Case]:
             AdamW(0.1),
             "rule",
             "be plain Langevin dynamics",
-            "got Rule(",
+            "got Adam",
             "another density",
         ),
     ):

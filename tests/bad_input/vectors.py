@@ -54,7 +54,7 @@ def vector_cases() -> dict[str, Case]:
             "lam",
             "be finite",
             "got nan at position 1",
-            "find out where it came from",
+            "find where this number was computed",
         ),
         "λ infinite": Case(
             with_lam(vector(INF, 0)),
@@ -62,7 +62,7 @@ def vector_cases() -> dict[str, Case]:
             "lam",
             "be finite",
             "got inf at position 0",
-            "find out",
+            "find where",
         ),
         "λ of half the precision": Case(
             with_lam(LAM.float()),
@@ -78,7 +78,7 @@ def vector_cases() -> dict[str, Case]:
             "initial(lam)",
             f"{kind} (torch.float64 on meta)",
             "got torch.float64 on cpu",
-            "convert one with .to(other)",
+            "convert one of them with .to(...)",
         ),
         "λ of a length the loss cannot take": Case(
             lambda: hypergradient(
@@ -121,7 +121,7 @@ def vector_cases() -> dict[str, Case]:
             "initial(lam)",
             "be finite",
             "got -inf at position 2",
-            "find out",
+            "find where",
         ),
         "a direction too short": Case(
             with_direction(vector(1.0)),
@@ -153,6 +153,6 @@ def vector_cases() -> dict[str, Case]:
             "direction",
             "be finite",
             "got nan",
-            "find out",
+            "find where",
         ),
     }

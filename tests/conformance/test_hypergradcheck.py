@@ -439,7 +439,7 @@ def test_the_gibbs_estimand_of_a_large_problem_cannot_be_decided() -> None:
         ({"directions": 0}, "directions must be at least 1"),
         ({"floor": -1.0}, "floor must be non-negative"),
         ({"rule": Rule(0.1)}, "beside rule"),
-        ({"step": lambda lam, state, t: state}, "step must come without"),
+        ({"step": lambda lam, state, t: state}, "step must be given without"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(change: dict[str, object], message: str) -> None:

@@ -104,7 +104,7 @@ def _modules_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
 UNUSABLE = [
     ("bad.py:two_arguments", "must take one argument"),
     ("bad.py:unknown_capability", "telepathy"),
-    ("bad.py:missing", "which it lacks"),
+    ("bad.py:missing", "which is not there"),
     ("bad.py:not_a_function", "must be a function"),
     ("nowhere.py:anything", "must name a file that exists"),
 ]

@@ -97,12 +97,12 @@ def test_every_line_that_stops_is_there() -> None:
 
 STEPS = 2
 RAISED = {
-    "reads": "must not look at a tensor's numbers, got _local_scalar_dense",
+    "reads": "must not read a tensor's numbers, got _local_scalar_dense",
     "draws_in_double": "one floating-point dtype, got add_ of torch.float32 and torch.float64",
     "lies_elsewhere": "all tensors on one device, got add of tensors on cpu and pretend:0",
-    "masks": "must not look at a tensor's numbers, got index_put_",
-    "solves": "must not look at a tensor's numbers, got _linalg_check_errors",
-    "goes_through_numpy": "must not look at a tensor's numbers, got numpy",
+    "masks": "must not read a tensor's numbers, got index_put_",
+    "solves": "must not read a tensor's numbers, got _linalg_check_errors",
+    "goes_through_numpy": "must not read a tensor's numbers, got numpy",
     "lam elsewhere": "must have the dtype and device of lam",
 }
 

@@ -85,7 +85,7 @@ def test_decoupled_decay_of_gradient_descent_is_the_same_as_coupled_decay() -> N
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"betas": (0.9, 0.99), "nesterov": True}, "nesterov must come with momentum"),
+        ({"betas": (0.9, 0.99), "nesterov": True}, "nesterov must be used with a momentum"),
         ({"momentum": 1.0}, r"lie in \[0, 1\)"),
         ({"momentum": float("nan")}, "momentum must be non-negative and finite"),
     ],

@@ -22,8 +22,8 @@ def read(path: Path) -> tuple[tuple[str, str], ...]:
     for name, reason in table.items():
         if not isinstance(reason, str) or not reason.strip():
             raise ArgumentError(
-                f"--expected-failures must give a reason for {name!r}, got {reason!r}; say in a "
-                "sentence why"
+                f"--expected-failures must give a reason for {name!r}, got {reason!r}; write a "
+                "sentence that says why the row fails"
             )
     return tuple(table.items())
 

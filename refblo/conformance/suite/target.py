@@ -88,9 +88,13 @@ def load(text: str) -> Callable[[Any], Any]:
         module = importlib.import_module(where)
     function = getattr(module, name, None)
     if function is None:
-        raise ArgumentError(f"TARGET must name a function of {where}, got {name!r}, which it lacks")
+        raise ArgumentError(
+            f"TARGET must name a function of {where}, got {name!r}, which is not there; check the name"
+        )
     if not callable(function):
-        raise ArgumentError(f"TARGET must be a function, got a {type(function).__name__}")
+        raise ArgumentError(
+            f"TARGET must be a function, got a {type(function).__name__}; name a function"
+        )
     try:
         inspect.signature(function).bind(None)
     except TypeError as error:
@@ -117,8 +121,8 @@ def declared(function: Callable[[Any], Any]) -> Declared:
     unknown = set(capabilities) - set(CAPABILITIES)
     if unknown:
         raise ArgumentError(
-            f"capabilities must be among {sorted(CAPABILITIES)}, got {sorted(unknown)}; drop or "
-            "rename them"
+            f"capabilities must be among {sorted(CAPABILITIES)}, got {sorted(unknown)}; leave "
+            "out or rename these"
         )
     known = {"unrolled", "pathwise", "implicit", "gibbs"}
     if not set(estimands) <= known or not estimands:
@@ -130,12 +134,14 @@ def declared(function: Callable[[Any], Any]) -> Declared:
         raise ArgumentError(f"dtype must be 'float64' or 'float32', got {dtype!r}; choose one")
     solver = str(getattr(function, "solver", base.solver))
     if solver not in ("", "neumann"):
-        raise ArgumentError(f"solver must be 'neumann' or not be there, got {solver!r}; drop it")
+        raise ArgumentError(
+            f"solver must be 'neumann' or be left out, got {solver!r}; leave it out"
+        )
     terms = getattr(function, "terms", TERMS if solver else None)
     tolerance = getattr(function, "tolerance", base.tolerance)
     require_real("tolerance", tolerance, "declare the relative error of the method", positive=False)
     require(
-        float(tolerance) < 1, "tolerance", "be below 1", tolerance, "an error of 1 is that of zero"
+        float(tolerance) < 1, "tolerance", "be below 1", tolerance, "zero itself has an error of 1"
     )
     return Declared(
         capabilities,

@@ -62,7 +62,7 @@ def judge_mean(
     from scipy import stats  # not needed elsewhere, and slow to import
 
     count, dimension = sample.shape
-    require(count >= 2, "seeds", "be at least 2", count, "a spread cannot be seen in one estimate")
+    require(count >= 2, "seeds", "be at least 2", count, "one estimate has no spread")
     mean = sample.mean(axis=0)
     standard = sample.std(axis=0, ddof=1) / math.sqrt(count)
     quantile = float(stats.t.isf(ERROR_RATE / (2 * dimension), count - 1))

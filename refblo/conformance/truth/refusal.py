@@ -48,8 +48,8 @@ def infinite(program: Program) -> OracleError:
         if sampled and not _finite_pull(partial(_at, program.outer, step), lam, state):
             return OracleError(gradient_not_finite("the derivative of outer", f"iterate {step}"))
     return OracleError(
-        "the derivative of the inner run must stay finite, got values that are not although each step's "
-        "derivative is: its tangent grows without bound; lower the step size, or run fewer steps"
+        "the derivative of the inner run must stay finite, got infinity or nan, although the derivative of "
+        "each single step is finite: their product grows too large; lower the step size, or run fewer steps"
     )
 
 
@@ -61,7 +61,8 @@ def _at(
 
 def _diverged(step: int) -> OracleError:
     return OracleError(
-        f"the inner run must stay finite, got a state that is not at step {step}; lower the step size"
+        f"the inner run must stay finite, got infinity or nan in the state at step {step}; lower the step "
+        "size"
     )
 
 
@@ -125,8 +126,8 @@ def singular() -> OracleError:
     """The error for a minimiser that is not isolated."""
     return OracleError(
         "singular inner Hessian: the inner problem must have an isolated solution for the implicit estimand, "
-        "got one with directions along which its gradient does not change; add a regulariser, or ask for the "
-        "unrolled estimand"
+        "got a solution with directions along which the inner gradient does not change; add a regulariser, "
+        "or ask for the unrolled estimand"
     )
 
 
@@ -162,14 +163,15 @@ def stuck(residual: Callable[[Tensor], Tensor], z: Tensor, by_z: Tensor) -> Orac
         return OracleError(
             "the inner loss must be smooth at its minimiser for the implicit estimand, got a kink there: "
             f"∂_θ inner jumps by {float(change[entry].abs()):.3g} in entry {entry} of theta, near "
-            f"{float(z[entry]):.3g} (an absolute value, a maximum or a hinge at its tie, such as a weight "
-            "that an L1 penalty keeps at zero), so that no Hessian gives the derivative there; leave out "
+            f"{float(z[entry]):.3g} (the corner of an absolute value, a maximum or a hinge, such as a weight "
+            "that an L1 penalty keeps at zero), so that the Hessian does not give the derivative; leave out "
             "the entries that stay at their kink, smooth the loss, or ask for the unrolled estimand"
         )
     curvatures = torch.linalg.svdvals(by_z)
     if float(curvatures[-1]) <= by_z.shape[0] * torch.finfo(by_z.dtype).eps * float(curvatures[0]):
         return singular()
     return OracleError(
-        "the inner problem must have a solution near the end of the run, got stuck with a residual of "
-        f"{norm:.1e}; run more steps, lower the step size, or ask for the unrolled estimand"
+        "the inner problem must have a solution near the last theta of the run, but Newton's method stopped "
+        f"with a residual of {norm:.1e}; run more steps, lower the step size, or ask for the unrolled "
+        "estimand"
     )
