@@ -205,7 +205,7 @@ def test_a_state_of_another_method_is_refused() -> None:
     case = build("quadratic")
     theta = case.problem.initial(case.lam)
     foreign = WarmState(theta, torch.zeros_like(theta), {"something": theta})
-    with pytest.raises(ArgumentError, match="comes from another method"):
+    with pytest.raises(ArgumentError, match="was made by another method"):
         FSLA(0.1, 0.1).advance(case.problem, case.lam, foreign)
 
 
