@@ -9,20 +9,20 @@ HEAD = """# Other libraries
 
 <!-- Written by `make peers`. Do not edit: change tests/peers and run it again. -->
 
-`make peers` installs public libraries for bilevel optimisation, in pinned versions and in an environment
-of their own, and runs the [conformance suite](check.md) on each of their methods through a small
-adapter. Each method is judged for the estimand that it is meant for, on small problems whose truth is
-known. The suite knows nothing of the libraries: it is told what a method can do, and calls it.
+`make peers` installs public libraries for bilevel optimisation, in pinned versions and in a separate
+environment. It runs the [conformance suite](check.md) on each of their methods, through a small adapter.
+Each method is judged for the estimand that it is meant for, on small problems with known answers. The
+suite knows nothing about the libraries, except what each adapter declares.
 
-A method that disagrees has a cause below, found by reading its source. The causes are data that the run
-is held to: the function named must exist in the installed version, the method must disagree on the
-problems named, and one of the mistakes named must be what the diagnosis says. A method that has no cause
-must be right on every problem.
+If a method disagrees, its cause is listed below. The causes were found by reading the source of the
+library, and each run checks them: the named function must exist in the installed version, the method must
+disagree on the named problems, and the diagnosis must be one of the named mistakes. A method without a
+cause must be right on every problem.
 
-hypertorch and hypergrad (moskomule's, which shares its import name with hypertorch's package) are only in
-their repositories: they are run where the environment variables HYPERTORCH and HYPERGRAD point to a
-checkout. The `hypertorch` that the registry has is another package. learn2learn is not run: what it
-publishes does not compile on Python 3.11.
+hypertorch and hypergrad (by moskomule; it has the same import name as the package of hypertorch) are only
+in their repositories. They are run if the environment variables HYPERTORCH and HYPERGRAD contain the path
+of a checkout. The package `hypertorch` of the registry is another one. learn2learn is not run, because its
+published version does not compile on Python 3.11.
 """
 
 
@@ -36,9 +36,9 @@ def _lines(records: list[Record]) -> Iterator[str]:
     yield from _summary(records)
     yield "\n## Every method\n"
     yield (
-        "*Digits*: correct decimal digits on the worst problem (for methods that draw random numbers, of "
-        "the mean over seeds). *Verdict*: on how many problems it is wrong, or differs by design. "
-        "*Time*: of the median call, beside whatever else the machine did; a JAX call compiles.\n"
+        "*Digits*: correct decimal digits on the worst problem (for methods that draw random numbers, of the "
+        "mean over seeds). *Verdict*: on how many problems it is wrong, or differs by design. *Time*: of the "
+        "median call, on a machine that also ran other programs; a JAX call includes compilation.\n"
     )
     yield "| library | version | method | estimand | digits | verdict | diagnosis | time |"
     yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
@@ -63,9 +63,9 @@ def _lines(records: list[Record]) -> Iterator[str]:
     if conventions:
         yield "## How many terms K iterations are\n"
         for record in conventions:
-            # Where both meanings give the same vector, the first is noted.
-            told = record["conventions"][0]
-            yield f"- {record['library']}, {record['method']}: {told}."
+            # If both meanings give the same vector, the first one is noted.
+            meaning = record["conventions"][0]
+            yield f"- {record['library']}, {record['method']}: {meaning}."
 
 
 def _summary(records: list[Record]) -> Iterator[str]:
@@ -109,8 +109,9 @@ def _row(record: Record) -> str:
 
 
 def _percent(floors: Iterable[float]) -> str:
-    told = sorted(floors)
-    return " to ".join(dict.fromkeys(f"{100 * floor:.2g} %" for floor in (told[0], told[-1])))
+    ordered = sorted(floors)
+    ends = ordered[0], ordered[-1]
+    return " to ".join(dict.fromkeys(f"{100 * floor:.2g} %" for floor in ends))
 
 
 def _escape(text: str) -> str:
