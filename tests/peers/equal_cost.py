@@ -82,13 +82,14 @@ def head(targets: tuple[Target, ...]) -> list[str]:
 
 {made}
 
-All methods run without noise of their own, from the same start. If the problem has batches, all use the
-same batches. All are compared with the truth in the second column. If it is the implicit hypergradient,
-each method runs with 1, 2, 4, … inner steps, as long as the run stays within the budget; a solve has half
-as many terms or iterations as there are inner steps. If it is the unrolled hypergradient, each method
-runs the number of steps of the problem. The budget, in derivative evaluations for one run, is {BUDGET},
-or the number that reverse mode needs for the steps of the problem, if that is more. Methods for another estimand
-are compared too, because a user who wants this truth may use them.
+All methods run without noise of their own, from the same start. If the problem has batches, all use
+the same batches. All are compared with the truth in the second column. If it is the implicit
+hypergradient, each method runs with 1, 2, 4, … inner steps, as long as the run stays within the
+budget; a solve has half as many terms or iterations as there are inner steps. If it is the unrolled
+hypergradient, each method runs the number of steps of the problem. The budget, in derivative
+evaluations for one run, is {BUDGET}, or the number that reverse mode needs for the steps of the problem,
+if that is more. Methods for another estimand are compared too, because a user who wants this truth
+may use them.
 
 A method is on a front if no run of another method is better in error or cost without being worse in the
 other. The cost is derivative evaluations, or peak live bytes. Errors that the rounding of the longest run
