@@ -88,7 +88,7 @@ def _seed(_: click.Context, __: click.Parameter, value: int) -> int:
     "quick",
     default=True,
     show_default=True,
-    help="Within a minute, or everything.",
+    help="The quick audit, of about a minute, or the full one.",
 )
 @click.option(
     "--only",
@@ -96,16 +96,22 @@ def _seed(_: click.Context, __: click.Parameter, value: int) -> int:
     metavar="PATTERN",
     help="Only rows whose contract, estimator or case matches, e.g. 'hpo*'; repeatable.",
 )
-@click.option("--seed", default=0, show_default=True, callback=_seed, help="Of every draw.")
 @click.option(
-    "--device", default="cpu", show_default=True, callback=_device, help="Where the problems live."
+    "--seed", default=0, show_default=True, callback=_seed, help="The seed of every random draw."
+)
+@click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    callback=_device,
+    help="The torch device of the problems.",
 )
 @click.option(
     "--dtype",
     type=click.Choice(list(DTYPES)),
     default="float64",
     show_default=True,
-    help="Of the problems.",
+    help="The dtype of the problems.",
 )
 @click.option(
     "--json",
@@ -160,7 +166,7 @@ def audit(
             if file is not None:
                 console.print(Text(f"written: {file}"), soft_wrap=True)
     if interrupted:
-        console.print(Text("interrupted: the above is what was finished", "bold"))
+        console.print(Text("interrupted: the rows above were finished", "bold"))
         context.exit(INTERRUPTED)
     context.exit(0 if run.audit.passed else FAILED)
 

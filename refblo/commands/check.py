@@ -23,12 +23,12 @@ from refblo.files import require_writable, write_atomically
     type=click.Choice(FRAMEWORKS),
     default="torch",
     show_default=True,
-    help="Its array library.",
+    help="The array library of the target.",
 )
 @click.option(
     "--estimand",
     type=click.Choice(("unrolled", "pathwise", "implicit", "gibbs")),
-    help="Only this one; otherwise all that the target declares.",
+    help="Only this estimand; by default all that the target declares.",
 )
 @click.option(
     "--profile",
@@ -53,21 +53,25 @@ from refblo.files import require_writable, write_atomically
     help='A TOML file of "row" = "reason".',
 )
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all draws."
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="The seed of all random draws.",
 )
 @click.option(
     "--time-limit",
     type=click.FloatRange(min=0.1),
     default=20.0,
     show_default=True,
-    help="Seconds a call may take.",
+    help="The most seconds that one call may take.",
 )
 @click.option(
     "--memory-limit",
     type=click.FloatRange(min=0.01),
     default=4.0,
     show_default=True,
-    help="GiB that the target's process may grow by.",
+    help="The most GiB by which the target's process may grow.",
 )
 def check(
     target: str,

@@ -41,17 +41,19 @@ TRUTHS = {estimand.name.lower(): estimand for estimand in Estimand}
 @click.option(
     "--truth",
     type=click.Choice(list(TRUTHS)),
-    help="What to compare with; by default the bilevel truth, or the unrolled one where θ⁰ depends on λ.",
+    help="The truth to compare with; by default the implicit one, or the unrolled one if θ⁰ depends on λ.",
 )
 @click.option(
     "--target",
     "named",
     multiple=True,
     metavar="TARGET",
-    help="An implementation to run beside, as `refblo check` takes it: file.py:function; repeatable.",
+    help="Another implementation to run too, as for `refblo check`: file.py:function; repeatable.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="A picture to write.")
+@click.option(
+    "--plot", type=click.Path(dir_okay=False, path_type=Path), help="Write a plot to this file."
+)
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path))
 def compare(
     problem: str,

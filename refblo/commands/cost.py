@@ -22,16 +22,24 @@ DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.
 @click.command()
 @click.argument("problem")
 @click.argument("estimator")
-@click.option("--steps", type=click.IntRange(min=1), default=10, show_default=True, help="T.")
 @click.option(
-    "--batch", type=click.IntRange(min=1), help=f"Images a gradient, for {VIT}.  [default: 8]"
+    "--steps",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="T, the number of inner steps.",
 )
-@click.option("--dtype", type=click.Choice(list(DTYPES)), help="Of all vectors and data.")
-@click.option("--memory", help="Predict what fits, e.g. 16GiB.")
+@click.option(
+    "--batch", type=click.IntRange(min=1), help=f"Images for one gradient, for {VIT}.  [default: 8]"
+)
+@click.option("--dtype", type=click.Choice(list(DTYPES)), help="The dtype of all vectors and data.")
+@click.option(
+    "--memory", help="Predict the largest problem that fits into this memory, e.g. 16GiB."
+)
 @click.option(
     "--pretend-device",
     is_flag=True,
-    help="Count on a device that is not there, where transfers and mixed devices are seen.",
+    help="Count on a simulated device, where transfers and mixed devices are found.",
 )
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path))
 def cost(

@@ -45,9 +45,11 @@ _COLOURS = {
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("reproduced"),
     show_default=True,
-    help="Folder for plots, JSON reports and finished parts; what is there is not run again.",
+    help="Folder for plots, JSON reports and finished parts; finished parts are not run again.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of every draw.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="The seed of every random draw."
+)
 @click.option(
     "--data",
     type=click.Path(file_okay=False, exists=True, path_type=Path),
@@ -56,14 +58,14 @@ _COLOURS = {
 @click.option(
     "--seeds",
     type=int,
-    help="Pairs of runs a comparison, where a table trains networks; each table has its own number.",
+    help="Pairs of runs for each comparison, in tables that train networks; each table has its own default.",
 )
 @click.option(
     "--jobs",
     type=int,
     default=1,
     show_default=True,
-    help="Processes at a time, where a table trains networks.",
+    help="Processes that run at the same time, in tables that train networks.",
 )
 @click.option(
     "--device",
@@ -75,7 +77,7 @@ _COLOURS = {
     "--resume/--afresh",
     default=True,
     show_default=True,
-    help="Go on with the parts that an earlier run has left in the output folder, or remove them first.",
+    help="Continue with the finished parts in the output folder, or remove them first.",
 )
 @click.option("--list", "list_them", is_flag=True, help="List the names and stop.")
 def reproduce(

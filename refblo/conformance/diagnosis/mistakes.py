@@ -1,6 +1,7 @@
 """Every mistake that a diagnosis can name: its printed name, what it is, its cause, its remedy.
 
-H is the Hessian of the inner loss by θ, C = ∂²L_T/∂θ∂λ, γ the step size, T the number of inner steps.
+H is the Hessian of the inner loss with respect to θ, C = ∂²L_T/∂θ∂λ, γ the step size, T the number of inner
+steps.
 """
 
 from enum import Enum
@@ -55,14 +56,14 @@ class Mistake(Enum):
     MISSING_DIRECT = (
         "missing direct term",
         "∂_λ f is left out.",
-        "The outer loss was differentiated by θ only, or λ was detached inside it.",
-        "Differentiate the outer loss by λ as well and add the result.",
+        "The outer loss was differentiated with respect to θ only, or λ was detached inside it.",
+        "Differentiate the outer loss with respect to λ as well, and add the result.",
     )
     MISSING_INDIRECT = (
         "missing indirect term",
-        "Only ∂_λ f is there; how θ depends on λ is left out.",
+        "Only ∂_λ f is there; the dependence of θ on λ is left out.",
         "The inner run was made without a graph, or θ was detached before the outer loss.",
-        "Keep the graph of the inner run (create_graph=True), or add the adjoint's term.",
+        "Keep the graph of the inner run (create_graph=True), or add the term of the adjoint.",
     )
     ZERO = (
         "zero",
@@ -79,37 +80,37 @@ class Mistake(Enum):
     )
     MISSING_TRANSITIONS = (
         "missing transitions",
-        "Only the path through θ⁰(λ) is there; what λ does inside the steps is left out.",
+        "Only the path through θ⁰(λ) is there; the effect of λ inside the steps is left out.",
         "λ was detached in the inner loss, or the mixed products were not added.",
         "Use λ itself in the inner loss of every step.",
     )
     FIRST_ORDER = (
         "first-order",
-        "No second-order product at all: the inner gradients are treated as constants.",
+        "There is no second-order product: the inner gradients are treated as constants.",
         "The inner gradient was taken without create_graph=True, as in first-order MAML.",
         "Take the inner gradients with create_graph=True, or call the result first-order.",
     )
     WRONG_SIGN = (
         "wrong sign",
-        "The whole, or the term that is named, has the wrong sign.",
-        "A minus of −γ ∂_θ L_T or of −H⁻¹C was lost or applied twice.",
+        "The whole hypergradient, or the named term, has the wrong sign.",
+        "The minus sign of −γ ∂_θ L_T or of −H⁻¹C was lost or applied twice.",
         "Derive the sign again: dθ*/dλ = −H⁻¹C.",
     )
     FACTOR_TWO = (
         "factor 2",
-        "The whole, or the term that is named, is doubled.",
+        "The whole hypergradient, or the named term, is doubled.",
         "A term was added twice, or the 2 of a squared loss was counted twice.",
         "Compare with a one-dimensional problem computed by hand.",
     )
     FACTOR_HALF = (
         "factor 1/2",
-        "The whole, or the term that is named, is halved.",
-        "A loss with and without its factor 1/2 were mixed, or ε/2 stands where γ belongs.",
+        "The whole hypergradient, or the named term, is halved.",
+        "A loss with and without its factor 1/2 were mixed, or ε/2 is used instead of γ.",
         "Use the same loss and the same step size in the run and in its derivative.",
     )
     SUM_FOR_MEAN = (
         "sum instead of mean",
-        "The sum over the samples stands where their mean belongs.",
+        "The sum over the samples is used instead of their mean.",
         "The accumulated sum was not divided by M.",
         "Divide by the number of samples M.",
     )
@@ -133,13 +134,13 @@ class Mistake(Enum):
     )
     EPSILON_FOR_GAMMA = (
         "epsilon for gamma",
-        "A factor 2τ too much: ε = 2τγ stands where γ belongs.",
+        "A factor 2τ too much: ε = 2τγ is used instead of γ.",
         "SGLD's step ε was used as the step size of the gradient.",
         "Use γ = ε / (2τ) in front of every inner gradient.",
     )
     GAMMA_FOR_EPSILON = (
         "gamma for epsilon",
-        "A factor 1 / (2τ) too much: γ stands where ε belongs.",
+        "A factor 1 / (2τ) too much: γ is used instead of ε.",
         "γ = ε / (2τ) was divided by 2τ once more.",
         "Convert between ε and γ in one place only.",
     )
@@ -152,14 +153,14 @@ class Mistake(Enum):
     TEMPERATURE_TWICE = (
         "temperature twice",
         "A factor 1/τ too much.",
-        "The loss was divided by τ although the step size had been already.",
+        "The loss was divided by τ, and the step size as well.",
         "Divide by τ once.",
     )
     STEP_SIZE_TWICE = (
         "step size twice",
         "A factor γ too much.",
         "The step size was applied to the inner gradient and again to its derivative.",
-        "The derivative of −γ ∂_θ L_T holds γ once.",
+        "The derivative of −γ ∂_θ L_T contains γ once.",
     )
     STEP_SIZE_LEFT_OUT = (
         "step size left out",
@@ -171,12 +172,12 @@ class Mistake(Enum):
         "series scaled twice",
         "The factor α of the Neumann series is applied twice.",
         "α is in the recursion and in front of its result.",
-        "H⁻¹ ≈ α Σ (I − αH)^j holds α once in front.",
+        "H⁻¹ ≈ α Σ (I − αH)^j contains α in front of the sum only once.",
     )
     SERIES_NOT_SCALED = (
         "series not scaled",
         "The factor α in front of the Neumann series is left out.",
-        "Σ (I − αH)^j was taken for H⁻¹.",
+        "Σ (I − αH)^j was used for H⁻¹.",
         "Multiply the sum by α.",
     )
     DIFFERENCE_TIMES_EPS_SQUARED = (
@@ -193,42 +194,44 @@ class Mistake(Enum):
     )
     SCALED = (
         "scaled",
-        "The whole, or the term that is named, is multiplied by a factor that has no name.",
-        "A learning rate, a number of examples or a weight was applied once too often or too rarely.",
+        "The whole hypergradient, or the named term, is multiplied by a factor that has no name.",
+        "A learning rate, a number of examples or a weight was applied one time too many or too few.",
         "Compare the factor that is printed with the constants of the code.",
     )
     ONES_IN_EVERY_ENTRY = (
         "derivative along ones in every entry",
-        "Every entry is the derivative along the vector of ones: the right entries' sum, or their mean.",
+        "Every entry is the derivative along the vector of ones: the sum, or the mean, of the right entries.",
         "A forward-mode derivative with a tangent of ones was taken for the gradient.",
         "Push one unit vector for each entry, or use reverse mode.",
     )
     ONE_ENTRY = (
         "one entry wrong",
         "One entry of λ has a wrong derivative, all others are right.",
-        "An index, a mask or a special case touches that entry alone.",
-        "Look at what the code does with the entry that is printed.",
+        "An index, a mask or a special case changes only this entry.",
+        "Check what the code does with the printed entry.",
     )
     ONE_BLOCK = (
         "one block wrong",
         "One named part of λ has a wrong derivative, all others are right.",
         "One tensor was left out of, or entered twice, the list that is differentiated.",
-        "Look at what the code does with the part that is printed.",
+        "Check what the code does with the printed part.",
     )
     PERMUTED = (
         "entries in another order",
-        "The entries are right, and stand in another order.",
-        "A matrix was transposed before it was flattened, a list of tensors was put together in another "
-        "order than λ's, or sorted by name.",
-        "Build the hypergradient in the order in which λ was taken apart.",
+        "The entries are right, but in another order.",
+        "A matrix was transposed before it was flattened, a list of tensors was joined in another "
+        "order than that of λ, or was sorted by name.",
+        "Join the hypergradient in the order of λ.",
     )
     # Between calls.
     CHAIN_FACTOR = (
         "chain factor of lambda",
-        "The derivative of what λ is put through, such as exp(λ) or softplus(λ), is left out or used twice.",
-        "The derivative was taken by exp(λ) and not by λ, or was multiplied by hand where automatic "
-        "differentiation had done it.",
-        "Differentiate by λ itself, or multiply the derivative by exp(λ) by exp(λ) once.",
+        "The derivative of a function applied to λ, such as exp(λ) or softplus(λ), is left out or used "
+        "twice.",
+        "The derivative was taken with respect to exp(λ) instead of λ, or it was multiplied by hand although "
+        "automatic differentiation had done so already.",
+        "Differentiate with respect to λ itself, or multiply the derivative with respect to exp(λ) by "
+        "exp(λ) once.",
     )
     SOME_ZERO = (
         "some entries zero",
@@ -238,88 +241,88 @@ class Mistake(Enum):
     )
     ACCUMULATED = (
         "accumulated over calls",
-        "What earlier calls returned is added, or averaged in.",
+        "The results of earlier calls are added, or averaged in.",
         ".grad was not set to zero between calls.",
         "Use torch.autograd.grad, or clear .grad before every call.",
     )
     STALE_LAMBDA = (
         "stale lambda",
         "Everything, or the part that is printed, is evaluated at the λ of an earlier call.",
-        "A closure or a cache kept λ, or what was computed from it.",
-        "Compute it from the λ that is passed in.",
+        "A closure or a cache kept λ, or a value that was computed from it.",
+        "Compute everything from the λ that is passed in.",
     )
     GRADIENT_LEFT_IN_BUFFER = (
         "inner loss's gradient left in the buffer",
         "∂_λ L_T of some iterates is added.",
         "backward() of the inner loss wrote to λ.grad, which was not cleared.",
-        "Use torch.autograd.grad by θ alone for the inner loss.",
+        "For the inner loss use torch.autograd.grad with respect to θ alone.",
     )
     FLOAT32 = (
         "float32 inside",
         "The error is rounding noise of single precision.",
-        "A constant, a buffer or a cast to float32 sits inside a computation in float64.",
+        "A computation in float64 contains a constant, a buffer or a cast in float32.",
         "Make every tensor in the dtype of λ.",
     )
     ANSWER_CHANGES = (
         "another answer at the same lambda",
         "Calls at the same λ return hypergradients that differ by about as much as they are wrong.",
-        "Random numbers that no seed fixes (minibatches, dropout, probes of a solver), or something that is "
+        "Random numbers without a fixed seed (minibatches, dropout, probes of a solver), or a state that is "
         "kept between calls.",
-        "Fix every seed inside the function, and begin each call from the same state.",
+        "Fix every seed inside the function, and start each call from the same state.",
     )
     # The derivative of a step.
     IDENTITY_FOR_JACOBIAN = (
         "identity for the transition Jacobian",
         "Every ∂θ^{t+1}/∂θ^t is replaced by the identity.",
-        "The mixed products were kept and the Hessian products dropped.",
+        "The mixed products were kept and the Hessian products were left out.",
         "Multiply by I − γH when going through a step.",
     )
     HPO_SGLD = (
         "HPO-SGLD recursion",
-        "The recursion of HPO-SGLD: the identity for every ∂θ^{t+1}/∂θ^t, slopes taken along the way.",
+        "The recursion of HPO-SGLD: the identity for every ∂θ^{t+1}/∂θ^t, and outer gradients along the run.",
         "An approximation is judged as if it were the exact derivative.",
-        "Ask for its own estimand, or multiply by the transition Jacobians.",
+        "Check it against its own estimand, or multiply by the transition Jacobians.",
     )
     TRANSPOSED_JACOBIAN = (
         "transposed transition Jacobian",
         "The transition's Jacobian (or the matrix of the solve) is transposed.",
-        "A vector-Jacobian product was taken for a Jacobian-vector product, or the reverse; only a "
-        "symmetric Jacobian forgives it.",
-        "Push tangents with jvp, pull adjoints with vjp.",
+        "A vector-Jacobian product was used instead of a Jacobian-vector product, or the reverse; with a "
+        "symmetric Jacobian the two are equal.",
+        "Use jvp for tangents and vjp for adjoints.",
     )
     TRANSPOSED_MIXED = (
         "transposed mixed product",
-        "C·v stands where v·C belongs.",
-        "With as many hyperparameters as parameters the shapes fit either way.",
-        "Differentiate ⟨v, ∂_θ L_T⟩ by λ.",
+        "C·v is used instead of v·C.",
+        "With as many hyperparameters as parameters both shapes fit.",
+        "Differentiate ⟨v, ∂_θ L_T⟩ with respect to λ.",
     )
     HESSIAN_SIGN = (
         "wrong sign of the inner Hessian",
-        "I + γH stands where I − γH belongs.",
+        "I + γH is used instead of I − γH.",
         "The sign of the step was lost in the recursion.",
         "A descent step has the Jacobian I − γH.",
     )
     JACOBIAN_TOO_MANY = (
         "one transition Jacobian too many",
-        "Each term carries one ∂θ^{t+1}/∂θ^t more than belongs to it.",
+        "Each term has one factor ∂θ^{t+1}/∂θ^t too many.",
         "The adjoint was advanced before the mixed product was taken.",
         "Take the mixed product of step t with the adjoint of θ^{t+1}.",
     )
     JACOBIAN_TOO_FEW = (
         "one transition Jacobian too few",
-        "Each term lacks one ∂θ^{t+1}/∂θ^t.",
+        "Each term has one factor ∂θ^{t+1}/∂θ^t too few.",
         "The mixed product was taken with the adjoint of a later step.",
         "Take the mixed product of step t with the adjoint of θ^{t+1}.",
     )
     GAUSS_NEWTON = (
         "Gauss-Newton matrix for the Hessian",
-        "The second derivative of the model by θ is left out of the Hessian.",
+        "The second derivative of the model with respect to θ is left out of the Hessian.",
         "A Gauss-Newton product was used for a Hessian product.",
         "Use the full Hessian product, or call the result an approximation.",
     )
     FISHER = (
         "empirical Fisher matrix for the Hessian",
-        "Outer products of the examples' gradients stand for the Hessian.",
+        "Outer products of the gradients of the examples are used as the Hessian.",
         "An optimiser's curvature estimate was used for a Hessian product.",
         "Use the full Hessian product, or call the result an approximation.",
     )
@@ -331,8 +334,8 @@ class Mistake(Enum):
     )
     REPTILE = (
         "Reptile's displacement",
-        "The displacement of θ over the run, scaled or not, stands for the hypergradient.",
-        "Reptile's update was taken for the gradient by the initial point.",
+        "The displacement of θ over the run, scaled or not, is returned as the hypergradient.",
+        "Reptile's update was used as the gradient with respect to the initial point.",
         "Differentiate the outer loss, or call the result Reptile's.",
     )
     INNER_FOR_OUTER = (
@@ -368,7 +371,7 @@ class Mistake(Enum):
     )
     TRUNCATED_AT_SAMPLE = (
         "truncated at each sample",
-        "Each sample's path is cut after K transitions.",
+        "Each sample is differentiated through K transitions only.",
         "The graph was cut K steps before each sample.",
         "Differentiate all steps, or call the result truncated.",
     )
@@ -376,38 +379,39 @@ class Mistake(Enum):
     OFF_BY_ONE = (
         "off by one step",
         "An index of a step, an iterate or a sample is one too large or too small.",
-        "A loop runs once too often or too rarely, or pairs a state with its neighbour's derivative.",
+        "A loop runs one time too many or too few, or combines a state with the derivative at the next one.",
         "Compare the indices with a run of one and of two steps.",
     )
     STATE_TOO_FAR = (
         "state advanced one too far",
-        "The run, or the outer loss alone, goes on from a state that was advanced once more.",
+        "The run, or the outer loss alone, uses a state after one step too many.",
         "The state was changed in place, or a step was made to try the code out.",
         "Copy the state before it is advanced.",
     )
     BATCH_TOO_FAR = (
         "batch advanced one too far",
-        "A step or an iterate sees the batch of the next one.",
-        "An iterator was advanced before, or once more than, it was read.",
+        "A step or an iterate uses the batch of the next one.",
+        "An iterator was advanced before it was read, or one time too many.",
         "Index the batches by the step.",
     )
     STALE_THETA = (
         "stale theta",
-        "Products or gradients are taken at θ⁰ or θ^T throughout.",
-        "The parameters of the model were not updated, or were overwritten, where the derivative is taken.",
+        "All products or gradients are taken at θ⁰, or at θ^T.",
+        "When the derivative was taken, the parameters of the model had not been updated, or were "
+        "overwritten.",
         "Evaluate each derivative at the θ of its own step.",
     )
     TASK_DROPPED = (
         "one task or block of theta dropped",
-        "What the outer loss owes to one task, or to one tensor of θ, is missing.",
+        "The contribution of one task, or of one tensor of θ, to the outer loss is missing.",
         "A loop over tasks or tensors stops early, or skips one.",
-        "Sum over all of them.",
+        "Sum over all tasks and tensors.",
     )
     # Randomness.
     NOISE_NOT_SHARED = (
         "noise not shared",
         "The noise is left out, shifted, reversed or repeated.",
-        "The noise was drawn again, or in another order, where the derivative is taken.",
+        "The noise was drawn again, or in another order, for the derivative.",
         "Use the frozen noise of each step.",
     )
     NOISE_SCALED = (
@@ -424,13 +428,13 @@ class Mistake(Enum):
     )
     MINIBATCH_NOT_SHARED = (
         "minibatch not shared",
-        "Steps or outer losses see other batches than the run's.",
-        "The batches (or dropout masks) were drawn again where the derivative is taken.",
+        "Steps or outer losses use other batches than those of the run.",
+        "The batches (or dropout masks) were drawn again for the derivative.",
         "Use the frozen batch of each step.",
     )
     TEMPERATURE_INVERTED = (
         "temperature inverted",
-        "1/τ stands where τ belongs.",
+        "1/τ is used instead of τ.",
         "The inverse temperature was passed as the temperature.",
         "The density is exp(−L_T/τ).",
     )
@@ -445,60 +449,60 @@ class Mistake(Enum):
         "optimiser state detached",
         "The optimiser's buffers are treated as constants.",
         "Momentum or moments were kept without a graph.",
-        "Carry the buffers' derivatives with those of θ.",
+        "Compute the derivatives of the buffers together with those of θ.",
     )
     THETA_DETACHED = (
         "theta detached at each step",
-        "How θ depends on the θ of the step before is left out; the gradient or the optimiser's buffers "
-        "keep their graph.",
+        "The dependence of θ on the θ of the previous step is left out; the gradient or the buffers of the "
+        "optimiser keep their graph.",
         "θ was detached before or inside the update, and the buffers were not.",
         "Keep the graph of θ from step to step.",
     )
     DAMPENED = (
         "dampened momentum",
-        "Momentum takes (1 − μ)g in place of g.",
-        "The average of gradients, or `dampening` of torch.optim.SGD, was taken for plain momentum.",
+        "Momentum uses (1 − μ)g instead of g.",
+        "The average of gradients, or `dampening` of torch.optim.SGD, was used instead of plain momentum.",
         "Use v ← μv + g, or check the run that has dampening.",
     )
     OTHER_NUMBERS = (
         "another number of the optimiser",
         "The run has another momentum, β₁, β₂ or ε.",
-        "A default of another library stands where the number of this run belongs.",
+        "A default of another library is used instead of the number of this run.",
         "Give the optimiser the same numbers in both places.",
     )
     RULE_NUMBERS_CONSTANT = (
         "optimiser's numbers treated as constants",
         "A learning rate, momentum, decay or other number that depends on λ is not differentiated.",
         "It was read with .item(), detached, or put into an optimiser that takes floats.",
-        "Keep it a tensor with its graph, and use a differentiable form of the optimiser.",
+        "Keep the number as a tensor with its graph, and use a differentiable form of the optimiser.",
     )
     CLIPPING_IGNORED = (
         "clipping ignored",
-        "The run, or its derivative, is that of gradients that are not clipped.",
+        "The run, or its derivative, uses gradients that are not clipped.",
         "Clipping was left out, or applied to .data.",
         "Clip inside the differentiated step.",
     )
     EPSILON_INSIDE = (
         "epsilon on the other side of the root",
-        "ε stands under the square root of v where it belongs beside it, or the other way round.",
+        "ε is added under the square root of v instead of outside it, or the other way round.",
         "Libraries differ: torch adds it to the root, optax's RMSprop to v.",
         "Use the form of the optimiser that the run has (eps, or eps_root).",
     )
     MOMENTUM_IGNORED = (
         "momentum ignored",
         "The run is without momentum.",
-        "A plain gradient step was written for the optimiser's step.",
+        "A plain gradient step was written instead of the step of the optimiser.",
         "Use the optimiser's own update.",
     )
     NESTEROV = (
         "Nesterov",
-        "Nesterov's momentum and the plain one are exchanged.",
+        "Nesterov's momentum is used instead of plain momentum, or the reverse.",
         "θ ← θ − γ(g + μv) was written for θ ← θ − γv, or the reverse.",
         "Use the form of momentum that the rule states.",
     )
     DECAY_NOT_DIFFERENTIATED = (
         "weight decay not differentiated",
-        "The run decays the weights, what is differentiated does not.",
+        "The run has weight decay, its derivative does not.",
         "The decay was applied under no_grad, or left out of the Hessian.",
         "Add w to the Hessian's diagonal, or let the graph go through the decay.",
     )
@@ -516,8 +520,8 @@ class Mistake(Enum):
     )
     DECOUPLED_DECAY = (
         "decoupled weight decay",
-        "AdamW's decay θ ← (1 − γw) θ and decay as part of the gradient are exchanged.",
-        "AdamW was taken for Adam with weight decay, or the reverse.",
+        "AdamW's decay θ ← (1 − γw) θ is used instead of decay as part of the gradient, or the reverse.",
+        "AdamW was used instead of Adam with weight decay, or the reverse.",
         "Use the form of decay that the rule states.",
     )
     ADAM_EPSILON_EARLY = (
@@ -528,28 +532,28 @@ class Mistake(Enum):
     )
     ADAM_ROOT = (
         "Adam's root left out",
-        "v stands where √v belongs.",
+        "v is used instead of √v.",
         "The square root of the second moment was forgotten.",
         "Divide m̂ by √v̂ + ε.",
     )
     ADAM_EPSILON = (
         "Adam's epsilon not differentiated",
         "∂√v/∂v is taken as 1 / 2(√v + ε).",
-        "ε was put under the root's derivative.",
+        "ε was put into the derivative of the root.",
         "Differentiate √v and add ε afterwards.",
     )
     ADAM_CORRECTION = (
         "Adam's bias correction left out",
         "The moments are used without their bias corrections.",
-        "m stands for m / (1 − β₁ᵗ), v for v / (1 − β₂ᵗ), or one of them.",
+        "m is used instead of m / (1 − β₁ᵗ), v instead of v / (1 − β₂ᵗ), or one of the two.",
         "Divide the moments by 1 − βᵗ.",
     )
     # The estimand.
     ANOTHER_ESTIMAND = (
         "another estimand",
-        "It is right for another estimand of the same problem.",
+        "The hypergradient is right for another estimand of the same problem.",
         "Unrolled, pathwise, implicit and Gibbs hypergradients differ.",
-        "Ask for the estimand that the code computes, or compute the one that is wanted.",
+        "Check it against the estimand that the code computes, or compute the estimand that you want.",
     )
     # The implicit solve.
     IDENTITY_FOR_INVERSE = (
@@ -560,13 +564,13 @@ class Mistake(Enum):
     )
     ONE_STEP = (
         "one-step approximation",
-        "γ stands for H⁻¹ (T1-T2).",
+        "γ is used instead of H⁻¹ (T1-T2).",
         "The inner solution was differentiated through its last step alone.",
         "Solve H q = ∂_θ f, or call the result an approximation.",
     )
     HESSIAN_BLOCKS = (
         "Hessian's blocks between tensors left out",
-        "The Hessian is taken for each of θ's tensors by itself.",
+        "The Hessian is taken for each tensor of θ separately.",
         "Products were formed tensor by tensor.",
         "Form the product with the whole of θ at once.",
     )
@@ -584,14 +588,14 @@ class Mistake(Enum):
     )
     CG_OLD_RESIDUAL = (
         "CG direction from an old residual",
-        "A direction is made from the residual before last.",
+        "A direction is made from the residual of an earlier iteration.",
         "The residual was updated after the direction.",
         "Use p ← r_new + β p.",
     )
     DAMPING = (
         "damping left in",
-        "The solve is with a damped Hessian, H + δI or H + δ diag H.",
-        "A damping for stability was kept in the answer.",
+        "The linear system is solved with a damped Hessian, H + δI or H + δ diag H.",
+        "A damping that was added for stability changes the result.",
         "Lower δ, or correct for it.",
     )
     SERIES_SHORT = (
