@@ -452,7 +452,7 @@ def test_results_that_are_no_hypergradient_are_refused() -> None:
     options: dict[str, Any] = {"steps": T, "step_size": 0.1}
     with pytest.raises(ArgumentError, match=r"must have the shape of lam, \(3,\), got \(2,\)"):
         hypergradcheck(inner, outer, LAM, THETA, lambda lam: lam[:2], **options)
-    with pytest.raises(ArgumentError, match="there is no path from lam to the outer loss"):
+    with pytest.raises(ArgumentError, match="no path from lam to the outer loss"):
         hypergradcheck(inner, outer, LAM, THETA, lambda lam: None, **options)
     with pytest.raises(ArgumentTypeError, match="floating-point"):
         hypergradcheck(inner, outer, torch.arange(3), THETA, unrolled, **options)
