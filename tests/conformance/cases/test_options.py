@@ -235,7 +235,7 @@ def test_noise_that_is_not_given_cannot_be_part_of_the_run() -> None:
         ("burnin", "burn_in"),
         ("momentum", r"rule=Rule\(step_size, momentum="),
         ("nesterov", r"rule=Rule\(step_size, nesterov="),
-        ("whatever_else", "there are estimand, steps"),
+        ("whatever_else", "the options are estimand, steps"),
     ],
 )
 def test_an_unknown_option_names_the_nearest(name: str, nearest: str) -> None:
