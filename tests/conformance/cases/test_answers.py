@@ -92,7 +92,8 @@ REFUSED_FORMS: dict[str, tuple[Any, Callable[[Any], Any], str]] = {
     "other names": (
         TREE,
         lambda lam: {"a": right(lam)["weights"], "b": right(lam)["decay"]},
-        r'structure of lam \(\["weights"\], \["decay"\]\), got \["a"\], \["b"\] but no \["weights"\], \["decay"\];',
+        r'structure of lam \(\["weights"\], \["decay"\]\), got \["a"\], \["b"\] '
+        r'but no \["weights"\], \["decay"\];',
     ),
     "a name missing": (
         TREE,
@@ -110,7 +111,11 @@ REFUSED_FORMS: dict[str, tuple[Any, Callable[[Any], Any], str]] = {
         r'hypergradient\["weights"\] must have the shape of lam\["weights"\], \(3,\), got \(1,\)',
     ),
     "None": (LAM, lambda _: None, "hypergradient must be a tensor, got None: .* no path from lam"),
-    "None in a tuple": (LAM, lambda _: (None,), r"hypergradient\[0\] must be a tensor, got None: .* no path"),
+    "None in a tuple": (
+        LAM,
+        lambda _: (None,),
+        r"hypergradient\[0\] must be a tensor, got None: .* no path",
+    ),
     "None in a dict": (
         TREE,
         lambda lam: right(lam) | {"decay": None},
