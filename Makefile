@@ -20,7 +20,7 @@ STAMP := $(VENV)/.installed
 SOURCES = $(shell find $(wildcard refblo proofs_check tests asv_bench docs) -name '*.py' \
 	-not -path '*/env/*' -not -path '*/_build/*' | sort)
 
-.PHONY: help env test test-full lint format types audit audit-quick audit-full ledger docs peers rules agreement equal-cost speed detection asv asv-full asv-history asv-publish gate gpu mutation clean
+.PHONY: help env test test-full lint format types audit audit-quick audit-full reproduce ledger docs peers rules agreement equal-cost speed detection asv asv-full asv-history asv-publish gate gpu mutation clean
 
 help:  ## list the jobs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -63,6 +63,12 @@ audit-quick: audit  ## another name of the same
 
 audit-full: $(STAMP)  ## the whole audit: long sweeps, many seeds, and the contracts that the quick one leaves out
 	$(BIN)/refblo audit --full --html audit-report.html --json audit-report.json $(ARGS)
+
+reproduce: export OMP_NUM_THREADS := 1
+
+reproduce: $(STAMP)  ## a sample of the papers' experiments at the smoke scale, into a folder that is removed again
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && set -e && \
+		for name in table-5 table-8 table-14; do $(BIN)/refblo reproduce $$name --jobs $(JOBS) --output "$$folder"; done
 
 ledger: $(STAMP)  ## check every claim of the papers
 	$(BIN)/python -m proofs_check $(ARGS)
