@@ -1,6 +1,6 @@
 """Table 4 of Kim and Hospedales: one L1 weight for each weight of a vision transformer; the options.
 
-The small scale has three options of each method that has any. Its outer rates cover four decades around the
+The small scale has three options of each method that has any. Its outer rates cover six decades around the
 two that D.2 states, which are run as well; rows that no claim compares have 3 seeds.
 """
 
@@ -35,7 +35,7 @@ SGLD = {
 }
 RATES = {
     Scale.SMOKE: (0.001, 0.1),
-    Scale.SMALL: (0.0001, 0.001, 0.01, 0.1, 1.0),
+    Scale.SMALL: (1e-6, 1e-5, 0.0001, 0.001, 0.01, 0.1, 1.0),
     Scale.PAPER: (0.001, 0.01, 0.1, 0.5),
 }
 SEEDS = {Scale.SMOKE: 2, Scale.SMALL: 10, Scale.PAPER: 10}
@@ -151,6 +151,9 @@ class Table4:
         findings = (
             "RMD-FO keeps the direct term ∂f/∂λ alone, and the outer loss of L1-Reg does not contain λ: its "
             "hypergradient is exactly zero, so that its row is training with λ as it was at the start.",
+            "Changed after the tuning had been looked at, before any run that is compared: the outer rates "
+            "1e-6 and 1e-5 were added to the small scale's grid, as the lowest of the others had come out "
+            "best for the implicit methods.",
         )
         twin = TwinOf(l1.twin, l1.TWIN_IN_WORDS)
         return run_study(self, self.options, scale, output, progress, seed, findings, twin=twin)

@@ -19,11 +19,16 @@ from refblo.experiments.run_options import RunOptions
 from refblo.experiments.store import Values
 from refblo.experiments.study import Arm, StudyPlan, Trial, TrialPlace
 from refblo.experiments.study_report import run_study
-from refblo.experiments.table_4 import MARGIN, MEASURE, RATES, SEEDS
+from refblo.experiments.table_4 import MARGIN, MEASURE, SEEDS
 from refblo.experiments.twins import TwinOf
 
 OPTION, BURN_IN = "(0.001, 1e-06)", 5
 SAMPLES = {Scale.SMOKE: (1, 5), Scale.SMALL: (1, 2, 3, 4, 5), Scale.PAPER: (1, 2, 3, 4, 5, 7, 9)}
+RATES = {
+    Scale.SMOKE: (0.001, 0.1),
+    Scale.SMALL: (0.0001, 0.001, 0.01, 0.1, 1.0),
+    Scale.PAPER: (0.001, 0.01, 0.1, 0.5),
+}
 REFERENCE = 5
 """The M whose mean(m) the second half of the rows keeps."""
 FIXED = "HPO-SGLD, η·mean(m) fixed,"
