@@ -339,7 +339,7 @@ def run_trials(
     stated = {
         arm: [Trial(arm, arm.printed_rate, s) for s in range(min(plan.at_printed_rates, seeds))]
         for arm in plan.arms
-        if arm.printed_rate is not None
+        if arm.rated and arm.printed_rate is not None
     }
     order = [t for s in range(seeds) for trials in chosen.values() for t in trials[s : s + 1]]
     made = runner.run(order, "runs at the tuned rates")

@@ -73,7 +73,15 @@ def run_study(
         scale,
         seed,
         tuple(row for arm in plan.arms for row in _rows(arm, runs)),
-        (*_tuning(runs), *_budgets(runs), *_data(runs), *also(runs), *why, *findings),
+        (
+            *_tuning(runs),
+            *_budgets(runs),
+            *_data(runs),
+            *_diverged(runs),
+            *also(runs),
+            *why,
+            *findings,
+        ),
         tuple(plots),
         time.monotonic() - began,
         judge(plan.endpoints, differences, scale),
@@ -154,6 +162,23 @@ def _budgets(runs: StudyRuns) -> list[str]:
     return [
         f"{runs.plan.measure} at equal budgets, where each run has spent {budget:.0f} derivative evaluations "
         f"(of all that it makes): {'; '.join(there)}."
+    ]
+
+
+def _diverged(runs: StudyRuns) -> list[str]:
+    """Which compared arms had runs that diverged, and what that does to the verdicts."""
+    compared = {label for each in runs.plan.endpoints for label in (*each.ours, *each.theirs)}
+    lost = {arm.label: int((~np.isfinite(runs.numbers(arm.label))).sum()) for arm in runs.plan.arms}
+    named = [
+        f"{label} {count} of {len(runs.runs[label])} runs"
+        for label, count in lost.items()
+        if count and label in compared
+    ]
+    if not named:
+        return []
+    return [
+        f"Diverged at its method's tuned rate, which is that of the method's first option, and counted as "
+        f"{WORST:g} in the claims: {'; '.join(named)}. The verdicts that compare them rest on that."
     ]
 
 

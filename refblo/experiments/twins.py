@@ -291,12 +291,16 @@ def _verdict(ends: Mapping[str, np.ndarray]) -> str:
         "direction (differences within two standard errors count as none)"
     )
     if wins and second == "lower than":
-        return f"{text}: it wins because of its biased direction."
-    if wins:
-        return f"{text}: it wins by the length of its steps, not by their direction."
-    if first == "higher than" and second == "higher than":
-        return f"{text}: its bias costs it."
-    return f"{text}: its bias neither helps nor is it seen to cost."
+        reason = "it wins because of its biased direction"
+    elif wins:
+        reason = "it wins by the length of its steps, not by their direction"
+    elif second == "lower than":
+        reason = "its direction helps at equal lengths, and the lengths of its steps take that back"
+    elif first == "higher than" and second == "higher than":
+        reason = "its bias costs it"
+    else:
+        reason = "its bias neither helps nor is it seen to cost"
+    return f"{text}: {reason}."
 
 
 def draw(path: Path, values: Sequence[Values]) -> None:

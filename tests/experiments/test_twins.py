@@ -130,6 +130,7 @@ def test_a_second_run_of_the_twins_computes_nothing(tmp_path: Path) -> None:
         ((1.0, 2.0, 2.0, 1.0), "by the length of its steps"),
         ((2.0, 1.0, 2.0, 1.0), "its bias costs it"),
         ((1.0, 1.0, 1.0, 1.0), "neither helps"),
+        ((1.0, 1.0, 1.0, 2.0), "its direction helps at equal lengths"),
         ((math.nan, 1.0, 1.0, 1.0), "diverged"),
     ],
 )
