@@ -10,7 +10,9 @@ Arguments may be part of no graph: results never are.
 from refblo.derivatives._calls import leaf
 from refblo.derivatives._finite import gradient_not_finite
 from refblo.derivatives._first_use import import_what_is_late
+from refblo.derivatives._functional import functional_gradient
 from refblo.derivatives._lock import PROCESS_LOCK, exclusive
+from refblo.derivatives._zero_tangents import told_shapes
 from refblo.derivatives.batched import (
     batched_inner_gradients,
     batched_lam_gradients,
@@ -57,6 +59,7 @@ __all__ = [
     "batched_outer_values",
     "exclusive",
     "function_and_tangents",
+    "functional_gradient",
     "gradient_and_tangent",
     "gradient_and_tangents",
     "gradient_not_finite",
@@ -80,4 +83,5 @@ __all__ = [
     "recorded_bytes",
     "recorded_inner_gradient",
     "recorded_outer",
+    "told_shapes",
 ]

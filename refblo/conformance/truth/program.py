@@ -15,6 +15,7 @@ from torch import Tensor
 
 from refblo.chain import Schedule
 from refblo.conformance.truth.guard import Guarded, differentiable_kernels, guarded
+from refblo.derivatives import functional_gradient
 from refblo.rules.rule import Rule
 
 T = TypeVar("T")
@@ -175,20 +176,25 @@ class Program:
         at = leaf(lam)
         found = [self.start(at).detach()]
         for step in range(self.schedule.steps):
-            found.append(self._moved(at, found[-1], step))
+            found.append(self._moved(at, found[-1].clone(), step))
         return found
 
     def _moved(self, at: Float[Tensor, " p"], state: Tensor, step: int) -> Tensor:
-        """The next state, detached; `at` is a leaf. A caller's own transition is given leaves of its own."""
-        own = leaf(at) if self.losses is None else at
-        return self.unrecorded(lambda: self.transition(own, leaf(state), step)).detach()
+        """The next state, detached; `at` is a leaf, and nobody else needs the state.
+
+        A caller's own transition is given leaves of its own.
+        """
+        if self.losses is None:
+            return self.transition(leaf(at), leaf(state), step).detach()
+        with torch.no_grad():
+            return self.transition(at, state, step).detach()
 
     def objective(self, lam: Float[Tensor, " p"]) -> float:
         """(1/M) Σ_{m>B} f_m(λ, z^m), a number."""
         at = leaf(lam)
         total = 0.0
         with differentiable_kernels():  # once, and not at every call
-            state = self.start(at).detach()
+            state = self.start(at).detach().clone()
             for step in range(self.schedule.steps):
                 state = self._moved(at, state, step)
                 if self.schedule.sampled(step + 1):
@@ -210,8 +216,7 @@ def gradient_by_theta(
     autograd can differentiate, such as write in place or call autograd itself.
     """
     if torch._C._are_functorch_transforms_active():
-        result: Tensor = torch.func.grad(lambda at: loss(lam, at, batch))(theta)
-        return result
+        return functional_gradient(lambda at: loss(lam, at, batch), theta)
     recorded = torch.is_grad_enabled()
     with torch.enable_grad():
         at = theta if recorded and theta.requires_grad else _leaf_with_tangent(theta)

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refblo.conformance.truth.program import Program, leaf
-from refblo.derivatives import exclusive, import_what_is_late
+from refblo.derivatives import exclusive, told_shapes
 from refblo.derivatives.rounding import Perturbation
 from refblo.noise import Draws
 
@@ -63,7 +63,7 @@ def push_forward(
     function: Function, at: tuple[Tensor, Tensor], along: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor]:
     """`push` by forward mode."""
-    with forward.dual_level():
+    with told_shapes(), forward.dual_level():
         duals = [_dual(x, t) for x, t in zip(at, along, strict=True)]
         value, tangent = _parts(function(duals[0], duals[1]))
         if tangent is None:
@@ -186,13 +186,13 @@ def _batched(
     function: Function, at: tuple[Tensor, Tensor], along: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor]:
     """`push` for rows at once by torch.func."""
-    import_what_is_late()
 
     def one(x: Tensor, y: Tensor, u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         pushed: tuple[Tensor, Tensor] = torch.func.jvp(function, (x, y), (u, s))  # type: ignore[assignment]  # annotated for has_aux too
         return pushed
 
-    result: tuple[Tensor, Tensor] = torch.func.vmap(one)(*at, *along)
+    with told_shapes():
+        result: tuple[Tensor, Tensor] = torch.func.vmap(one)(*at, *along)
     return result[0].detach(), result[1].detach()
 
 
@@ -201,14 +201,14 @@ def _shared(
     function: Function, at: tuple[Tensor, Tensor], along: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor]:
     """`push` for rows of tangents at one and the same point, whose value is computed once."""
-    import_what_is_late()
     point = (at[0][0], at[1][0])
 
     def one(u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         pushed: tuple[Tensor, Tensor] = torch.func.jvp(function, point, (u, s))  # type: ignore[assignment]  # annotated for has_aux too
         return pushed
 
-    value, tangents = torch.func.vmap(one, out_dims=(None, 0))(*along)  # type: ignore[arg-type]  # None is allowed in it
+    with told_shapes():
+        value, tangents = torch.func.vmap(one, out_dims=(None, 0))(*along)  # type: ignore[arg-type]  # None is allowed in it
     return value.detach().expand(tangents.shape), tangents.detach()
 
 
