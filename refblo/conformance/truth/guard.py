@@ -5,13 +5,13 @@ a setting of the process, made here around each call, so that nobody has to make
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from threading import local
 from typing import Any, final
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from refblo.conformance.truth.promotion import Arithmetic
 from refblo.derivatives import PROCESS_LOCK
@@ -28,6 +28,32 @@ class _Thread(local):
 _THREAD = _Thread()
 
 
+_ATTENTION = {
+    "flash": False,
+    "mem_efficient": False,
+    "cudnn": False,
+    "overrideable": False,
+    "math": True,
+}
+"""Which kernels of attention are used: what `torch.nn.attention.sdpa_kernel(SDPBackend.MATH)` sets."""
+
+
+@cache
+def _settings() -> tuple[tuple[Callable[[], bool], Callable[[bool], None], bool], ...]:
+    """How each setting is read and made, and its value around a caller's function."""
+    attention = [
+        (
+            getattr(torch._C, f"_get_{name}_sdp_enabled"),
+            getattr(torch._C, f"_set_sdp_use_{name}"),
+            value,
+        )
+        for name, value in _ATTENTION.items()
+    ]
+    fast = (torch.backends.mha.get_fastpath_enabled, torch.backends.mha.set_fastpath_enabled, False)
+    # Not by `torch.backends.mkldnn.flags`, which warns where there is no Intel GPU.
+    return (*attention, fast, (torch._C._get_mkldnn_enabled, torch._C._set_mkldnn_enabled, False))
+
+
 @contextmanager
 def differentiable_kernels() -> Iterator[None]:
     """Kernels with second derivatives, for attention and for recurrent networks.
@@ -37,19 +63,25 @@ def differentiable_kernels() -> Iterator[None]:
     if _THREAD.guarded:
         yield
         return
-    with PROCESS_LOCK, ExitStack() as stack:
-        fast: bool = torch.backends.mha.get_fastpath_enabled()
-        stack.callback(torch.backends.mha.set_fastpath_enabled, fast)
-        stack.callback(setattr, _THREAD, "guarded", False)
-        torch.backends.mha.set_fastpath_enabled(False)
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        # Not by `torch.backends.mkldnn.flags`, which warns where there is no Intel GPU.
-        stack.callback(torch._C._set_mkldnn_enabled, torch._C._get_mkldnn_enabled())
-        torch._C._set_mkldnn_enabled(False)
-        if torch.cuda.is_available():
-            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-        _THREAD.guarded = True
-        yield
+    with PROCESS_LOCK:
+        # One by one, and not by torch's own context managers: a small loss takes less time than those.
+        before = [(put, read()) for read, put, _ in _settings()]
+        cudnn = nullcontext() if not torch.cuda.is_available() else _without_cudnn()
+        try:
+            for _, put, value in _settings():
+                put(value)
+            with cudnn:
+                _THREAD.guarded = True
+                yield
+        finally:
+            _THREAD.guarded = False
+            for put, value in before:
+                put(value)
+
+
+def _without_cudnn() -> AbstractContextManager[None]:
+    flags: AbstractContextManager[None] = torch.backends.cudnn.flags(enabled=False)
+    return flags
 
 
 @contextmanager
