@@ -87,7 +87,7 @@ def locate(problem: BilevelProblem, lam: Lam, temperature: float) -> GibbsDensit
     n = start.size
 
     def loss(theta: Array) -> float:
-        value = float(losses(problem, lam, torch.as_tensor(theta)[None])[0])
+        value = float(problem.inner(lam, torch.as_tensor(theta), None))
         return value if np.isfinite(value) else np.inf
 
     size = max(1.0, float(np.linalg.norm(start)))
