@@ -47,11 +47,13 @@ class Differences:
         values: shape (k,).
         errors: an estimate of the error of each, shape (k,).
         noise: the function's estimated rounding error at the point.
+        here: the function's values in two evaluations at the point itself.
     """
 
     values: Float64[Array, " k"]
     errors: Float64[Array, " k"]
     noise: float
+    here: tuple[float, float]
 
 
 class _Iterate(Protocol):
@@ -128,9 +130,9 @@ def batched_derivatives(
 ) -> Differences:
     """`directional_derivatives` of a function that takes many points at once."""
     precision = precision or float(np.finfo(np.float64).eps)
-    noise = function_noise(function, point, draws, precision)
-    if frugal is None:
-        # At a special point, such as 0, hardly anything is rounded: look at one beside it as well.
+    noise, value = _noise_and_value(function, point, draws, precision)
+    if frugal is None and _is_special(point):
+        # There hardly anything is rounded: look at a point beside it as well.
         moved = _BESIDE * draws.normal(Stream.DIRECTIONS, 1, point) * point.abs().clamp(min=1)
         with contextlib.suppress(OracleError):
             noise = max(noise, function_noise(function, point + moved, draws, precision))
@@ -141,12 +143,14 @@ def batched_derivatives(
         first = np.minimum(first, frugal.step(noise))
     # A step t moves λ by t·u only up to the spacing of the numbers around λ.
     slips = precision * along
+    again = float(function(point[None])[0])
     values, errors = np.full(count, np.nan), np.full(count, np.inf)
     pending = np.arange(count)
     for _ in range(_ATTEMPTS):
         found, accuracy, exhausted = _attempt(
             function,
             point,
+            again,
             directions[:, pending],
             first[pending],
             noise,
@@ -169,7 +173,19 @@ def batched_derivatives(
             f"the outer objective must be finite around lam, got no step along direction {position} at "
             "which it is; choose a lam inside its domain"
         )
-    return Differences(values, errors, noise)
+    return Differences(values, errors, noise, (value, again))
+
+
+_USUAL = 0.9
+"""The share of the entries of a point that must be as most numbers are: in their size and in their digits."""
+
+
+def _is_special(point: Float64[Tensor, " p"]) -> bool:
+    """Whether many entries are small, as 0, or have few digits, as 1: less is rounded there than beside."""
+    sizes = point.abs().numpy()
+    digits = np.ldexp(np.frexp(sizes)[0], 33)
+    usual = (digits != np.rint(digits)) & (sizes >= _BESIDE)
+    return float(np.mean(usual)) < _USUAL
 
 
 def function_noise(
@@ -180,6 +196,13 @@ def function_noise(
     ECNoise (Moré and Wild 2011): on points so close that the function is linear there, the k-th
     differences of its values are all noise, with variance σ² (2k)!/(k!)²; the largest σ for k ≥ 2 counts.
     """
+    return _noise_and_value(function, point, draws, precision)[0]
+
+
+def _noise_and_value(
+    function: BatchFunction, point: Float64[Tensor, " p"], draws: Draws, precision: float
+) -> tuple[float, float]:
+    """`function_noise`, and the value at the point, which is the first of those that it needs."""
     direction = draws.normal(Stream.DIRECTIONS, 0, point)
     direction = direction / direction.norm() * point.abs().clamp(min=1.0)
     spacing = 64 * precision  # far above the spacing of the numbers, far below any curvature
@@ -194,12 +217,14 @@ def function_noise(
         differences = np.diff(values, order)
         share = math.factorial(order) ** 2 / math.factorial(2 * order)
         deviations.append(math.sqrt(share * float(np.mean(differences**2))))
-    return NOISE_SAFETY * max(deviations) + precision * float(np.abs(values).max())
+    noise = NOISE_SAFETY * max(deviations) + precision * float(np.abs(values).max())
+    return noise, float(values[0])
 
 
 def _attempt(
     function: BatchFunction,
     point: Float64[Tensor, " p"],
+    here: float,
     directions: Float64[Tensor, "p k"],
     first: Float64[Array, " k"],
     noise: float,
@@ -207,7 +232,7 @@ def _attempt(
     precision: float,
     frugal: Frugal | None,
 ) -> tuple[Float64[Array, " k"], Float64[Array, " k"], Bool[Array, " k"]]:
-    """One sequence of steps.
+    """One sequence of steps; `here` is the function's value at the point.
 
     Returns:
         The best estimates; their errors, infinite where there is none; whether rounding makes up most of
@@ -222,6 +247,9 @@ def _attempt(
     halvings = 0
 
     def along(t: Array, which: Array) -> Array:
+        if not t.any():  # scipy's first call, which is for the shape
+            np.fmax.at(largest, which, abs(here))
+            return np.full(t.shape, here)
         steps, indices = (torch.as_tensor(part.ravel()) for part in np.broadcast_arrays(t, which))
         results = function(point + steps[:, None] * directions.T[indices])
         np.fmax.at(largest, indices.numpy(), np.abs(results))

@@ -149,7 +149,8 @@ class Confirmation:
         lam = self._question.program.lam
         for direction in self._along().unbind(1):
             noise = self._differences.noise if across else None
-            error = kink(self._objective, lam, direction.to(lam), noise)
+            values = self._differences.here
+            error = kink(self._objective, lam, direction.to(lam), noise, values)
             if error is not None:
                 return error
         return None

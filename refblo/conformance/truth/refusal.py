@@ -82,7 +82,11 @@ def _finite_pull(function: Callable[[Tensor, Tensor], Tensor], lam: Tensor, stat
 
 
 def kink(
-    objective: Callable[[Tensor], float], lam: Tensor, direction: Tensor, noise: float | None
+    objective: Callable[[Tensor], float],
+    lam: Tensor,
+    direction: Tensor,
+    noise: float | None,
+    values: tuple[float, float] | None = None,
 ) -> OracleError | None:
     """The error for a kink of the objective at λ along a direction; None where there is none.
 
@@ -94,14 +98,15 @@ def kink(
         direction: along which.
         noise: the objective's rounding error; None to measure it on each side alone, as a jump at λ looks
             like noise to whoever measures across it.
+        values: the objective at λ in two evaluations, where they were made before.
     """
     size = float(direction.norm())
     if size == 0:
         return None
     first = _NEAR * max(1.0, float(lam.abs().max())) / size
     gaps, slopes, dust = [], (0.0, 0.0), 0.0
-    here = objective(lam)
-    if objective(lam) != here:
+    here, again = values or (objective(lam), objective(lam))
+    if again != here:
         return None  # hidden randomness looks like a kink everywhere
     if noise is None:
         noise = max(_one_sided_noise(objective, lam, way * first * direction) for way in (1, -1))
