@@ -5,7 +5,7 @@ after every evaluation (`Perturbation`) or at every operation (`Roundings`). Rep
 itself by about what rounding makes it differ from the truth.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 import torch
@@ -19,6 +19,7 @@ SAFETY = 10.0
 
 _BLOCK = 2**15  # how many numbers are drawn at once, at most
 _STRIDE = 7919  # a prime, so that the places in a block come round only after a block of calls
+_TENSORS = 4  # at least as many as are perturbed at once
 
 
 def ulp(like: Tensor) -> float:
@@ -41,19 +42,39 @@ class Perturbation:
     draws: Draws
     size: float
     spared: int = 0
+    _banks: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __call__(self, step: int, *tensors: Float[Tensor, "..."]) -> tuple[Tensor, ...]:
         """The tensors, each entry x replaced by x (1 + size · ξ), ξ uniform on [−1, 1)."""
         if self.size == 0:
             return tensors
         sizes = [tensor.numel() for tensor in tensors]
-        drawn = _uniform(self.draws, step, sum(sizes), self.size)
+        if sum(sizes) > _BLOCK:
+            return self._large(step, tensors)
+        drawn = self.draws.uniform(Stream.ROUNDING, step, (sum(sizes),), -self.size, self.size)
         perturbed = []
         for tensor, part in zip(tensors, torch.split(drawn.to(tensors[0]), sizes), strict=True):
             factors = part.view(tensor.shape)
             if self.spared:
                 factors[: self.spared] = 0
             perturbed.append(torch.addcmul(tensor, tensor, factors))
+        return tuple(perturbed)
+
+    def _large(self, step: int, tensors: tuple[Float[Tensor, "..."], ...]) -> tuple[Tensor, ...]:
+        """Numbers drawn once, from another place in them for each step and tensor: drawing takes long."""
+        size = max(tensor.numel() for tensor in tensors)
+        bank = self._banks.get(size)
+        if bank is None:
+            bank = _uniform(self.draws, step, size + _BLOCK, self.size).to(tensors[0])
+            self._banks[size] = bank
+        perturbed = []
+        for position, tensor in enumerate(tensors):
+            first = (step * _TENSORS + position) * _STRIDE % _BLOCK
+            factors = bank[first : first + tensor.numel()].view(tensor.shape)
+            moved = torch.addcmul(tensor, tensor, factors)
+            if self.spared:
+                moved[: self.spared] = tensor[: self.spared]
+            perturbed.append(moved)
         return tuple(perturbed)
 
 
@@ -94,8 +115,6 @@ def _uniform(draws: Draws, step: int, size: int, bound: float) -> Float[Tensor, 
 
     Drawing as many numbers as there are would take longer than the run. Two entries are still uncorrelated.
     """
-    if size <= _BLOCK:
-        return draws.uniform(Stream.ROUNDING, step, (size,), -bound, bound)
     block = draws.uniform(Stream.ROUNDING, step, (_BLOCK,), -bound, bound)
     tiles = -(-size // _BLOCK)
     # The block's own numbers are as good a source of signs as any, and cost nothing.
