@@ -2,7 +2,8 @@
 
 The time of a check is compared with the time of one unrolled hypergradient of the same problem: both run in
 turns, in one process on one thread, and each round gives one ratio of processor times. The memory of a check
-is counted in vectors of n numbers. Problems, measurements and limits are in `asv_bench.benchmarks.checking`.
+is counted in vectors of n numbers. Problems, measurements and limits are in `asv_bench.measuring.checking`.
+What a check looks at is counted as well: to look at less would be cheaper too.
 
 Prints a table and writes asv_bench/results/check_costs.json. Exit status 1 if a measurement exceeds its
 limit.
@@ -18,6 +19,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from asv_bench.core_costs import show, versions
+from asv_bench.measuring.check_counts import check_counts
 from asv_bench.measuring.checking import check_memory, check_time, check_time_diagonal
 from asv_bench.measuring.measures import Measurement
 
@@ -48,10 +50,14 @@ def main() -> int:
     console = Console()
     found = measure(console)
     show(console, found, {})
+    counts = check_counts()
+    for one in counts:
+        console.print(one)
     document = {
         "versions": versions(),
         "threads": torch.get_num_threads(),
-        "measurements": [{**asdict(one), "holds": one.holds} for one in found],
+        "counts": [asdict(one) for one in counts],
+        "measurements": [{**asdict(each), "holds": each.holds} for each in found],
     }
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
     OUTPUT.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
