@@ -12,7 +12,7 @@ from refblo.conformance.truth import tangent
 from refblo.conformance.truth.reference import LARGE
 from refblo.conformance.truth.tangent import Parts, Pusher, push_forward
 from refblo.derivatives.differences import Frugal, directional_derivatives
-from refblo.derivatives.rounding import _BLOCK, _uniform
+from refblo.derivatives.rounding import _BLOCK, Perturbation, _uniform
 from refblo.errors import OracleError
 from refblo.noise import Draws
 from refblo.types import Estimand
@@ -188,3 +188,44 @@ def test_a_large_perturbation_is_a_block_with_other_signs() -> None:
     assert torch.equal(blocks.abs(), blocks[:1].abs().expand(3, -1))
     assert torch.equal(_uniform(Draws(1), 0, size, 0.5), drawn)
     assert not torch.equal(_uniform(Draws(1), 1, size, 0.5), drawn)
+
+
+def test_large_perturbations_differ_from_step_to_step_and_spare_rows() -> None:
+    perturb = Perturbation(Draws(1), 0.5, spared=1)
+    one = torch.ones(2, _BLOCK, dtype=torch.float64)
+    first, second = perturb(3, one, one)
+    again, _ = Perturbation(Draws(1), 0.5, spared=1)(3, one, one)
+    later, _ = perturb(4, one, one)
+    assert torch.equal(first, again)
+    assert torch.equal(first[0], one[0])
+    drawn = [moved[1] - 1 for moved in (first, second, later)]
+    assert all(0.49 < float(row.abs().max()) <= 0.5 for row in drawn)
+    sizes = torch.stack(drawn) / (0.5 / 3**0.5)
+    # Three uncorrelated rows: their correlations are some 1/√n, of which five are allowed.
+    off = sizes @ sizes.T / _BLOCK - torch.eye(3, dtype=torch.float64)
+    assert float(off.abs().max()) < 5 / _BLOCK**0.5
+
+
+def test_tangents_without_replicas_are_pushed_side_by_side() -> None:
+    problem = flat_problem(
+        inner, outer, LAM, THETA, Estimand.UNROLLED, Run(steps=T, step_size=GAMMA)
+    )
+    directions = torch.eye(P, 3, dtype=torch.float64)
+    parts = tangent.directional(problem.program, directions, Draws(0), 1e-16, 0, None)
+    assert torch.allclose((parts.direct + parts.indirect)[0], right(LAM)[:3], rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(("place", "evaluations"), [("usual", 9), ("zeros", 18), ("ones", 18)])
+def test_noise_is_measured_beside_a_special_point_too(place: str, evaluations: int) -> None:
+    at = {"usual": LAM[-7:] / 3, "zeros": torch.zeros(7), "ones": torch.ones(7)}[place].double()
+    points: list[Tensor] = []
+
+    def function(point: Tensor) -> float:
+        points.append(point)
+        return float(point.exp().sum())
+
+    found = directional_derivatives(function, at, torch.eye(7, 1, dtype=torch.float64), Draws(0))
+    close = [point for point in points if not torch.equal(point[1:], at[1:])]
+    assert len(close) + 1 == evaluations
+    assert sum(torch.equal(point, at) for point in points) == 2
+    assert found.here == (float(at.exp().sum()),) * 2

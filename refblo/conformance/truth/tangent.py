@@ -156,10 +156,10 @@ def _one_by_one(
         base = [_run(program, lams, directions.T, draws, ulp, count, pusher)]
     else:
         base = [one(0, j, spare=True) for j in range(count)]
-    if pusher is _shared and replicas * program.lam.numel() <= BATCHED_ENTRIES:
+    if pusher is _shared and 0 < replicas * program.lam.numel() <= BATCHED_ENTRIES:
         lams, tangents = (v.repeat(replicas, 1) for v in (program.lam, directions[:, 0]))
         pair = _run(program, lams, tangents, draws, ulp, 0, _batched, 1)
-        again = list(zip(*(torch.split(part, 1) for part in pair), strict=True)) if replicas else []
+        again = list(zip(*(torch.split(part, 1) for part in pair), strict=True))
     else:
         again = [one(row, 0, spare=False) for row in range(1, replicas + 1)]
 
