@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from refblo.derivatives._zero_tangents import told_shapes
+from refblo.derivatives._lock import PROCESS_LOCK
 from refblo.errors import MissingProductError
 
 
@@ -48,7 +48,7 @@ def jvp(
     # Forward mode refuses a tensor of which several entries lie in one place, as an expanded one's do.
     separate = tuple(primal.contiguous() for primal in primals)
     try:
-        with told_shapes():
+        with PROCESS_LOCK:
             result = torch.func.jvp(function, separate, tangents)  # type: ignore[assignment]  # annotated for has_aux too
     except RuntimeError as error:  # torch's NotImplementedError is one
         explain(error)
