@@ -21,7 +21,9 @@ from refblo.conformance.report import (
 from refblo.conformance.sampled import sampled_report
 from refblo.conformance.truth.dependence import depends_on_lam
 from refblo.conformance.truth.reference import Reference
+from refblo.conformance.truth.refusal import refuse_divergence
 from refblo.conformance.truths import Truths, directions_for
+from refblo.errors import OracleError
 from refblo.noise import Draws
 from refblo.ravel import Tree
 from refblo.types import Estimand
@@ -43,6 +45,9 @@ def run_report(
     """
     given, estimand = checked(options)
     problem = flat_problem(inner, outer, lam, theta0, estimand, given)
+    option = next((name for name in ("step", "rule") if name in given), "step_size")
+    if estimand is not Estimand.GIBBS:  # which has no run
+        refuse_divergence(problem.program, option)
     floor = given.get("floor")
     bar = Bar(
         floor_of(problem.ulp) if floor is None else floor,
@@ -58,8 +63,16 @@ def run_report(
     if "seeds" in given:
         return sampled_report(truths, hypergradient, given["seeds"], bar.floor, bar.tolerance)
     called = answers(hypergradient, problem, stateful=given.get("stateful", False))
-    judged = _judged(called, truths, bar)
+    try:
+        judged = _judged(called, truths, bar)
+    except OracleError as error:
+        if estimand is not Estimand.GIBBS and problem.program.growth.grows:
+            raise problem.program.growth.error(option) from error
+        raise
     report = _report(called, judged, truths, bar)
+    if estimand is not Estimand.GIBBS and problem.program.growth.grows:
+        text = f"finding: the inner run diverges: {problem.program.growth.describe()}"
+        report = replace(report, findings=(*report.findings, text))
     if report.verdict is not Verdict.WRONG or not called.calls[judged.position].finite:
         return report
     left_out = list(_left_out(inner, outer, estimand, given))

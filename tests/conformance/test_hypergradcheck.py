@@ -409,7 +409,7 @@ class TestNoVerdict:
             hypergradcheck(inner, random, LAM, THETA, LAM, steps=T, step_size=0.1)
 
     def test_a_run_that_diverges(self) -> None:
-        with pytest.raises(OracleError, match="lower the step size"):
+        with pytest.raises(OracleError, match="lower step_size"):
             hypergradcheck(inner, outer, LAM, THETA, LAM, steps=40, step_size=50.0)
 
     def test_an_inner_problem_without_a_solution(self) -> None:

@@ -11,7 +11,14 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from refblo.conformance.black_box.arrays import SPACING, FlatArrays, is_jax
-from refblo.errors import ArgumentError, ArgumentTypeError, LossError, RefbloError
+from refblo.conformance.truth.growth import LARGEST_BOUND
+from refblo.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    LossError,
+    OracleError,
+    RefbloError,
+)
 
 Array = np.ndarray
 
@@ -173,12 +180,18 @@ def repeatability(objective: Objective) -> Repeatability:
 
     Raises:
         ArgumentError: if a value is not finite.
+        OracleError: if a value is so large that its slopes have no finite squares.
     """
     values = [objective(objective.arrays.vector) for _ in range(REPEATS)]
     if not all(math.isfinite(value) for value in values):
         raise ArgumentError(
             f"objective must be finite at lam, got {values[0]}; lower the step size of the training, or "
             "choose another lam"
+        )
+    if max(abs(value) for value in values) > LARGEST_BOUND:
+        raise OracleError(
+            f"objective must be at most {LARGEST_BOUND:.0e} at lam, got {values[0]:.1e}, as from a training "
+            "that diverges: no verdict is possible; lower its step size"
         )
     steps = np.diff(values)
     drifts = bool((steps > 0).all() or (steps < 0).all())

@@ -4,8 +4,9 @@ The state z holds θ in its first n entries and whatever the optimiser keeps beh
 z⁰ = start(λ), z^{t+1} = Φ_t(λ, z^t), and the outer objective is (1/M) Σ_{m>B} f_m(λ, z^m).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, TypeAlias, TypeVar, final
 
 import torch
@@ -14,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refblo.chain import Schedule
+from refblo.conformance.truth.growth import Growth, bound_of
 from refblo.conformance.truth.guard import Guarded, differentiable_kernels, guarded
 from refblo.derivatives import functional_gradient
 from refblo.rules.rule import Rule
@@ -173,11 +175,22 @@ class Program:
 
     def states(self, lam: Float[Tensor, " p"]) -> list[Float[Tensor, " N"]]:
         """z⁰ … z^T, detached."""
+        return list(self._iterates(lam))
+
+    @cached_property
+    def growth(self) -> Growth:
+        """How far the run at λ goes, and where it ends."""
+        caller = self.plain.lam.dtype if self.plain is not None else self.promotes
+        bound = bound_of(caller or self.lam.dtype)
+        return Growth.of(self._iterates(self.lam), self.size, self.schedule.steps, bound)
+
+    def _iterates(self, lam: Float[Tensor, " p"]) -> Iterator[Float[Tensor, " N"]]:
         at = leaf(lam)
-        found = [self.start(at).detach()]
+        state = self.start(at).detach()
+        yield state
         for step in range(self.schedule.steps):
-            found.append(self._moved(at, found[-1].clone(), step))
-        return found
+            state = self._moved(at, state.clone(), step)
+            yield state
 
     def _moved(self, at: Float[Tensor, " p"], state: Tensor, step: int) -> Tensor:
         """The next state, detached; `at` is a leaf, and nobody else needs the state.

@@ -90,6 +90,7 @@ class Reference:
         return projected
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is refused, by name
 def reference(
     program: Program,
     estimand: Estimand,

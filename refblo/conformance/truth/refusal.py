@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
+from math import isfinite
 
 import torch
 from torch import Tensor
@@ -22,6 +23,32 @@ _JUMPS = (10, 41, 5)
 
 _JUMP = 0.05
 """The share of the residual by which it then changes at least; without a kink it is that of the step."""
+
+
+def refuse_divergence(program: Program, option: str) -> None:
+    """Raise if the run at λ leaves the numbers that can be judged; one forward run.
+
+    Args:
+        program: whose run.
+        option: what sets the size of its steps: step_size, rule or step.
+
+    Raises:
+        OracleError: if θ, or the outer loss where the run ends, becomes too large or not finite.
+    """
+    growth = program.growth
+    if growth.diverges:
+        raise growth.error(option)
+    if not growth.finite:
+        raise infinite(program)
+    loss = float(program.outer(leaf(program.lam), leaf(growth.end), growth.steps).detach())
+    if abs(loss) <= growth.bound:
+        return
+    if growth.grows or not isfinite(loss):
+        raise growth.error(option) if growth.grows else infinite(program)
+    raise OracleError(
+        f"outer must be at most {growth.bound:.0e}, got {loss:.1e} at the end of the inner run; rescale "
+        "it, or lower the step size"
+    )
 
 
 def infinite(program: Program) -> OracleError:

@@ -197,7 +197,7 @@ def linearise(program: Program) -> Linear:
             f"theta must have at most {_LARGEST} entries for the implicit estimand, got {size}; "
             "check a smaller instance of the same code"
         )
-    start = program.states(program.lam)[-1][:size]
+    start = program.growth.end[:size]
     root = find_root(residual, program.lam, start)
     value, by_z, by_lam = jacobians(residual, program.lam, root)
     if not bool(by_z.isfinite().all() & by_lam.isfinite().all()):
