@@ -1,6 +1,7 @@
 """The claims, one file a family, gathered in the order of the papers."""
 
 import importlib
+import re
 from functools import cache
 
 from proofs_check.claim import Claim
@@ -31,6 +32,7 @@ _FAMILIES = (
     "meta",
     "bayesian",
     "tables",
+    "small_scale",
     "quadratics",
 )
 
@@ -84,7 +86,8 @@ _KINDS = ("eq", "thm", "alg", "tab", "fig", "text", "franceschi", "field")
 
 def _order(claim: Claim) -> tuple[int, int, str]:
     kind, _, rest = claim.key.partition("-")
-    return _KINDS.index(kind), int(rest) if rest.isdigit() else 0, rest
+    number = re.match(r"\d+", rest)
+    return _KINDS.index(kind), int(number.group()) if number else 0, rest
 
 
 def find(key: str) -> Claim:
