@@ -278,5 +278,7 @@ def _draw(path: Path, columns: tuple[Values, Values]) -> None:
             for height, name in zip(heights, names, strict=True):
                 axis.plot(float(TABLE_13[name][index]), height, "o", color=PRINTED, ms=5)
             axis.set_yticks(heights, names)
+            # One bar alone is no thicker than one of five.
+            axis.set_ylim(-0.6, max(len(names), 2) - 0.4)
             axis.set(xscale="log", xlabel=f"ms an outer iteration, {COLUMNS[index]}")
         axes[0].set_title("ours on this machine (bar), printed, on a GPU (dot)")
