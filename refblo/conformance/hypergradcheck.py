@@ -20,6 +20,7 @@ from typing import Any, Unpack, final, overload
 from refblo.conformance.answers import Subjected
 from refblo.conformance.arguments import Loss, Start
 from refblo.conformance.buffers import unchanged_buffers
+from refblo.conformance.in_numpy import is_in_numpy, numpy_report
 from refblo.conformance.of_run import run_report
 from refblo.conformance.options import BlackBoxOptions, Options
 from refblo.conformance.report import HypergradientMismatch, Report, Verdict
@@ -95,8 +96,8 @@ def hypergradcheck(
     Args:
         inner: L_T, a function (lam, theta) or (lam, theta, batch) ↦ scalar; None if `step` is given.
         outer: f, likewise.
-        lam: λ, a tensor or a tree of tensors, or a pytree of JAX arrays: then the losses and the
-            hypergradient are functions of JAX arrays. Beside `objective` also NumPy arrays and numbers.
+        lam: λ, a tensor or a tree of tensors, or a tree of JAX or of NumPy arrays: then the losses and the
+            hypergradient are functions of such arrays.
         theta0: θ⁰, a tree as λ, or a function lam ↦ θ⁰. With `step`, the initial state.
         hypergradient: a function lam ↦ hypergradient, with λ's keys and shapes, or the hypergradient itself.
             A function is called at lam, at a point near lam and at lam again, to detect a state that it keeps
@@ -277,6 +278,10 @@ class _Arguments:
                     return jax_report(
                         self.inner, self.outer, self.lam, self.theta0, self.hypergradient, options
                     )
+            if is_in_numpy(self.lam, self.theta0):
+                return numpy_report(
+                    self.inner, self.outer, self.lam, self.theta0, self.hypergradient, options
+                )
             return run_report(
                 self.inner, self.outer, self.lam, self.theta0, self.hypergradient, options
             )

@@ -220,8 +220,8 @@ _REMEDIES: tuple[tuple[tuple[type, ...], str], ...] = (
     ((nn.Module,), "give dict(module.named_parameters())"),
     (
         (np.ndarray, np.generic),
-        "convert it with torch.as_tensor(...), or if the losses are written in NumPy give the whole training "
-        "as one function: hypergradcheck(objective=..., lam=..., hypergradient=...)",
+        "convert it with torch.as_tensor(...), or if the losses are written in NumPy give both lam and "
+        "theta0 as NumPy arrays",
     ),
     ((int, float), "make it torch.tensor(..., dtype=torch.float64)"),
     (

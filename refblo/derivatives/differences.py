@@ -240,7 +240,7 @@ def _attempt(
     """
     count = directions.shape[1]
     half_order = _HALF_ORDER if frugal is None else 1
-    amplification = float(np.abs(_weights(half_order)).sum())
+    amplification = float(np.abs(central_weights(half_order)).sum())
     values, errors = np.full(count, np.nan), np.full(count, np.inf)
     exhausted = np.zeros(count, dtype=bool)
     largest = np.zeros(count)
@@ -286,7 +286,7 @@ def _attempt(
     return values, errors, exhausted
 
 
-def _weights(half_order: int) -> Float64[Array, " m"]:
+def central_weights(half_order: int) -> Float64[Array, " m"]:
     """The weights of f(±h 2^−i), i < half_order, in the estimate of h·f′ (both signs: twice the half)."""
     nodes = 0.5 ** np.arange(half_order)
     powers = nodes[None, :] ** (2 * np.arange(half_order)[:, None] + 1)

@@ -1,9 +1,8 @@
 """A function of JAX arrays as an operation of torch, with JAX's own derivatives.
 
-For F: (x₁ …, x_k) ↦ (y₁ …, y_l), torch asks for u ↦ (∂F)ᵀu and v ↦ (∂F)v. Both are functions of JAX arrays
-again, of (x, u) by jax.vjp and of (x, v) by jax.jvp, and so operations of torch themselves: derivatives of
-every order follow from these two lines. Float64 tensors are computed in float64 (`jax.enable_x64` for that
-call), whatever the process has set; float32 tensors in float32.
+(∂F)ᵀu is a function of JAX arrays again, of (x, u) by jax.vjp, and (∂F)v one of (x, v) by jax.jvp. Float64
+tensors are computed in float64 (`jax.enable_x64` for that call), whatever the process has set; float32
+tensors in float32.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,6 +14,8 @@ import jax.experimental
 import numpy as np
 import torch
 from torch import Tensor
+
+from refblo.conformance.operation import apply, one_by_one
 
 OnArrays: TypeAlias = Callable[..., Sequence[Any]]
 """(fixed, x₁, …, x_k) ↦ (y₁, …, y_l); nothing is differentiated by `fixed`, a tree such as a batch."""
@@ -63,7 +64,6 @@ class ArrayFunction:
             found = self.function(fixed, *arrays)
         return found
 
-    @property
     def reverse(self) -> "ArrayFunction":
         """(x, u) ↦ (∂F)ᵀu."""
 
@@ -75,7 +75,6 @@ class ArrayFunction:
 
         return self._derived("reverse", pulled, self.inputs + self.outputs, self.inputs)
 
-    @property
     def forward(self) -> "ArrayFunction":
         """(x, v) ↦ (∂F)v."""
 
@@ -102,77 +101,28 @@ class ArrayFunction:
 
     def on(self, fixed: object, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Its value at tensors; torch can differentiate it any number of times."""
-        found: tuple[Tensor, ...] = _Operation.apply(self, fixed, *tensors)  # type: ignore[no-untyped-call]  # torch's own
-        return found
+        return apply(self, fixed, tensors)
+
+    def value(self, fixed: object, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Its value at tensors."""
+        with _x64(tensors[0].dtype == torch.float64):
+            arrays = [as_array(tensor) for tensor in tensors]
+            found = self(fixed, *arrays)
+        return tuple(as_tensor(each, tensors[0]) for each in found)
+
+    def rows(
+        self, fixed: object, tensors: Sequence[Tensor], dims: tuple[int | None, ...], count: int
+    ) -> tuple[Tensor, ...]:
+        """Side by side by jax.vmap; one after another if the control flow depends on numbers."""
+        try:
+            return self.batched(dims).on(fixed, tensors)
+        except _UNTRACEABLE:
+            return one_by_one(self, fixed, tensors, dims, count)
 
 
 _HOME: Any = jax if hasattr(jax, "enable_x64") else jax.experimental
 _x64 = _HOME.enable_x64
 """The name moved; the extra allows versions before."""
-
-
-class _Operation(torch.autograd.Function):
-    """An `ArrayFunction` at some tensors, for torch."""
-
-    @staticmethod
-    def forward(function: ArrayFunction, fixed: object, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """The value."""
-        double = tensors[0].dtype == torch.float64
-        with _x64(double):
-            arrays = [as_array(tensor) for tensor in tensors]
-            found = function(fixed, *arrays)
-        return tuple(as_tensor(each, tensors[0]) for each in found)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:  # noqa: ARG004  # torch's
-        """Keep what the derivatives are taken at."""
-        ctx.function, ctx.fixed, *tensors = inputs
-        ctx.save_for_backward(*tensors)
-        ctx.save_for_forward(*tensors)
-
-    @staticmethod
-    def backward(ctx: Any, *weights: Tensor) -> tuple[Tensor | None, ...]:
-        """(∂F)ᵀu."""
-        pulled = ctx.function.reverse.on(ctx.fixed, (*ctx.saved_tensors, *weights))
-        return (None, None, *pulled)
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor, ...]:
-        """(∂F)v."""
-        points = ctx.saved_tensors
-        given = [
-            torch.zeros_like(point) if tangent is None else tangent
-            for point, tangent in zip(points, tangents[2:], strict=True)
-        ]
-        found: tuple[Tensor, ...] = ctx.function.forward.on(ctx.fixed, (*points, *given))
-        return found
-
-    @staticmethod
-    def vmap(
-        info: Any,
-        in_dims: tuple[int | None, ...],
-        function: ArrayFunction,
-        fixed: object,
-        *tensors: Tensor,
-    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        """Side by side by jax.vmap; one after another if the control flow depends on numbers."""
-        dims = in_dims[2:]
-        try:
-            found = function.batched(dims).on(fixed, tensors)
-            return found, (0,) * len(found)
-        except _UNTRACEABLE:
-            rows = [
-                function.on(
-                    fixed,
-                    [
-                        tensor if dim is None else tensor.select(dim, index)
-                        for tensor, dim in zip(tensors, dims, strict=True)
-                    ],
-                )
-                for index in range(info.batch_size)
-            ]
-        stacked = tuple(torch.stack(column) for column in zip(*rows, strict=True))
-        return stacked, (0,) * len(stacked)
 
 
 def as_array(tensor: Tensor) -> Any:
