@@ -43,6 +43,7 @@ class FlatProblem:
         form: the structure of λ.
         state_form: the structure of θ⁰, or of the state of a step.
         ulp: of the caller's dtype.
+        finding: why the program is not in float64 as a whole; "" where it is.
     """
 
     program: Program
@@ -50,6 +51,12 @@ class FlatProblem:
     form: Form
     state_form: Form
     ulp: float
+    finding: str = ""
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """What a report says of the arguments."""
+        return (self.finding,) if self.finding else ()
 
     @property
     def blocks(self) -> dict[str, slice]:
@@ -90,8 +97,9 @@ def flat_problem(
         return program
 
     named = partial(first_calls, inner=_named("inner", run), outer=_named("outer", run))
-    program = in_float64(make, flat, named)
-    return FlatProblem(program, flat, form, state_forms[-1], float(torch.finfo(flat.dtype).eps))
+    widened = in_float64(make, flat, named)
+    ulp = float(torch.finfo(flat.dtype).eps)
+    return FlatProblem(widened.program, flat, form, state_forms[-1], ulp, widened.finding)
 
 
 def _named(loss: str, run: Run) -> str:

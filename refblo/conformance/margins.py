@@ -87,6 +87,11 @@ class BlockMargin:
 
     def describe(self) -> str:
         """One line."""
+        if not self.right and self.zero:
+            return (
+                f"block {self.name} is wrong: its truth is zero within its own error, and the answer in it "
+                f"has norm {self.margin.distance:.2e} (allowed {self.margin.allowed:.2e})"
+            )
         if not self.right:
             return (
                 f"block {self.name} is wrong: relative error {self.margin.relative:.2e} (norm "
@@ -129,6 +134,15 @@ class Judgement:
         if not self.whole.right or not wrong:
             return None
         return max(wrong, key=lambda block: block.margin.relative)
+
+    @property
+    def where_wrong(self) -> str:
+        """What the first line of a report says of a wrong answer, beside its figures."""
+        block = self.wrong_block
+        if block is not None:
+            return f"block {block.name} of lam is wrong"
+        nothing = self.zero or self.whole.scale == 0
+        return "the truth is zero within its own error, and the answer is not" if nothing else ""
 
 
 @np.errstate(invalid="ignore", over="ignore")  # an answer may be infinite

@@ -166,8 +166,9 @@ def _report(
         observed_slope=seen,
         true_slope=should,
         confirmed=0.0 if found.zero else truths.here.reference.confirmed,
-        findings=(*called.findings, *called.between(found.whole.allowed)),
+        findings=(*truths.problem.findings, *called.findings, *called.between(found.whole.allowed)),
         reason=reason,
+        zero=found.zero,
         blocks=found.blocks,
         block=None if block is None else block.name,
         truth=reference.rung.sentence,
@@ -194,8 +195,7 @@ def _verdict(found: Judgement, call: Call, truths: Truths, bar: Bar) -> tuple[Ve
     if not call.finite:
         return Verdict.WRONG, "it is not finite"
     if not found.right:
-        block = found.wrong_block
-        return Verdict.WRONG, "" if block is None else f"block {block.name} of lam is wrong"
+        return Verdict.WRONG, found.where_wrong
     undecided = "" if found.zero else _undecided(found, bar)
     if undecided:
         return Verdict.UNDECIDED, undecided

@@ -49,6 +49,7 @@ class Report:
         diagnosis: the mistake, where there is one.
         findings: what else was noticed.
         reason: what the verdict rests on where the figures do not say it, for the first line.
+        zero: whether the truth is zero within its own error.
         blocks: each tensor of λ judged by itself, where λ is a tree.
         truth: how the truth was found, and what that is worth.
         precision: what the caller's own dtype costs, where the truth is known in a wider one.
@@ -73,6 +74,7 @@ class Report:
     diagnosis: Diagnosis | None = None
     findings: tuple[str, ...] = ()
     reason: str = ""
+    zero: bool = False
     blocks: tuple[BlockMargin, ...] = ()
     block: str | None = None
     truth: str = ""
@@ -94,8 +96,9 @@ class Report:
 
     def _figures(self) -> list[str]:
         """The lines of the error, the floor and the two oracles."""
-        if self.bound > 0 and not math.isfinite(self.floor):
-            # The truth is zero, to which nothing is relative.
+        if self.block is None and (
+            self.zero or math.isinf(self.floor)
+        ):  # nothing is relative to it
             oracles = "differences" if math.isnan(self.confirmed) else "the oracles"
             return [
                 f"error of norm {self.error:.2e} (allowed {self.bound:.2e}) over {self.along}",

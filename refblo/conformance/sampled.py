@@ -69,6 +69,8 @@ def sampled_report(
             f"mean of {len(sample)} seeds: an unbiased estimate is accused with chance {ERROR_RATE:.0e}, a "
             f"relative bias of {seen:.1e} is seen with chance {POWER:g}; the error above is that of the "
             "worst coordinate",
+            *problem.findings,
         ),
         reason=reason,
+        zero=is_zero(reference),
     )

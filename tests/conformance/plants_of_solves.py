@@ -123,6 +123,10 @@ def of_solves(seed: int) -> Iterator[Plant]:
     yield Plant(Mistake.SERIES_ONE_MORE, problem, at.by(at.series(7)))
     yield Plant(Mistake.SERIES_ONE_FEWER, problem, at.by(at.series(5)))
     yield Plant(Mistake.SERIES_NOT_SCALED, problem, at.by(at.series(4) / GAMMA))
+    for factor in (0.4 * GAMMA, 1.7 * GAMMA):
+        scaled = replace(at, gamma=factor)
+        yield Plant(Mistake.SERIES_SHORT, problem, scaled.by(scaled.series(4)))
+        yield Plant(Mistake.SERIES_NOT_SCALED, problem, scaled.by(scaled.series(3) / factor))
     yield Plant(Mistake.CG_EARLY, problem, at.by(at.conjugate_gradients(2)))
     yield Plant(Mistake.CG_LAST_DROPPED, problem, at.by(at.conjugate_gradients(N - 1)))
     yield Plant(Mistake.CG_OLD_RESIDUAL, problem, at.by(at.conjugate_gradients(2, old=True)))

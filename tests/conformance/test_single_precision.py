@@ -241,3 +241,30 @@ def test_where_float32_leaves_nothing_its_tensors_are_named() -> None:
         OracleError, match=r"give the losses float64 data \(features, targets: float32\)"
     ):
         problem.judged()
+
+
+def test_losses_that_cannot_be_promoted_say_why() -> None:
+    """A loss that refuses float64, as a kernel of an extension does."""
+
+    def kernel(lam: Tensor, theta: Tensor) -> Tensor:
+        if theta.element_size() != 4:
+            raise RuntimeError("kernel: expected scalar type Float")
+        return (theta - lam).square().sum() / 2
+
+    lam, theta0 = torch.tensor([1.0, -2.0]), torch.zeros(2)
+    step, steps = 0.1, 3
+    right = 2 * (1 - (1 - step) ** steps) ** 2 * lam
+    report = hypergradient_report(
+        kernel,
+        lambda lam, theta: theta.square().sum(),
+        lam,
+        theta0,
+        right,
+        steps=steps,
+        step_size=step,
+    )
+    assert report.verdict is Verdict.RIGHT
+    (said,) = [finding for finding in report.findings if "promoted" in finding]
+    assert "because there they raise LossError" in said
+    assert "expected scalar type Float" in said
+    assert "the verdict is that of float32" in said

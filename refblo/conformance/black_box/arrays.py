@@ -183,13 +183,13 @@ def _read(value: object, name: str) -> Read:
     if isinstance(value, np.ndarray | np.generic):
         flat = _checked(np.asarray(value), name)
         dtype = np.asarray(value).dtype
-        back = partial(_as_numpy, shape=np.shape(value), dtype=dtype)
+        back = partial(as_numpy, shape=np.shape(value), dtype=dtype)
         return flat, np.shape(value), dtype.name, "numpy", back
     if is_jax(value):
         host = np.asarray(value)
         shape, kind = host.shape, str(host.dtype)
         flat = _checked(host.astype(np.float32) if kind == "bfloat16" else host, name)
-        return flat, shape, kind, "jax", partial(_as_jax, shape=shape, dtype=kind)
+        return flat, shape, kind, "jax", partial(as_jax, shape=shape, dtype=kind)
     raise ArgumentTypeError(
         f"{name} must be {FRAMEWORKS}, got {type(value).__name__}; for a module, give its parameters: "
         "dict(module.named_parameters())"
@@ -207,7 +207,7 @@ def _read_torch(value: Tensor, name: str) -> Read:
             f"{value.device}; convert it with .to_dense(), or give it numbers"
         )
     flat = value.detach().cpu().to(torch.float64).reshape(-1).numpy().copy()
-    back = partial(_as_torch, shape=value.shape, dtype=value.dtype, device=value.device)
+    back = partial(as_torch, shape=value.shape, dtype=value.dtype, device=value.device)
     return flat, tuple(value.shape), str(value.dtype).removeprefix("torch."), "torch", back
 
 
@@ -230,13 +230,16 @@ def _as_number(flat: Array) -> float:
     return float(flat[0])
 
 
-def _as_numpy(flat: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> object:
+def as_numpy(flat: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> object:
+    """An array of NumPy with these entries."""
     return flat.astype(dtype).reshape(shape)
 
 
-def _as_torch(flat: Array, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
+def as_torch(flat: Array, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A tensor with these entries."""
     return torch.tensor(flat).to(device=device, dtype=dtype).reshape(shape)
 
 
-def _as_jax(flat: Array, shape: tuple[int, ...], dtype: str) -> object:
+def as_jax(flat: Array, shape: tuple[int, ...], dtype: str) -> object:
+    """An array of JAX with these entries."""
     return sys.modules["jax"].numpy.asarray(flat.reshape(shape), dtype=dtype)

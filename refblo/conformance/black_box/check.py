@@ -15,14 +15,15 @@ import torch
 from jaxtyping import Float64
 
 from refblo.conformance.black_box.arrays import FlatArrays
-from refblo.conformance.black_box.names import Slope, name_mistake
+from refblo.conformance.black_box.halves import widened
+from refblo.conformance.black_box.names import name_mistake
 from refblo.conformance.black_box.objective import (
     Objective,
     Repeatability,
     precision,
     repeatability,
 )
-from refblo.conformance.black_box.slopes import slopes
+from refblo.conformance.black_box.slopes import Slope, slopes
 from refblo.conformance.calls import Call, Judged, first_wrong, floor_of, gap, points
 from refblo.conformance.margins import Judgement, columns, judge
 from refblo.conformance.options import DIAGNOSIS_SECONDS, checked_black_box
@@ -76,18 +77,33 @@ def black_box_report(
     unit = precision(function)
     draws = Draws(given.get("seed", 0))
     directions = _directions(arrays, given.get("directions"), draws)
-    truths = _Truths(function, directions, unit, draws)
+    floor, tolerance = given.get("floor"), given.get("tolerance", 0.0)
+    wide = widened(function, directions.columns, draws) if repeated.deterministic else None
+    if wide is not None and floor is not None and floor < wide.floor:
+        wide = None
+    if wide is not None:
+        truths = _Truths(wide.objective, directions, wide.precision, draws)
+    else:
+        truths = _Truths(function, directions, unit, draws)
     _refuse_what_hides(truths.here, repeated)
     calls, findings = _calls(hypergradient, arrays)
-    floor, tolerance = given.get("floor"), given.get("tolerance", 0.0)
     bar = floor_of(unit) if floor is None else floor
+    if wide is not None:
+        bar = max(bar, wide.floor)
     judged = first_wrong(
         calls,
         truths.at,
         lambda call, truth: judge(call.answer, truth, bar, tolerance, directions.blocks),
     )
     report = _report(calls, judged, directions, bar, floor is not None)
-    findings += _findings(function, repeated, unit, calls, judged)
+    count = function.total + (0 if wide is None else wide.objective.total)
+    findings += _findings(function, count, repeated, unit, calls, judged)
+    if wide is not None:
+        findings.append(
+            f"lam is in half precision: the truth is that of the same objective at a lam in "
+            f"{wide.dtype}, and nothing below {wide.floor} is accused, as what rounding did to the answer "
+            "cannot be seen from outside"
+        )
     report = replace(report, findings=tuple(findings))
     call = calls[judged.position]
     if report.verdict is not Verdict.WRONG or not call.finite:
@@ -219,7 +235,7 @@ def _calls(hypergradient: Any, arrays: FlatArrays) -> tuple[list[Call], list[str
         answer = arrays.vector_of(hypergradient(given), "hypergradient")
         if not np.array_equal(FlatArrays.of(given, "lam").vector, before) and not findings:
             findings.append("finding: it changes the lam that it is given in place")
-        calls.append(Call(point, answer))
+        calls.append(Call(before, answer))
     return calls, findings
 
 
@@ -253,6 +269,7 @@ def _report(
         true_slope=should,
         confirmed=math.nan,
         reason=reason,
+        zero=found.zero,
         blocks=found.blocks,
         block=None if block is None else block.name,
         truth=reference.rung.sentence,
@@ -263,8 +280,7 @@ def _verdict(call: Call, found: Judgement, bar: float, asked: bool) -> tuple[Ver
     if not call.finite:
         return Verdict.WRONG, "it is not finite"
     if not found.right:
-        block = found.wrong_block
-        return Verdict.WRONG, "" if block is None else f"block {block.name} of lam is wrong"
+        return Verdict.WRONG, found.where_wrong
     if found.blind and not found.zero:
         return Verdict.UNDECIDED, (
             "it cannot tell your answer from zero: rounding, the floor and the declared tolerance allow an "
@@ -284,13 +300,14 @@ def _verdict(call: Call, found: Judgement, bar: float, asked: bool) -> tuple[Ver
 
 def _findings(
     function: Objective,
+    count: int,
     repeated: Repeatability,
     unit: float,
     calls: list[Call],
     judged: Judged[Reference, Judgement],
 ) -> list[str]:
     """What else was noticed."""
-    said = [f"the objective was called {function.total} times"]
+    said = [f"the objective was called {count} times"]
     if not repeated.deterministic:
         said.append(
             f"finding: values of the objective at the same lam differ by {repeated.spread:.1e}; the floor "

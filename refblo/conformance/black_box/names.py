@@ -2,18 +2,21 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import final
 
 import numpy as np
 from jaxtyping import Float64
 
+from refblo.conformance.black_box.many import Projections, candidates
+from refblo.conformance.black_box.slopes import Slope
 from refblo.conformance.diagnosis.budget import OutOfTime, time_limit
 from refblo.conformance.diagnosis.chain import changed
 from refblo.conformance.diagnosis.choose import (
     NOTHING,
     Choice,
+    Observation,
     Scored,
     choose,
     factor_text,
@@ -29,8 +32,6 @@ from refblo.conformance.diagnosis.setting import Candidate
 from refblo.errors import OracleError
 
 Array = np.ndarray
-Slope = Callable[[Float64[Array, " p"]], tuple[float, float]]
-"""The truth along a direction, and its error."""
 
 ENTRY_BY_ENTRY = 32
 """Up to how many hyperparameters the truth is computed in every entry to name a mistake."""
@@ -96,11 +97,28 @@ def name_mistake(
         try:
             if observed.size <= ENTRY_BY_ENTRY:
                 return _named(_every_entry(observed, blocks, slope), earlier, lam, spread)
+            numbers = Projections.of(observed, blocks, slope)
+            made = list(candidates(numbers, lam, earlier, slope))
+            named = _chosen(made, numbers, spread)
+            if named.name is not None:
+                return named
             wrong = by_halves(observed.size, _off(observed, slope))
+            if len(wrong) == 1:
+                return _one_entry(wrong[0], observed, slope, named)
         except (OutOfTime, OracleError) as stopped:
             return Diagnosis.of(NOTHING, 0, cut_off=(f"the returned numbers ({stopped})",))
     where = (f"the error sits in {listed(wrong, observed.size)}",) if wrong else ()
-    return Diagnosis.of(NOTHING, 0, where)
+    return replace(named, components=where)
+
+
+def _one_entry(entry: int, observed: Array, slope: Slope, unnamed: Diagnosis) -> Diagnosis:
+    """One of many entries, which a search by halves has found."""
+    unit = np.zeros_like(observed)
+    unit[entry] = 1
+    should, mistake = slope(unit)[0], Mistake.ONE_ENTRY
+    text = f"entry {entry} of lam is {observed[entry]:.10g} and should be {should:.10g}"
+    where = (f"the error sits in {listed([entry], observed.size)}",)
+    return replace(unnamed, name=mistake.printed, text=text, unexplained=0.0, components=where)
 
 
 def _every_entry(observed: Array, blocks: Mapping[str, slice], slope: Slope) -> Numbers:
@@ -110,20 +128,26 @@ def _every_entry(observed: Array, blocks: Mapping[str, slice], slope: Slope) -> 
 
 
 def _named(numbers: Numbers, earlier: Sequence[Array], lam: Array, spread: float) -> Diagnosis:
-    candidates = [
+    made = [
         *_between_calls(numbers.truth, earlier),
         *_candidates(numbers),
         *changed(numbers.truth, lam, numbers.blocks),
         *some_zero(numbers.observed, numbers.truth, numbers.observed.size),
     ]
-    scored = [one for one in (score(each, numbers) for each in candidates) if one is not None]
+    found = _chosen(made, numbers, spread)
+    return replace(found, components=tuple(_where(numbers)))
+
+
+def _chosen(made: Sequence[Candidate], numbers: Observation, spread: float) -> Diagnosis:
+    """The candidate that explains what was returned, or that answers change from call to call."""
+    scored = [one for one in (score(each, numbers) for each in made) if one is not None]
     choice = choose(scored, numbers)
     fits = choice.best is not None and choice.best.fitted == 0
     if not fits and math.isfinite(spread) and spread > COMPARABLE * numbers.error:
         mistake = Mistake.ANSWER_CHANGES
         text = f"two calls at the same lam return answers that differ by {spread:.1e}"
         choice = Choice(Scored(mistake, mistake.printed, text, 0, 0.0, 0.0), (), choice.second)
-    return Diagnosis.of(choice, len(scored), tuple(_where(numbers)))
+    return Diagnosis.of(choice, len(scored))
 
 
 def _between_calls(truth: Array, earlier: Sequence[Array]) -> Iterator[Candidate]:

@@ -6,6 +6,7 @@ smooth, stays where it has a kink, and grows as 1/h where it jumps.
 """
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
@@ -19,6 +20,8 @@ from refblo.errors import LossError, OracleError
 from refblo.noise import Draws
 
 Array = np.ndarray
+Slope = Callable[[Float64[Array, " p"]], tuple[float, float]]
+"""The truth along a direction, and its error."""
 
 _SHRINK = 16.0
 """Between the step sizes at which one-sided slopes are compared."""

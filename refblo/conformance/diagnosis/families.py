@@ -113,6 +113,7 @@ STAGES: tuple[tuple[Family, ...], ...] = (
         _fit("entries that are zero", entries.zeros),
         _fit("chain factor", chain.candidates),
         _fit("damping", damping.candidates),
+        _fit("Neumann series with another factor", series.fitted),
         _fit("scaled noise", drawn.noise_scales),
     ),
     (_run("inner gradients left in a buffer", leftover.candidates),),

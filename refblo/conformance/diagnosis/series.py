@@ -3,13 +3,26 @@
 from collections.abc import Iterator
 
 import numpy as np
+import scipy
+from jaxtyping import Float64
 
 from refblo.conformance.diagnosis.mistakes import Mistake
-from refblo.conformance.diagnosis.setting import Candidate, Subject
+from refblo.conformance.diagnosis.setting import Candidate, Setting, Subject
 from refblo.conformance.diagnosis.trace import numpy_of
+
+Array = np.ndarray
 
 _LONGEST = 400
 _LONGEST_WITHOUT_DECAY = 50
+
+_LONGEST_FITTED = 40
+"""Terms up to which α is fitted: longer series that converge hardly depend on it."""
+
+_LARGEST_FITTED = 256
+"""Entries of θ up to which the Hessian is diagonalised for that."""
+
+_GRID = 64
+"""Values of α among which the fit begins, from a thousandth of 2/λ_max to 2/λ_max itself."""
 
 
 def candidates(subject: Subject) -> Iterator[Candidate]:
@@ -47,6 +60,72 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
                 1 + float(np.linalg.norm(slope))
             ):
                 break
+
+
+def fitted(setting: Setting) -> Iterator[Candidate]:
+    """Both series of every length K with the α that fits what was observed best.
+
+    With H = U·diag(h)·Uᵀ, K terms are U·diag((1 − (1 − αh)^K) / h)·Uᵀ f_θ: in every α a sum of n vectors.
+    """
+    subject = setting.subject
+    root = subject.root if subject.implicit else None
+    if root is None or len(root.hessian) > _LARGEST_FITTED:
+        return
+    hessian, mixed = numpy_of(root.hessian), numpy_of(root.mixed)
+    if not np.isfinite(hessian).all() or np.abs(hessian - hessian.T).max() > 1e-8 * np.abs(
+        hessian
+    ).max(initial=0.0):
+        return
+    values, vectors = np.linalg.eigh(hessian)
+    parts = (numpy_of(root.slope) @ vectors)[:, None] * (vectors.T @ mixed)
+    largest = float(np.abs(values).max())
+    if largest == 0:
+        return
+    direct = subject.direct
+    along = np.stack([setting.along(part) for part in parts])
+    wanted = setting.along(direct) - setting.seen
+    grid = np.geomspace(2e-3, 2.0, _GRID) / largest
+    lengths = dict.fromkeys([*range(1, _LONGEST_FITTED + 1), *_declared(subject)])
+    for count in lengths:
+        for scaled in (True, False):
+
+            def weights(scale: float, count: int = count, scaled: bool = scaled) -> Array:
+                return _weights(values, scale, count, scaled=scaled)
+
+            def off(scale: float) -> float:
+                return float(np.linalg.norm(weights(scale) @ along - wanted))
+
+            first = int(np.argmin([off(scale) for scale in grid]))
+            low, high = grid[max(first - 1, 0)], grid[min(first + 1, _GRID - 1)]
+            found = scipy.optimize.minimize_scalar(
+                off, bounds=(low, high), method="bounded", options={"xatol": 1e-12 * high}
+            )
+            scale = float(found.x)
+            text = f"the Neumann series with {count} terms and α = {scale:.6g}"
+            mistake = _name(subject, count) if scaled else Mistake.SERIES_NOT_SCALED
+            yield Candidate(
+                mistake,
+                direct - weights(scale) @ parts,
+                text if scaled else f"{text}, its factor α left out",
+                1,
+            )
+
+
+def _weights(
+    values: Float64[Array, " n"], scale: float, count: int, *, scaled: bool
+) -> Float64[Array, " n"]:
+    """α Σ_{j<K} (1 − αh)^j for each h, or without the factor α."""
+    kept = 1 - scale * values
+    flat = np.abs(scale * values) < 1e-12
+    total: Array = np.where(flat, count, (1 - kept**count) / np.where(flat, 1, scale * values))
+    return scale * total if scaled else total
+
+
+def _declared(subject: Subject) -> tuple[int, ...]:
+    """The lengths beside what the implementation declares."""
+    if subject.terms is None:
+        return ()
+    return tuple(count for count in (subject.terms + d for d in (-1, 0, 1)) if count > 0)
 
 
 def _name(subject: Subject, count: int) -> Mistake:

@@ -6,7 +6,8 @@ compares the two, and takes the caller's own if they differ by more than roundin
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import final
 
 import torch
 from torch import Tensor
@@ -18,9 +19,23 @@ from refblo.errors import LossError
 _WIDE = torch.float64
 
 
+@final
+@dataclass(frozen=True, eq=False)
+class WidenedProgram:
+    """A caller's program in the widest dtype that it can be run in.
+
+    Attributes:
+        program: in float64, or in the caller's dtype.
+        finding: why the caller's functions could not be promoted; "" where they were, or need not be.
+    """
+
+    program: Program
+    finding: str = ""
+
+
 def in_float64(
     make: Callable[[Tensor], Program], lam: Tensor, try_out: Callable[[Program], None]
-) -> Program:
+) -> WidenedProgram:
     """The program in float64, with the caller's own beside it (`Program.plain`).
 
     Where the caller's functions cannot be run with promoted tensors, the program with a float64 λ as
@@ -37,30 +52,44 @@ def in_float64(
     if lam.dtype is _WIDE:
         program = make(lam)
         try_out(program)
-        return program
+        return WidenedProgram(program)
     dtype, wide = lam.dtype, lam.to(_WIDE)  # read here: inside, every dtype reads as float64
     try:
         with Arithmetic(dtype):
             program = make(wide)
         program = program.promoted(dtype)
         try_out(program)
-    except Exception:  # whatever torch raises where dtypes do not fit together
-        return _unpromoted(make, lam, try_out)
+    except Exception as error:  # whatever torch raises where dtypes do not fit together
+        return _unpromoted(make, lam, try_out, _first_line(error))
     plain = make(lam)
     try:
         try_out(plain)
     except Exception:  # a program that runs in float64 alone, such as one that holds float64 data
-        return program
-    return replace(program, plain=plain)
+        return WidenedProgram(program)
+    return WidenedProgram(replace(program, plain=plain))
 
 
 def _unpromoted(
-    make: Callable[[Tensor], Program], lam: Tensor, try_out: Callable[[Program], None]
-) -> Program:
+    make: Callable[[Tensor], Program], lam: Tensor, try_out: Callable[[Program], None], why: str
+) -> WidenedProgram:
+    name = str(lam.dtype).removeprefix("torch.")
     try:
         program = make(lam.to(_WIDE))
         try_out(program)
     except (RuntimeError, TypeError, LossError):
         program = make(lam)
         try_out(program)
-    return program
+        rest = f"so the verdict is that of {name}, and small errors are not seen"
+    else:
+        rest = f"so lam alone is float64, and what the losses hold in {name} is rounded to it"
+    return WidenedProgram(
+        program,
+        f"finding: the losses could not be promoted to float64, because {why}; {rest}: give lam, theta0 and "
+        "all data in float64",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    """What an exception says, for a sentence."""
+    said = (str(error).strip().partition("\n")[0] or "it says nothing more").rstrip(".;")
+    return f"there they raise {type(error).__name__} ({said})"
