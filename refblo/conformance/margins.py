@@ -8,6 +8,7 @@ from typing import final
 import numpy as np
 from jaxtyping import Float64
 
+from refblo.conformance.entries import Entries
 from refblo.conformance.truth.expectation import ERROR_RATE
 from refblo.conformance.truth.reference import Reference
 
@@ -115,17 +116,28 @@ class Judgement:
         blocks: of each tensor, where λ is a tree.
         zero: whether the truth is zero within its stated error.
         blind: whether an answer of zero would be allowed as well.
+        entries: each entry, where all coordinates are taken.
     """
 
     whole: Margin
     blocks: tuple[BlockMargin, ...] = ()
     zero: bool = False
     blind: bool = False
+    entries: Entries | None = None
 
     @property
     def right(self) -> bool:
-        """Whether neither the whole nor a block is accused."""
-        return self.whole.right and all(block.right for block in self.blocks)
+        """Whether neither the whole nor a block nor an entry is accused."""
+        whole = self.whole.right and all(block.right for block in self.blocks)
+        return whole and self.wrong_entry is None
+
+    @property
+    def wrong_entry(self) -> int | None:
+        """The entry that is furthest off, where neither the whole nor a block is."""
+        if not self.whole.right or self.wrong_block is not None or self.entries is None:
+            return None
+        wrong = self.entries.wrong
+        return wrong[0] if wrong else None
 
     @property
     def wrong_block(self) -> BlockMargin | None:
@@ -136,11 +148,24 @@ class Judgement:
         return max(wrong, key=lambda block: block.margin.relative)
 
     @property
+    def shown(self) -> Margin:
+        """The margin that the verdict is about: of the whole, or of the one block or entry that is wrong."""
+        block, entry = self.wrong_block, self.wrong_entry
+        if block is not None:
+            return block.margin
+        if entry is None or self.entries is None:
+            return self.whole
+        allowed, truth = float(self.entries.allowed[entry]), float(self.entries.truth[entry])
+        return Margin(float(self.entries.distance[entry]), allowed, allowed, truth)
+
+    @property
     def where_wrong(self) -> str:
         """What the first line of a report says of a wrong answer, beside its figures."""
         block = self.wrong_block
         if block is not None:
             return f"block {block.name} of lam is wrong"
+        if self.wrong_entry is not None and self.entries is not None:
+            return self.entries.describe_wrong()
         nothing = self.zero or self.whole.scale == 0
         return "the truth is zero within its own error, and the answer is not" if nothing else ""
 
@@ -199,6 +224,7 @@ def judge(
     floor: float,
     tolerance: float,
     blocks: Mapping[str, slice],
+    ulp: float = 0.0,
 ) -> Judgement:
     """Compare a hypergradient with its reference, as a whole and block by block.
 
@@ -209,6 +235,7 @@ def judge(
         floor: the relative error below which nothing is accused, in the whole and in each block.
         tolerance: the relative error that the method declares for the whole.
         blocks: the parts of λ that are judged by themselves.
+        ulp: the relative spacing of the numbers that the hypergradient was computed with.
     """
     whole = reference
     if not reference.exhaustive and blocks:
@@ -221,6 +248,11 @@ def judge(
         ),
         zero=is_zero(whole),
         blind=margin(np.zeros_like(observed), whole, floor, tolerance).right,
+        entries=(
+            Entries.of(observed, reference, floor, tolerance, ulp)
+            if reference.exhaustive and observed.size > 1 and not is_zero(whole)
+            else None
+        ),
     )
 
 

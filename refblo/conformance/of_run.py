@@ -10,6 +10,7 @@ from refblo.conformance.answers import Answers, Subjected, answers, caller_of, v
 from refblo.conformance.arguments import Loss, Start, flat_problem, needs_batch
 from refblo.conformance.calls import Call, Judged, first_wrong, floor_of
 from refblo.conformance.diagnosis import Diagnosis, Setting, Subject, diagnose
+from refblo.conformance.entries import only
 from refblo.conformance.margins import Judgement, columns, judge
 from refblo.conformance.options import DIAGNOSIS_SECONDS, checked
 from refblo.conformance.report import (
@@ -129,7 +130,9 @@ def _judged(called: Answers, truths: Truths, bar: Bar) -> Judged[Subject, Judgem
     def judgement(call: Call, subject: Subject) -> Judgement:
         alone = subject.reference.value.size < truths.directions.columns.shape[1]
         blocks = {} if alone else truths.directions.blocks
-        return judge(call.answer, subject.reference, bar.floor, bar.tolerance, blocks)
+        return judge(
+            call.answer, subject.reference, bar.floor, bar.tolerance, blocks, truths.problem.ulp
+        )
 
     return first_wrong(called.calls, truths.at, judgement)
 
@@ -143,12 +146,14 @@ def _report(
     if not reason and called.constant:
         reason = "judged as computed before, as it returned one and the same tensor near lam"
     block = found.wrong_block
-    shown = found.whole if block is None else block.margin
+    shown = found.shown
     count = min(truths.directions.whole, reference.value.size)
     whole = reference if reference.exhaustive else columns(reference, slice(0, count))
     observed, along = call.answer, whole
     if block is not None:
         observed, along = _inside(block.name, observed, reference, truths)
+    if found.wrong_entry is not None:
+        observed, along = only(found.wrong_entry, observed, reference)
     direction, seen, should = worst_direction(observed, along)
     error = shown.distance if call.finite else np.inf
     return Report(
@@ -169,6 +174,7 @@ def _report(
         findings=(*truths.problem.findings, *called.findings, *called.between(found.whole.allowed)),
         reason=reason,
         zero=found.zero,
+        entry=found.wrong_entry,
         blocks=found.blocks,
         block=None if block is None else block.name,
         truth=reference.rung.sentence,
@@ -229,6 +235,8 @@ def _reservation(found: Judgement, truths: Truths) -> str:
     unseen = [block.name for block in found.blocks if not block.seen]
     if unseen:
         return f"but block {', '.join(unseen)} of lam was not seen"
+    if found.entries is not None and found.entries.unseen:
+        return f"but {found.entries.describe_unseen()}"
     if truths.directions.unjudged:
         count = truths.directions.unjudged
         return f"the {count} tensors of lam were judged together, not one by one"

@@ -50,6 +50,8 @@ class Report:
         findings: what else was noticed.
         reason: what the verdict rests on where the figures do not say it, for the first line.
         zero: whether the truth is zero within its own error.
+        entry: the entry of λ that is wrong, where neither the whole nor a tensor is off; then the figures are
+            that entry's.
         blocks: each tensor of λ judged by itself, where λ is a tree.
         truth: how the truth was found, and what that is worth.
         precision: what the caller's own dtype costs, where the truth is known in a wider one.
@@ -75,6 +77,7 @@ class Report:
     findings: tuple[str, ...] = ()
     reason: str = ""
     zero: bool = False
+    entry: int | None = None
     blocks: tuple[BlockMargin, ...] = ()
     block: str | None = None
     truth: str = ""
@@ -90,6 +93,8 @@ class Report:
         """What of λ the figures are about."""
         if self.block is not None:
             return f"block {self.block} of lam"
+        if self.entry is not None:
+            return f"entry {self.entry} of lam"
         if self.exhaustive:
             return f"all {self.directions} coordinates of lam"
         return f"{self.directions} random directions"

@@ -25,6 +25,7 @@ from refblo.conformance.black_box.objective import (
 )
 from refblo.conformance.black_box.slopes import Slope, slopes
 from refblo.conformance.calls import Call, Judged, first_wrong, floor_of, gap, points
+from refblo.conformance.entries import only
 from refblo.conformance.margins import Judgement, columns, judge
 from refblo.conformance.options import DIAGNOSIS_SECONDS, checked_black_box
 from refblo.conformance.report import Report, Verdict, miss_rate, worst_direction
@@ -93,7 +94,14 @@ def black_box_report(
     judged = first_wrong(
         calls,
         truths.at,
-        lambda call, truth: judge(call.answer, truth, bar, tolerance, directions.blocks),
+        lambda call, truth: judge(
+            call.answer,
+            truth,
+            bar,
+            tolerance,
+            directions.blocks,
+            unit if wide is None else wide.precision,
+        ),
     )
     report = _report(calls, judged, directions, bar, floor is not None)
     count = function.total + (0 if wide is None else wide.objective.total)
@@ -250,9 +258,12 @@ def _report(
     call, found, reference = calls[judged.position], judged.judgement, judged.truth
     verdict, reason = _verdict(call, found, bar, asked)
     block = found.wrong_block
-    shown = found.whole if block is None else block.margin
+    shown = found.shown
     whole = reference if reference.exhaustive else columns(reference, slice(0, directions.whole))
-    direction, seen, should = worst_direction(call.answer, whole)
+    observed, along = call.answer, whole
+    if found.wrong_entry is not None:
+        observed, along = only(found.wrong_entry, observed, reference)
+    direction, seen, should = worst_direction(observed, along)
     return Report(
         verdict=verdict,
         estimand=None,
@@ -270,6 +281,7 @@ def _report(
         confirmed=math.nan,
         reason=reason,
         zero=found.zero,
+        entry=found.wrong_entry,
         blocks=found.blocks,
         block=None if block is None else block.name,
         truth=reference.rung.sentence,
@@ -293,6 +305,8 @@ def _verdict(call: Call, found: Judgement, bar: float, asked: bool) -> tuple[Ver
         )
     unseen = [block.name for block in found.blocks if not block.seen]
     reason = f"but block {', '.join(unseen)} of lam was not seen" if unseen else ""
+    if not reason and found.entries is not None and found.entries.unseen:
+        reason = f"but {found.entries.describe_unseen()}"
     if found.zero:
         reason = "the truth is zero within its own error, and so is the answer"
     return Verdict.RIGHT, reason
