@@ -7,7 +7,7 @@ from typing import final
 import numpy as np
 
 from refblo.conformance.answers import Answers, Subjected, answers, caller_of, vector_of
-from refblo.conformance.arguments import Loss, Start, flat_problem, needs_batch
+from refblo.conformance.arguments import FlatProblem, Loss, Start, flat_problem, needs_batch
 from refblo.conformance.calls import Call, Judged, first_wrong, floor_of
 from refblo.conformance.diagnosis import Diagnosis, Setting, Subject, diagnose
 from refblo.conformance.entries import only
@@ -20,11 +20,11 @@ from refblo.conformance.report import (
     worst_direction,
 )
 from refblo.conformance.sampled import sampled_report
-from refblo.conformance.truth.dependence import depends_on_lam
+from refblo.conformance.truth.dependence import depends_on_lam, hidden_from_autograd
 from refblo.conformance.truth.reference import Reference
 from refblo.conformance.truth.refusal import refuse_divergence
 from refblo.conformance.truths import Truths, directions_for
-from refblo.errors import OracleError
+from refblo.errors import ArgumentError, OracleError
 from refblo.noise import Draws
 from refblo.ravel import Tree
 from refblo.types import Estimand
@@ -70,12 +70,14 @@ def run_report(
         if estimand is not Estimand.GIBBS and problem.program.growth.grows:
             raise problem.program.growth.error(option) from error
         raise
+    _refuse_what_is_hidden(judged)
     report = _report(called, judged, truths, bar)
     if estimand is not Estimand.GIBBS and problem.program.growth.grows:
         text = f"finding: the inner run diverges: {problem.program.growth.describe()}"
         report = replace(report, findings=(*report.findings, text))
     if report.verdict is not Verdict.WRONG or not called.calls[judged.position].finite:
         return report
+    _refuse_missing_batches(problem, inner, outer, given)
     left_out = list(_left_out(inner, outer, estimand, given))
     if judged.judgement.zero and not depends_on_lam(judged.truth.program):
         left_out.append(f"finding: {_INDEPENDENT}")
@@ -105,6 +107,42 @@ def _left_out(
     for name, loss in (("inner", inner), ("outer", outer)):
         if f"{name}_batches" not in given and loss is not None and needs_batch(loss):
             yield f"finding: {name} takes a batch and no {name}_batches were given: it was called with None"
+
+
+def _refuse_what_is_hidden(judged: Judged[Subject, Judgement]) -> None:
+    """Raise where the truth is zero only because autograd sees nothing of λ in the inner loss."""
+    program = judged.truth.program
+    if not judged.judgement.zero or depends_on_lam(program) or not hidden_from_autograd(program):
+        return
+    raise OracleError(
+        "inner must be a loss whose derivative torch knows, got one whose values depend on lam and theta "
+        "together, but of whose gradient by theta nothing depends on lam: no verdict is possible; look for "
+        "torch.no_grad, torch.inference_mode, .detach() or .item() inside it"
+    )
+
+
+def _refuse_missing_batches(
+    problem: FlatProblem, inner: Loss | None, outer: Loss, given: Mapping[str, object]
+) -> None:
+    """Raise where a loss uses a batch that was not given: the run that was judged is another one."""
+    lam = problem.form.unflatten(problem.lam.clone())
+    for name, loss in (("inner", inner), ("outer", outer)):
+        if loss is None or f"{name}_batches" in given or "step" in given or not needs_batch(loss):
+            continue
+        theta = problem.program.start(problem.program.lam).detach()[: problem.state_form.size]
+        try:
+            loss(lam, problem.state_form.unflatten(theta.to(problem.lam)), _Nothing())
+        except Exception as error:  # whatever the loss makes of an object that is no batch
+            raise ArgumentError(
+                f"{name}_batches must be given, as {name} takes a batch and uses it, got nothing: it was "
+                "called with None, so that another run than yours would be judged; give the batch of every "
+                "step, or [None] for every step if None means all data"
+            ) from error
+
+
+@final
+class _Nothing:
+    """Stands for a batch: a loss that does not look at its batch takes it."""
 
 
 @final

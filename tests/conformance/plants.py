@@ -355,6 +355,17 @@ def between_calls(seed: int) -> Iterator[Plant]:
 
     yield Plant(Mistake.FLOAT32, problem, single(here.numpy()), again=single)
 
+    def quotients(lam: Array, h: float = 1e-7) -> Array:
+        objective = problem.subject_program().objective
+        values = [
+            [objective(torch.as_tensor(lam + sign * h * unit)) for unit in np.eye(lam.size)]
+            for sign in (1, -1)
+        ]
+        result: Array = (np.array(values[0]) - np.array(values[1])) / (2 * h)
+        return result
+
+    yield Plant(Mistake.DIFFERENCE_NOISE, problem, quotients(here.numpy()), again=quotients)
+
 
 def _stale_run(problem: Problem, old: Tensor) -> Array:
     """The iterates are those of another λ; the derivative is taken at this one."""

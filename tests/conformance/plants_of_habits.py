@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from refblo.chain import Schedule
 from refblo.conformance.diagnosis import Mistake
 from refblo.rules import Rule
-from tests.conformance.plants import N, P, Plant, generated, planter, unrolled
+from tests.conformance.plants import N, P, Plant, T, generated, planter, unrolled
 
 Array = np.ndarray
 
@@ -33,6 +34,12 @@ def of_numbers_of_momentum(seed: int) -> Iterator[Plant]:
     yield Plant(Mistake.DAMPENED, problem, unrolled(problem, advance=of_torch))
     yield Plant(Mistake.THETA_DETACHED, problem, unrolled(problem, advance=cut))
     yield Plant(Mistake.OTHER_NUMBERS, problem, unrolled(problem, rule=Rule(0.12, momentum=0.9)))
+    for size in (0.1, 0.15):
+        rule = Rule(size, momentum=0.8)
+        yield Plant(Mistake.OTHER_NUMBERS, problem, unrolled(problem, rule=rule))
+    for steps in (T - 2, T + 3):
+        longer = unrolled(problem, schedule=Schedule.last(steps))
+        yield Plant(Mistake.OTHER_NUMBERS, problem, longer)
 
 
 @planter

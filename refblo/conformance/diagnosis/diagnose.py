@@ -119,9 +119,14 @@ def _changes(setting: Setting, tally: _Tally) -> None:
 
 
 def _single_precision(setting: Setting, tally: _Tally) -> None:
-    text = precision.explains(setting)
-    if text is not None:
-        tally.rough = Scored(Mistake.FLOAT32, Mistake.FLOAT32.printed, text, 0, 0.0, 0.0)
+    for mistake, explains in (
+        (Mistake.FLOAT32, precision.explains),
+        (Mistake.DIFFERENCE_NOISE, precision.differences),
+    ):
+        text = explains(setting)
+        if text is not None:
+            tally.rough = Scored(mistake, mistake.printed, text, 0, 0.0, 0.0)
+            return
 
 
 def _locate(setting: Setting, tally: _Tally) -> None:

@@ -100,6 +100,7 @@ STAGES: tuple[tuple[Family, ...], ...] = (
     ),
     (
         _run("the rule's numbers", rule_numbers.candidates),
+        _run("another number of steps", rule_numbers.lengths),
         _fixed("implicit estimand", estimands.solution),
         _fit("old lambda", stale.candidates),
         _run("normalisers", normaliser.candidates),
@@ -114,6 +115,7 @@ STAGES: tuple[tuple[Family, ...], ...] = (
         _fit("chain factor", chain.candidates),
         _fit("damping", damping.candidates),
         _fit("Neumann series with another factor", series.fitted),
+        _fit("another step size", rule_numbers.step_size),
         _fit("scaled noise", drawn.noise_scales),
     ),
     (_run("inner gradients left in a buffer", leftover.candidates),),

@@ -263,6 +263,12 @@ class Mistake(Enum):
         "A computation in float64 contains a constant, a buffer or a cast in float32.",
         "Make every tensor in the dtype of λ.",
     )
+    DIFFERENCE_NOISE = (
+        "noise of a difference quotient",
+        "The error is rounding noise of float64, multiplied by 1/h.",
+        "The derivative was computed as (f(λ + h) − f(λ − h)) / 2h with a small h.",
+        "Use automatic differentiation, or declare the error of the differences as tolerance.",
+    )
     ANSWER_CHANGES = (
         "another answer at the same lambda",
         "Calls at the same λ return hypergradients that differ by about as much as they are wrong.",
@@ -466,7 +472,7 @@ class Mistake(Enum):
     )
     OTHER_NUMBERS = (
         "another number of the optimiser",
-        "The run has another momentum, β₁, β₂ or ε.",
+        "The run has another step size, momentum, β₁, β₂, ε or number of steps.",
         "A default of another library is used instead of the number of this run.",
         "Give the optimiser the same numbers in both places.",
     )

@@ -18,6 +18,9 @@ from refblo.conformance.diagnosis.trace import numpy_of
 _SPACING = 2.0**-22
 """Between the values of λ, relative: a few units of float32, so that its roundings fall anew."""
 
+_FINE = 2.0**-44
+"""Some units of float64, far below those of float32."""
+
 _REPEATS = 4
 """Calls at the same λ whose answers are compared."""
 
@@ -42,13 +45,35 @@ def explains(setting: Setting) -> str | None:
         return "every entry is a float32 number"
     if setting.again is None:
         return None
-    noise = _noise(setting)
-    if noise > 1e-2 * error and noise > 1e-10 * scale:
+    noise = _noise(setting, _SPACING)
+    if noise > 1e-2 * error and noise > 1e-10 * scale and not _rough_everywhere(setting, noise):
         return (
             f"its value jumps by {noise:.1e} between values of lam that are {_SPACING:.1e} apart, as "
             "float32 does"
         )
     return None
+
+
+def differences(setting: Setting) -> str | None:
+    """What speaks for rounding noise of a difference quotient in float64, or None.
+
+    Roundings of float32 fall anew a few of its units apart, and hardly ever between closer points. Those of
+    float64, which a difference quotient multiplies by 1/h, fall anew however close the points are.
+    """
+    if setting.again is None or setting.accuracy > _OF_FLOAT32 * setting.subject.reference.scale:
+        return None
+    noise = _noise(setting, _FINE)
+    if noise > 1e-2 * setting.error and _rough_everywhere(setting, noise):
+        return (
+            f"its value jumps by {noise:.1e} between values of lam that are {_FINE:.1e} apart, as a "
+            "difference quotient with a small step does"
+        )
+    return None
+
+
+def _rough_everywhere(setting: Setting, noise: float) -> bool:
+    """Whether the answer is as rough between points that are float64's units apart."""
+    return _noise(setting, _FINE) > 0.1 * noise
 
 
 def changes(setting: Setting) -> str | None:
@@ -66,11 +91,11 @@ def changes(setting: Setting) -> str | None:
     )
 
 
-def _noise(setting: Setting) -> float:
+def _noise(setting: Setting, spacing: float) -> float:
     """The standard deviation of the roughness of the returned vector, as a norm."""
     lam = numpy_of(setting.subject.program.lam)
     signs = np.where(np.arange(lam.size) % 2 == 0, 1.0, -1.0)
-    step = _SPACING * np.maximum(np.abs(lam), np.abs(lam).max(initial=0.0) or 1.0) * signs
+    step = spacing * np.maximum(np.abs(lam), np.abs(lam).max(initial=0.0) or 1.0) * signs
     if setting.again is None:
         return 0.0
     rows = [setting.along(setting.again(lam + index * step)) for index in range(_POINTS)]

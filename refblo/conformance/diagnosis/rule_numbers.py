@@ -1,4 +1,4 @@
-"""Runs of the same optimiser with other numbers, dampened momentum, and θ cut off beside live buffers."""
+"""Runs with other numbers or lengths, with dampened momentum, and with θ cut off beside live buffers."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -6,12 +6,16 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor
 
+from refblo.chain import Schedule
+from refblo.conformance.diagnosis.budget import check_time
 from refblo.conformance.diagnosis.mistakes import Mistake
 from refblo.conformance.diagnosis.optimiser import stepping
-from refblo.conformance.diagnosis.setting import Candidate, Subject
+from refblo.conformance.diagnosis.setting import Candidate, Setting, Subject
+from refblo.conformance.diagnosis.shift import available
 from refblo.conformance.diagnosis.trace import Trace, sweep
 from refblo.conformance.truth.program import Losses, Program, rebuilt
 from refblo.rules.rule import Rule
+from refblo.types import Estimand
 
 Array = np.ndarray
 
@@ -20,6 +24,17 @@ _FIRST = (0.0, 0.5, 0.8, 0.9, 0.95)
 _SECOND = (0.9, 0.95, 0.98, 0.99, 0.999, 0.9999)
 _EPSILONS = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-10, 1e-12)
 """Defaults of common libraries and recipes."""
+
+_STEPS = (2, 3, 4, 5, 10)
+"""By how many steps a run may be longer or shorter; by one, it is off by one."""
+
+_MOST_STEPS = 200
+"""Steps up to which runs of another length or with a fitted step size are made."""
+
+_NEWTON_STEPS = 6
+_NUDGE = 1e-4
+_FARTHEST = 4.0
+"""The factor up to which a step size is fitted."""
 
 
 def detached(subject: Subject) -> Iterator[Candidate]:
@@ -105,3 +120,59 @@ def _others(rule: Rule) -> Iterator[tuple[str, Rule]]:
     if rule.has("adam_epsilon") and (rule.betas is not None or rule.square_decay is not None):
         for other in _EPSILONS:
             yield f"ε is {other:g}", replace(rule, adam_epsilon=other)
+
+
+def lengths(subject: Subject) -> Iterator[Candidate]:
+    """Runs of other lengths: of some steps more or fewer, of half and of twice as many."""
+    losses, schedule = subject.program.losses, subject.program.schedule
+    if losses is None or subject.estimand is not Estimand.UNROLLED or schedule.steps > _MOST_STEPS:
+        return
+    steps = schedule.steps
+    others = {steps + sign * k for k in _STEPS for sign in (1, -1)} | {steps // 2, 2 * steps}
+    for count in sorted(others):
+        if abs(count - steps) < 2 or count < 1 or not available(subject, count):
+            continue
+        changed = rebuilt(subject.program, schedule=Schedule.last(count))
+        if changed is not None:
+            text = f"the run has {count} steps and not {steps}"
+            yield from _of(changed, Mistake.OTHER_NUMBERS, text)
+
+
+def step_size(setting: Setting) -> Iterator[Candidate]:
+    """A run with the step size that fits what was observed best, by Newton's method from the right one."""
+    subject = setting.subject
+    losses = subject.program.losses
+    gamma = subject.step_size
+    if losses is None or gamma is None or subject.estimand is not Estimand.UNROLLED:
+        return
+    if subject.program.schedule.steps > _MOST_STEPS:
+        return
+
+    def run(size: float) -> Array | None:
+        check_time()
+        changed = rebuilt(subject.program, rule=replace(losses.rule, step_size=size))
+        if changed is None:
+            return None
+        other = Trace.of(changed)
+        total: Array = other.direct() + sweep(other).total
+        return total
+
+    size = gamma
+    vector = subject.truth
+    for _ in range(_NEWTON_STEPS):
+        moved = run(size * (1 + _NUDGE))
+        if moved is None:
+            return
+        slope = setting.along((moved - vector) / (_NUDGE * size))
+        square = float(slope @ slope)
+        if not square > 0:
+            return
+        size += float(slope @ (setting.seen - setting.along(vector))) / square
+        if not gamma / _FARTHEST <= size <= gamma * _FARTHEST:
+            return
+        found = run(size)
+        if found is None or not np.isfinite(found).all():
+            return
+        vector = found
+    text = f"the step size is {size:.6g} and not {gamma:.6g}"
+    yield Candidate(Mistake.OTHER_NUMBERS, vector, text, 1)

@@ -23,7 +23,7 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
     trace, direct = subject.trace, subject.direct
     schedule = subject.program.schedule
     for text, changed in _schedules(schedule):
-        if _available(subject, changed.steps):
+        if available(subject, changed.steps):
             program = rebuilt(subject.program, schedule=changed)
             if program is not None:
                 other = Trace.of(program)
@@ -103,7 +103,7 @@ def _schedules(schedule: Schedule) -> list[tuple[str, Schedule]]:
     return found
 
 
-def _available(subject: Subject, steps: int) -> bool:
+def available(subject: Subject, steps: int) -> bool:
     """Whether there is frozen randomness for so many steps."""
     losses = subject.program.losses
     if losses is None:  # a step of the caller's own is defined for t = 0 … T − 1

@@ -1,4 +1,4 @@
-"""Whether anything of a program depends on λ, as far as autograd sees."""
+"""Whether anything of a program depends on λ, as far as autograd sees, and as far as the values do."""
 
 from collections.abc import Iterator
 
@@ -8,6 +8,12 @@ from torch import Tensor
 from refblo.conformance.truth.program import Program, leaf
 
 _MOST_STEPS = 64
+
+_STEP = 2.0**-6
+"""How far λ and θ are moved, of max(1, the size of an entry)."""
+
+_CLEAR = 1e4
+"""Units in the last place of the values that a change must be to count."""
 
 
 def depends_on_lam(program: Program) -> bool:
@@ -42,3 +48,34 @@ def _reaches(value: Tensor, lam: Tensor) -> bool:
         return False
     (found,) = torch.autograd.grad(value.sum(), lam, allow_unused=True)
     return found is not None
+
+
+def hidden_from_autograd(program: Program) -> bool:
+    """Whether the inner loss's values couple λ and θ, of which autograd sees nothing.
+
+    Where ∂_θ L_T depends on λ, so does L_T(λ + u, θ + v) − L_T(λ − u, θ + v) on v: the mixed second
+    difference is not zero.
+    """
+    losses = program.losses
+    if losses is None:
+        return False
+    lam, batch = program.lam, losses.frozen.inner(0)
+    theta = program.start(leaf(lam)).detach()[: program.size]
+
+    def value(u: float, v: float) -> float:
+        moved = [leaf(x + sign * _weights(x)) for x, sign in ((lam, u), (theta, v))]
+        return float(losses.inner(moved[0], moved[1], batch).detach())
+
+    try:
+        values = [value(u, v) for u, v in ((1, 1), (-1, 1), (1, -1), (-1, -1))]
+    except Exception:  # of the caller's loss beside λ
+        return False
+    mixed = values[0] - values[1] - values[2] + values[3]
+    unit = float(torch.finfo(lam.dtype).eps) * max(map(abs, values))
+    return abs(mixed) > _CLEAR * unit
+
+
+def _weights(x: Tensor) -> Tensor:
+    """A step of unequal sizes, so that the changes by several entries do not cancel."""
+    index = torch.arange(x.numel(), dtype=x.dtype, device=x.device)
+    return _STEP * x.abs().clamp(min=1) * (1 - 0.5 * (index * 2**0.5).frac())

@@ -17,7 +17,6 @@ _NEARER = 2.0**-3
 _CLEAR = 20.0  # times what rounding makes of a slope: a difference of slopes that counts
 _SHARE = 1e-3  # of the slopes: a difference that counts
 
-
 _JUMPS = (10, 41, 5)
 """Steps of 2⁻¹⁰, 2⁻¹⁵, … 2⁻⁴⁰ of Newton's, across which a residual may jump."""
 
