@@ -146,9 +146,15 @@ def _called(function: Callable[..., Any], arguments: tuple[Any, ...], which: str
         raise
     except Exception as error:
         said = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0] or 'no text'}"
+        remedy = "the traceback above this one shows the line that raised"
+        if "scaled_dot_product" in said:
+            remedy = (
+                "fused attention has one derivative only: compute the hypergradient inside "
+                "torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)"
+            )
         raise ArgumentError(
             f"hypergradient must be a function that returns the derivative by lam, got {said} in the "
-            f"{which}; the traceback above this one shows the line that raised"
+            f"{which}; {remedy}"
         ) from error
 
 

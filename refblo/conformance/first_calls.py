@@ -100,7 +100,16 @@ def first_calls(program: Program, inner: str = "inner", outer: str = "outer") ->
 
     value = _require_scalar(outer, measure(), state.dtype)
     _require_same(trained, moved, move())
-    _require_same(outer, value, _require_scalar(outer, measure(), state.dtype))
+    again = [_require_scalar(outer, measure(), state.dtype) for _ in range(2)]
+    if _apart(value, again[0]) > _allowed(value, again[0]) and torch.equal(*again):
+        raise OracleError(
+            f"{outer} must be a function of its arguments, got two evaluations at the same lam and theta "
+            f"that differ by {_apart(value, again[0]):.1e} because {trained} was called between them: it "
+            "keeps something that the other reads, such as the running statistics of batch normalisation "
+            "(module.train() in one, module.eval() in the other), so that no verdict is possible; use the "
+            "batch's statistics in both, or make the statistics part of the state, with step= and read="
+        )
+    _require_same(outer, value, again[0])
 
 
 def _require_scalar(name: str, value: object, dtype: torch.dtype) -> Tensor:
@@ -123,10 +132,19 @@ def _require_scalar(name: str, value: object, dtype: torch.dtype) -> Tensor:
     return value.detach()
 
 
-def _require_same(name: str, one: Tensor, other: Tensor) -> None:
-    gap = float((one - other).abs().max())
+def _apart(one: Tensor, other: Tensor) -> float:
+    return float((one - other).abs().max())
+
+
+def _allowed(one: Tensor, other: Tensor) -> float:
+    """By how much two calls may differ."""
     size = float(torch.maximum(one.abs(), other.abs()).max())
-    if gap > _REPEATABLE * torch.finfo(one.dtype).eps * size:
+    return _REPEATABLE * float(torch.finfo(one.dtype).eps) * size
+
+
+def _require_same(name: str, one: Tensor, other: Tensor) -> None:
+    gap = _apart(one, other)
+    if gap > _allowed(one, other):
         raise OracleError(
             f"{name} must return the same value at every call with the same arguments, got two values at the "
             f"same lam and theta that differ by {gap:.1e}: hidden randomness, so that no verdict is "

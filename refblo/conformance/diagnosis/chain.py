@@ -53,11 +53,23 @@ def changed(
     """A hypergradient, or one block of it, without the factor, or with its square."""
     for text, times in factors(lam):
         yield Candidate(Mistake.CHAIN_FACTOR, truth * times, text)
-    for name, part in blocks.items():
+    for name, part in {**blocks, **_subtrees(blocks)}.items():
         for text, times in factors(lam[part]):
             vector = truth.copy()
             vector[part] *= times
             yield Candidate(Mistake.CHAIN_FACTOR, vector, f"{text} in block {name}")
+
+
+def _subtrees(blocks: Mapping[str, slice]) -> dict[str, slice]:
+    """The parts of λ under one key of its tree that are several tensors, such as lr.w and lr.b."""
+    found: dict[str, list[slice]] = {}
+    for name, part in blocks.items():
+        found.setdefault(name.partition(".")[0], []).append(part)
+    return {
+        key: slice(parts[0].start, parts[-1].stop)
+        for key, parts in found.items()
+        if 1 < len(parts) < len(blocks)
+    }
 
 
 @np.errstate(all="ignore")  # a factor that is not finite is not compared

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 
 from refblo import hypergradient_report
 from refblo.conformance.report import Verdict
@@ -84,3 +85,47 @@ def test_a_run_that_diverges_is_told_at_once(estimand: str, steps: int) -> None:
     run = {**RUN, "steps": steps, "step_size": 5.0, "estimand": estimand}
     with pytest.raises(OracleError, match=r"the inner run must stay finite, .* it diverges; lower"):
         hypergradient_report(inner, outer, LAM, THETA, LAM, **run)
+
+
+def test_statistics_that_inner_writes_and_outer_reads_are_told() -> None:
+    net = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2), nn.Linear(2, 1)).double()
+    theta = {name: part.detach().clone() for name, part in net.named_parameters()}
+
+    def inner(lam: Tensor, theta: dict[str, Tensor]) -> Tensor:
+        net.train()
+        found: Tensor = functional_call(net, theta, (X,)).square().mean()
+        return found + lam.exp().sum() * theta["0.weight"].square().sum()
+
+    def evaluated(_: Tensor, theta: dict[str, Tensor]) -> Tensor:
+        net.eval()
+        found: Tensor = functional_call(net, theta, (U,))
+        return (found.squeeze() - V).square().mean()
+
+    with pytest.raises(OracleError, match=r"was called between them: .* running statistics"):
+        hypergradient_report(inner, evaluated, LAM, theta, LAM, **RUN)
+
+
+def test_a_chain_factor_of_several_tensors_under_one_key_is_named() -> None:
+    lam = {"init": LAM, "rate": {"a": LAM[:2] - 1, "b": LAM[2:] - 2}}
+
+    def inner(lam: Any, theta: Tensor) -> Tensor:
+        rates = torch.cat([lam["rate"]["a"], lam["rate"]["b"]]).exp()
+        found: Tensor = fit(theta) + (rates * theta.square()).sum() + (lam["init"] * theta).sum()
+        return found
+
+    def answer(lam: Any) -> Any:
+        parts = [lam["init"], lam["rate"]["a"], lam["rate"]["b"]]
+        init, one, two = (part.clone().requires_grad_() for part in parts)
+        theta = THETA.clone().requires_grad_()
+        for _ in range(3):
+            loss = inner({"init": init, "rate": {"a": one, "b": two}}, theta)
+            (slope,) = torch.autograd.grad(loss, theta, create_graph=True)
+            theta = theta - 0.1 * slope
+        found = torch.autograd.grad(outer(init, theta), (init, one, two))
+        return {"init": found[0], "rate": {"a": found[1] / one.exp(), "b": found[2] / two.exp()}}
+
+    run = {**RUN, "diagnosis_seconds": 60}
+    report = hypergradient_report(inner, outer, lam, THETA, answer, **run)
+    assert report.diagnosis is not None
+    assert report.diagnosis.name == "chain factor of lambda", report.describe()
+    assert "exp(lam) by lam is left out in block rate" in report.diagnosis.text
