@@ -6,6 +6,7 @@ smooth, stays where it has a kink, and grows as 1/h where it jumps.
 """
 
 import contextlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
@@ -25,6 +26,9 @@ Slope = Callable[[Float64[Array, " p"]], tuple[float, float]]
 
 _SHRINK = 16.0
 """Between the step sizes at which one-sided slopes are compared."""
+
+_LOCAL = 2.0**-4
+"""Of the size of λ along the direction: the longest step at which curvature alone should not hide a kink."""
 
 _SMALL = 0.25
 """Entries below this size are moved in units of their own size."""
@@ -140,16 +144,17 @@ def _refuse_kink(
         left = (here - objective(lam - step * along)) / step
         return right - left, left, right
 
-    wide, coarse, fine = (gap(small * _SHRINK**power) for power in (2, 1, 0))
+    shrink = _SHRINK if small * _SHRINK**2 <= _LOCAL * size else math.sqrt(_SHRINK)
+    wide, coarse, fine = (gap(small * shrink**power) for power in (2, 1, 0))
     rounding = 4 * slopes.noise / small
     if not np.isfinite(fine[0]) or abs(fine[0]) <= _VISIBLE * rounding + 2 * error:
         return
-    # A smooth function gives 1 / _SHRINK each time, a kink 1, a jump _SHRINK. Twice in a row, as a step that
+    # A smooth function gives 1 / shrink each time, a kink 1, a jump shrink. Twice in a row, as a step that
     # is longer than a wave of the function says nothing.
     ratios = [abs(coarse[0]) / abs(wide[0] or np.nan), abs(fine[0]) / abs(coarse[0] or np.nan)]
     if not min(ratios) >= 0.5:
         return
-    if min(ratios) > 4:
+    if min(ratios) > math.sqrt(shrink):
         raise OracleError(
             f"objective must be continuous at lam, but it changes by about {abs(fine[0]) * small:.3g} within "
             f"{small:.1e} along direction {position}: a jump, or a wave that is shorter; no verdict is "
