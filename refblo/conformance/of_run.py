@@ -1,5 +1,6 @@
 """The verdict on a hypergradient of an inner run on a caller's own losses."""
 
+import dis
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import final
@@ -129,6 +130,8 @@ def _refuse_missing_batches(
     for name, loss in (("inner", inner), ("outer", outer)):
         if loss is None or f"{name}_batches" in given or "step" in given or not needs_batch(loss):
             continue
+        if _knows_none(loss):
+            continue
         theta = problem.program.start(problem.program.lam).detach()[: problem.state_form.size]
         try:
             loss(lam, problem.state_form.unflatten(theta.to(problem.lam)), _Nothing())
@@ -138,6 +141,19 @@ def _refuse_missing_batches(
                 "called with None, so that another run than yours would be judged; give the batch of every "
                 "step, or [None] for every step if None means all data"
             ) from error
+
+
+def _knows_none(loss: Loss) -> bool:
+    """Whether a loss asks somewhere whether something is None, as one that takes no batch for all data does.
+
+    Of a function whose code cannot be read it is taken for granted.
+    """
+    code = getattr(loss, "__code__", None)
+    if code is None:
+        return True
+    return any(
+        "NONE" in step.opname or step.opname == "IS_OP" for step in dis.get_instructions(code)
+    )
 
 
 @final

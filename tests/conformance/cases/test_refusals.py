@@ -68,6 +68,14 @@ def test_a_batch_that_is_used_and_was_not_given_is_asked_for() -> None:
         hypergradient_report(inner, outer, LAM, THETA, LAM, inner_batches=rows, **RUN)
 
 
+def test_none_that_means_all_data_is_taken() -> None:
+    def inner(lam: Tensor, theta: Tensor, rows: Tensor | None) -> Tensor:
+        found = fit(theta, slice(None) if rows is None else rows)
+        return found + (lam.exp() * theta.square()).sum()
+
+    assert hypergradient_report(inner, outer, LAM, THETA, LAM, **RUN).verdict is Verdict.WRONG
+
+
 def test_a_batch_that_is_not_used_need_not_be_given() -> None:
     def inner(lam: Tensor, theta: Tensor, _: object) -> Tensor:
         return fit(theta) + (lam.exp() * theta.square()).sum()
