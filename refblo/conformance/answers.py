@@ -147,7 +147,7 @@ def _called(function: Callable[..., Any], arguments: tuple[Any, ...], which: str
     except Exception as error:
         said = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0] or 'no text'}"
         remedy = "the traceback above this one shows the line that raised"
-        if "scaled_dot_product" in said:
+        if "_attention" in said and "not implemented" in said:
             remedy = (
                 "fused attention has one derivative only: compute the hypergradient inside "
                 "torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)"

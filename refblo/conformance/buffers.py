@@ -25,6 +25,7 @@ class _Kept:
     Attributes:
         module: whose.
         name: in the module.
+        path: its name in the outermost module that the functions refer to.
         buffer: the tensor itself.
         value: what it was.
         checks: how many checks are under way.
@@ -32,6 +33,7 @@ class _Kept:
 
     module: nn.Module
     name: str
+    path: str
     buffer: Tensor
     value: Tensor
     checks: int = 0
@@ -40,6 +42,12 @@ class _Kept:
         """The tensor itself, where another has taken its place."""
         if self.module._buffers.get(self.name) is not self.buffer:
             self.module._buffers[self.name] = self.buffer
+
+    @property
+    def written(self) -> bool:
+        """Whether it is, or holds, something else now."""
+        now = self.module._buffers.get(self.name)
+        return now is not self.buffer or not torch.equal(self.buffer, self.value)
 
     def restore(self) -> None:
         """The tensor and its numbers."""
@@ -63,8 +71,8 @@ def unchanged_buffers(*functions: object) -> Iterator[None]:
     """
     with ExitStack() as stack:
         kept = [
-            stack.enter_context(_unchanged(module, name, buffer))
-            for module in _modules(functions)
+            stack.enter_context(_unchanged(module, name, f"{prefix}{name}", buffer))
+            for prefix, module in _modules(functions)
             for name, buffer in list(module._buffers.items())
             if buffer is not None and not buffer.is_meta
         ]
@@ -79,11 +87,11 @@ def unchanged_buffers(*functions: object) -> Iterator[None]:
 
 
 @contextmanager
-def _unchanged(module: nn.Module, name: str, buffer: Tensor) -> Iterator[_Kept]:
+def _unchanged(module: nn.Module, name: str, path: str, buffer: Tensor) -> Iterator[_Kept]:
     key = (id(module), name)
     with _LOCK:
         if key not in _KEPT:
-            _KEPT[key] = _Kept(module, name, buffer, buffer.detach().clone())
+            _KEPT[key] = _Kept(module, name, path, buffer, buffer.detach().clone())
         kept = _KEPT[key]
         kept.checks += 1
     try:
@@ -96,12 +104,21 @@ def _unchanged(module: nn.Module, name: str, buffer: Tensor) -> Iterator[_Kept]:
                 kept.restore()
 
 
-def _modules(functions: tuple[object, ...]) -> list[nn.Module]:
-    """All modules with buffers, those inside others included, each once."""
-    found: dict[int, nn.Module] = {}
+def restore_written() -> list[str]:
+    """Put back what the check under way has written to buffers so far; the names of these."""
+    with _LOCK:
+        written = [kept for kept in _KEPT.values() if kept.written]
+        for kept in written:
+            kept.restore()
+        return [kept.path for kept in written]
+
+
+def _modules(functions: tuple[object, ...]) -> list[tuple[str, nn.Module]]:
+    """All modules with buffers, those inside others included, each once, with what precedes their names."""
+    found: dict[int, tuple[str, nn.Module]] = {}
     for _, thing in held(*functions):
         if isinstance(thing, nn.Module):
-            for module in thing.modules():
+            for path, module in thing.named_modules():
                 if module._buffers:
-                    found[id(module)] = module
+                    found.setdefault(id(module), (f"{path}." if path else "", module))
     return list(found.values())

@@ -6,6 +6,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from refblo.conformance.buffers import restore_written
 from refblo.conformance.truth.program import Program, leaf
 from refblo.errors import (
     ArgumentError,
@@ -17,6 +18,9 @@ from refblo.errors import (
 )
 
 T = TypeVar("T")
+
+_NAMED = 3
+"""How many buffers an error names."""
 
 _REPEATABLE = 1e3
 """Units in the last place by which two calls with the same arguments may differ: sums in another order."""
@@ -99,17 +103,12 @@ def first_calls(program: Program, inner: str = "inner", outer: str = "outer") ->
         return own(outer, lambda: program.outer(leaf(lam), leaf(moved), program.schedule.steps))
 
     value = _require_scalar(outer, measure(), state.dtype)
-    _require_same(trained, moved, move())
-    again = [_require_scalar(outer, measure(), state.dtype) for _ in range(2)]
-    if _apart(value, again[0]) > _allowed(value, again[0]) and torch.equal(*again):
-        raise OracleError(
-            f"{outer} must be a function of its arguments, got two evaluations at the same lam and theta "
-            f"that differ by {_apart(value, again[0]):.1e} because {trained} was called between them: it "
-            "keeps something that the other reads, such as the running statistics of batch normalisation "
-            "(module.train() in one, module.eval() in the other), so that no verdict is possible; use the "
-            "batch's statistics in both, or make the statistics part of the state, with step= and read="
-        )
-    _require_same(outer, value, again[0])
+
+    def value_now() -> Tensor:
+        return _require_scalar(outer, measure(), state.dtype)
+
+    _require_same(trained, moved, move(), move)
+    _require_same(outer, value, value_now(), value_now, between=trained)
 
 
 def _require_scalar(name: str, value: object, dtype: torch.dtype) -> Tensor:
@@ -132,22 +131,41 @@ def _require_scalar(name: str, value: object, dtype: torch.dtype) -> Tensor:
     return value.detach()
 
 
-def _apart(one: Tensor, other: Tensor) -> float:
-    return float((one - other).abs().max())
-
-
-def _allowed(one: Tensor, other: Tensor) -> float:
-    """By how much two calls may differ."""
+def _differ(one: Tensor, other: Tensor) -> float:
+    """By how much two values of one function differ; 0 where rounding explains it."""
+    gap = float((one - other).abs().max())
     size = float(torch.maximum(one.abs(), other.abs()).max())
-    return _REPEATABLE * float(torch.finfo(one.dtype).eps) * size
+    return gap if gap > _REPEATABLE * torch.finfo(one.dtype).eps * size else 0.0
 
 
-def _require_same(name: str, one: Tensor, other: Tensor) -> None:
-    gap = _apart(one, other)
-    if gap > _allowed(one, other):
+def _require_same(
+    name: str, one: Tensor, other: Tensor, again: Callable[[], Tensor], between: str = ""
+) -> None:
+    """Check that two calls agree; `between` names a function that was called between them."""
+    gap = _differ(one, other)
+    if gap == 0:
+        return
+    must = (
+        f"{name} must return the same value at every call with the same arguments, got two values at the "
+        f"same lam and theta that differ by {gap:.1e}"
+    )
+    written = restore_written()
+    if written:
+        first = again()
+        restore_written()
+        if _differ(first, again()) == 0:
+            some = ", ".join(written[:_NAMED]) + (", ..." if len(written) > _NAMED else "")
+            raise OracleError(
+                f"{must}: hidden state in {some}, buffers that a module in training mode writes at each "
+                "call, so that no verdict is possible; give functional_call a fixed copy of the buffers, or "
+                "use the batch's own statistics everywhere (training mode, or track_running_stats=False)"
+            )
+    if between and _differ(again(), again()) == 0:
         raise OracleError(
-            f"{name} must return the same value at every call with the same arguments, got two values at the "
-            f"same lam and theta that differ by {gap:.1e}: hidden randomness, so that no verdict is "
-            "possible; draw masks and minibatches beforehand and give them as inner_batches or "
-            "outer_batches, or call module.eval()"
+            f"{must} because {between} was called between them: it keeps something that {name} reads, "
+            "so that no verdict is possible; make what it keeps part of the state, with step= and read="
         )
+    raise OracleError(
+        f"{must}: hidden randomness, so that no verdict is possible; draw masks and minibatches beforehand "
+        "and give them as inner_batches or outer_batches, or call module.eval()"
+    )

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from refblo.conformance import hypergradient_report
-from refblo.errors import RefbloError
+from refblo.errors import OracleError, RefbloError
 
 LAM = torch.tensor([0.2, -1.0], dtype=torch.float64)
 
@@ -168,3 +168,53 @@ def test_the_objective_of_a_whole_run_leaves_buffers_alone() -> None:
     report = hypergradient_report(objective=objective, lam=LAM, hypergradient=answer)
     assert not report.right
     assert _bits(trainer.net) == before
+
+
+RUNNING: dict[str, tuple[Callable[..., nn.Module], tuple[int, ...]]] = {
+    "BatchNorm1d": (nn.BatchNorm1d, (6, 3)),
+    "BatchNorm2d": (nn.BatchNorm2d, (4, 3, 2, 2)),
+    "BatchNorm3d": (nn.BatchNorm3d, (3, 3, 2, 2, 1)),
+    "SyncBatchNorm": (nn.SyncBatchNorm, (6, 3)),
+    "InstanceNorm1d": (nn.InstanceNorm1d, (4, 3, 3)),
+    "InstanceNorm2d": (nn.InstanceNorm2d, (3, 3, 2, 2)),
+    "InstanceNorm3d": (nn.InstanceNorm3d, (2, 3, 2, 2, 1)),
+}
+
+
+@pytest.mark.parametrize("layer", RUNNING)
+def test_statistics_that_inner_writes_and_outer_reads_are_named(layer: str) -> None:
+    make, shape = RUNNING[layer]
+    generator = torch.Generator().manual_seed(1)
+    x = (2 + torch.randn(*shape, generator=generator, dtype=torch.float64)).double()
+    norm = make(3, affine=True, track_running_stats=True)
+    net = nn.ModuleDict({"norm": norm}).double()
+    theta = {name: p.detach().clone() for name, p in net["norm"].named_parameters()}
+    before = _bits(net)
+
+    def fit(at: dict[str, Tensor], train: bool) -> Tensor:
+        net.train(train)
+        value: Tensor = functional_call(net["norm"], at, (x,)).sin().mean()
+        return value
+
+    def inner(lam: Tensor, at: dict[str, Tensor]) -> Tensor:
+        return fit(at, True) + lam[0].exp() * at["weight"].square().sum()
+
+    def outer(_: Tensor, at: dict[str, Tensor]) -> Tensor:
+        return fit(at, False)
+
+    message = (
+        r"outer.*hidden state in norm\.running_mean, norm\.running_var.*fixed copy of the buffers"
+    )
+    with pytest.raises(OracleError, match=message):
+        hypergradient_report(inner, outer, LAM, theta, LAM, steps=2, step_size=0.1)
+    assert _bits(net) == before
+
+
+def test_a_random_loss_beside_written_buffers_is_still_random() -> None:
+    trainer = Trainer("BatchNorm1d", torch.float64)
+
+    def random(lam: Tensor, theta: dict[str, Tensor]) -> Tensor:
+        return trainer.inner(lam, theta) * (1 + torch.rand(()).double())
+
+    with pytest.raises(OracleError, match="hidden randomness"):
+        hypergradient_report(trainer.inner, random, LAM, trainer.theta, LAM, steps=2, step_size=0.1)

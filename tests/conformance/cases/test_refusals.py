@@ -91,7 +91,9 @@ def test_a_run_that_diverges_is_told_at_once(estimand: str, steps: int) -> None:
         return fit(theta) + (lam.exp() * theta.square()).sum()
 
     run = {**RUN, "steps": steps, "step_size": 5.0, "estimand": estimand}
-    with pytest.raises(OracleError, match=r"the inner run must stay finite, .* it diverges; lower"):
+    with pytest.raises(
+        OracleError, match=r"inner run bounded, got one that diverges: .* lower step_size"
+    ):
         hypergradient_report(inner, outer, LAM, THETA, LAM, **run)
 
 
@@ -109,8 +111,22 @@ def test_statistics_that_inner_writes_and_outer_reads_are_told() -> None:
         found: Tensor = functional_call(net, theta, (U,))
         return (found.squeeze() - V).square().mean()
 
-    with pytest.raises(OracleError, match=r"was called between them: .* running statistics"):
+    with pytest.raises(OracleError, match=r"hidden state in .*running_(mean|var)"):
         hypergradient_report(inner, evaluated, LAM, theta, LAM, **RUN)
+
+
+def test_what_inner_keeps_for_outer_outside_of_buffers_is_told() -> None:
+    calls = [0.0]
+
+    def inner(lam: Tensor, theta: Tensor) -> Tensor:
+        calls[0] += 1
+        return fit(theta) + (lam.exp() * theta.square()).sum()
+
+    def outer(_: Tensor, theta: Tensor) -> Tensor:
+        return (1 + calls[0]) * theta.square().sum()
+
+    with pytest.raises(OracleError, match=r"because inner .* was called between them: it keeps"):
+        hypergradient_report(inner, outer, LAM, torch.ones(3).double(), LAM, **RUN)
 
 
 def test_a_chain_factor_of_several_tensors_under_one_key_is_named() -> None:
