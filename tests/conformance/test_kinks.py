@@ -128,7 +128,9 @@ def _tied(seed: int, dtype: torch.dtype) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, pytest.param(torch.float32, marks=pytest.mark.full)], ids=str
+)
 def test_a_tie_at_the_start_is_told_with_its_slopes(dtype: torch.dtype) -> None:
     assert "a kink at this lam: one-sided slopes" in _tied(0, dtype)
 

@@ -46,7 +46,7 @@ def report(problem: OrdinaryProblem, answer: Any, **options: Any) -> Report:
     run: dict[str, Any] = {
         "steps": STEPS,
         "step_size": STEP_SIZE,
-        "diagnosis_seconds": 0.1,
+        "diagnosis_seconds": 0,
         **options,
     }
     return hypergradient_report(
@@ -112,7 +112,7 @@ def judged(inner: Loss, outer: Loss, factor: float = 1.0, **options: Any) -> Rep
     """The report on `by_reverse_mode`, times a factor."""
     mine = by_reverse_mode(inner, outer)
     answer = mine(LAM) * factor
-    run: dict[str, Any] = {"steps": 3, "step_size": 0.1, "diagnosis_seconds": 0.1, **options}
+    run: dict[str, Any] = {"steps": 3, "step_size": 0.1, "diagnosis_seconds": 0, **options}
     return hypergradient_report(inner, outer, LAM, THETA, answer, **run)
 
 
@@ -311,7 +311,7 @@ def test_the_implicit_estimand_obeys_batches_and_decay() -> None:
             steps=200,
             inner_batches=[first] * 200,
             estimand="implicit",
-            diagnosis_seconds=0.1,
+            diagnosis_seconds=0,
         ).verdict
 
     assert verdict(first) is Verdict.RIGHT
@@ -321,7 +321,7 @@ def test_the_implicit_estimand_obeys_batches_and_decay() -> None:
 @pytest.mark.parametrize(
     ("rule", "right"),
     [
-        (Rule(0.1, temperature=0.5), (0.0, 0.5)),
+        pytest.param(Rule(0.1, temperature=0.5), (0.0, 0.5), marks=pytest.mark.full),
         (Rule(0.1, temperature=0.5, weight_decay=3.0), (3.0, 0.5)),
     ],
 )
@@ -341,6 +341,7 @@ def test_the_gibbs_estimand_obeys_the_rule(rule: Rule, right: tuple[float, float
             answer,
             rule=rule,
             estimand="gibbs",
+            diagnosis_seconds=0,
         ).verdict
 
     assert verdict(value(*right)) is Verdict.RIGHT
@@ -399,7 +400,7 @@ def test_a_truth_that_cancels_to_zero_is_compared_with_rounding(dtype: torch.dty
 
     def verdict(answer: float) -> Verdict:
         returned = torch.full((2,), answer, dtype=dtype)
-        run: dict[str, Any] = {"steps": 3, "step_size": 0.1, "diagnosis_seconds": 0.1}
+        run: dict[str, Any] = {"steps": 3, "step_size": 0.1, "diagnosis_seconds": 0}
         return hypergradient_report(
             inner, measured, LAM.to(dtype), THETA.to(dtype), returned, **run
         ).verdict

@@ -73,7 +73,7 @@ class Problem:
             self.lam,
             self.theta0,
             factor * self.answer(),
-            diagnosis_seconds=0.1,
+            diagnosis_seconds=0,
             **run,
         )
 
@@ -155,7 +155,7 @@ def first_order_verdict(seed: int) -> Verdict:
         steps=3,
         step_size=0.3,
         seed=seed,
-        diagnosis_seconds=0.1,
+        diagnosis_seconds=0,
     ).verdict
 
 
