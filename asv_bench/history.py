@@ -31,6 +31,8 @@ FIRST = "9e94dc8"
 """The first commit that can count a run."""
 
 COUNTS, TIMES = r"^counts\.", r"^times\."
+COMPARED = "counts.Counts."
+"""What every counted commit has, and changes are looked for in."""
 ANSWERS = "counts.Counts.track_error"
 """What is no count, and may differ in its last digits from one run to the next."""
 
@@ -123,7 +125,7 @@ def measure(commit: str, benchmarks: str, machine: str) -> int:
 
 def measure_tree(tree: Path, commit: str, benchmarks: str, machine: str) -> int:
     """Measure the refblo in a folder as that of a commit; asv's exit status."""
-    if benchmarks in {COUNTS, TIMES}:
+    if machine == ANY or benchmarks == TIMES:
         return record(RESULTS, tree, commit, benchmarks, machine)
     know_machine(machine)
     environment = {**os.environ, "ASV_PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
@@ -138,19 +140,19 @@ def counts_of(commit: str) -> str:
     counts = {
         name: values
         for name, values in figures(commit, ANY).items()
-        if name != ANSWERS and values is not None
+        if name.startswith(COMPARED) and name != ANSWERS and values is not None
     }
     return json.dumps(counts, sort_keys=True) if counts else ""
 
 
-def measure_counts(number: int) -> list[str]:
+def measure_counts(number: int, benchmarks: str = COUNTS) -> list[str]:
     """Count until so many commits have counts; those that today's benchmarks do not fit."""
     commits, failed = candidates(), []
     known = {commit: counts for commit in commits if (counts := counts_of(commit))}
     while len(known) < number and (commit := following(commits, known)) is not None:
         subject = _subject(commit)
         click.echo(subject)
-        status = measure(commit, COUNTS, ANY)
+        status = measure(commit, benchmarks, ANY)
         counts = counts_of(commit)
         if counts:
             known[commit] = counts
@@ -181,6 +183,7 @@ def _subject(commit: str) -> str:
 
 @click.command()
 @click.option("--commits", "number", type=click.IntRange(min=2), default=30, show_default=True)
+@click.option("--counts", default=COUNTS, help="A regular expression: which of the counts.")
 @click.option("--times", is_flag=True, help="Times on this machine, of commits that have counts.")
 @click.option(
     "--here",
@@ -188,7 +191,7 @@ def _subject(commit: str) -> str:
     help="A regular expression: the benchmarks to run at this commit.",
 )
 @click.option("--list", "only_list", is_flag=True, help="List the commits that have results.")
-def history(number: int, *, times: bool, here: str | None, only_list: bool) -> None:
+def history(number: int, counts: str, *, times: bool, here: str | None, only_list: bool) -> None:
     """Measure earlier commits until so many have results."""
     if only_list:
         for commit in candidates():
@@ -200,7 +203,7 @@ def history(number: int, *, times: bool, here: str | None, only_list: bool) -> N
     if here is not None:
         machine = ANY if here == COUNTS else processor()
         sys.exit(measure_tree(ROOT, _git("rev-parse", "HEAD"), here, machine))
-    failed = measure_times(number) if times else measure_counts(number)
+    failed = measure_times(number) if times else measure_counts(number, counts)
     for subject in failed:
         click.echo(f"today's benchmarks do not fit {subject}", err=True)
     sys.exit(1 if failed else 0)

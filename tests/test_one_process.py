@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,14 @@ def test_a_wrong_answer_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_rounding_is_not_shown_as_a_change_of_the_error() -> None:
     found: counts.Rows = {counted.key(PROBLEM, "RMD", 10): {"error": 3e-16}}
     assert counts.Counts().track_error(found, SHOWN, "RMD", 10) == counts.LEAST_ERROR
+
+
+def test_what_a_commit_does_not_count_is_not_available(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = counted.measured(PROBLEM, "RMD", 10)
+    earlier = replace(row, host_synchronisations=None)
+    monkeypatch.setattr(counts, "measured", lambda *_: earlier)
+    found = counts.rows([(PROBLEM, "IFT-CG", counted.STEPS[0])])
+    assert math.isnan(counts.Synchronisations().track_host_synchronisations(found, SHOWN))
 
 
 def test_times_are_in_inner_gradients(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,8 +108,8 @@ class Row:
         outer_gradients: counted.
         hessian_products: counted.
         mixed_products: counted.
-        host_synchronisations: looks of the host at a tensor's numbers.
-        transfers: between devices; on the CPU there are none, see `ON_A_DEVICE`.
+        host_synchronisations: looks of the host at numbers; None if the commit does not count them.
+        transfers: between devices; on the CPU there are none, see `ON_A_DEVICE`; None likewise.
         error: ‖value − truth‖/‖truth‖ against the closed form of its estimand; None on shapes alone.
         value: three projections of value/‖truth‖, so that a change of the answer that leaves its error
             as it was is seen as well; None on shapes alone.
@@ -124,8 +124,8 @@ class Row:
     outer_gradients: int
     hessian_products: int
     mixed_products: int
-    host_synchronisations: int = 0
-    transfers: int = 0
+    host_synchronisations: int | None = 0
+    transfers: int | None = 0
     error: float | None = None
     value: tuple[float, float, float] | None = None
 
@@ -229,9 +229,9 @@ def counts(
         counted.outer_gradients,
         counted.hessian_products,
         counted.mixed_products,
-        # Commits before these were counted have none.
-        getattr(cost, "host_synchronisations", 0),
-        getattr(cost, "transfers", 0),
+        # Earlier commits did not count these.
+        getattr(cost, "host_synchronisations", None),
+        getattr(cost, "transfers", None),
         error,
         value,
     )

@@ -56,7 +56,7 @@ def rows(wanted: Iterable[tuple[str, str, int]]) -> Rows:
 
 
 def figure(found: Rows, name: str, problem: str, estimator: str, steps: int) -> float:
-    """One figure of a row; not a number, which asv shows as n/a, if there is no such row.
+    """One figure of a row; not a number, which asv shows as n/a, if the commit does not have it.
 
     Raises:
         WrongAnswerError: if the row's answer is wrong.
@@ -66,8 +66,8 @@ def figure(found: Rows, name: str, problem: str, estimator: str, steps: int) -> 
         raise WrongAnswerError(row)
     if row is None:
         return math.nan
-    value: float = Row(**row).evaluations if name == "evaluations" else row[name]
-    return value
+    value: float | None = Row(**row).evaluations if name == "evaluations" else row[name]
+    return math.nan if value is None else value
 
 
 class Counts:
