@@ -18,6 +18,7 @@ copyright = f"{author}; Apache License 2.0"
 version = release = metadata.version("refblo")
 
 extensions = [
+    "ages",
     "from_the_code",
     "mathml",
     "myst_parser",

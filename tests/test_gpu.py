@@ -3,8 +3,8 @@
 import ast
 import json
 import sys
-import time
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from asv_bench import at_scale
 from asv_bench.at_scale import TINY, largest_batch
 from asv_bench.gpu import __main__ as command
-from asv_bench.gpu.archive import Archive, MachineFacts, PartResult, age, archives, facts
+from asv_bench.gpu.archive import Archive, MachineFacts, PartResult, archives, facts
 from asv_bench.gpu.closed_form import on_device
 from asv_bench.gpu.draws import largest_difference, same_words
 from asv_bench.gpu.page import page
@@ -165,7 +165,7 @@ def test_the_page_shows_each_machine_by_itself(tmp_path: Path) -> None:
     assert "No GPU has run this yet." in page([])
     archive = Archive(tmp_path / MACHINE.folder)
     archive.begin(MACHINE)
-    now = time.time()
+    now = datetime(2026, 11, 28, tzinfo=UTC).timestamp()
     row = {
         "estimator": "RMD",
         "error": 1e-15,
@@ -179,17 +179,11 @@ def test_the_page_shows_each_machine_by_itself(tmp_path: Path) -> None:
     closed = {"size": 1000, "steps": 10, "rows": [row, {**row, "seconds": None}]}
     archive.save(PartResult("closed-form", 9.0, now - 3 * 86400, 0, "", closed))
     archive.save(PartResult("tests", 9.0, now - 4 * 86400, None, "", {}))
-    text = page(archives(tmp_path), now)
-    assert "Last measured 3 days ago" in text
+    text = page(archives(tmp_path))
+    assert "Last measured {ago}`2026-11-25`" in text
     assert "wrong answer" in text
     assert "ran out of time" in text
     assert MACHINE.device in text
-
-
-def test_an_age_is_in_words() -> None:
-    assert age(0.0, 3600.0) == "less than a day ago"
-    assert age(0.0, 86400.0) == "1 day ago"
-    assert age(0.0, 400 * 86400.0) == "13 months ago"
 
 
 def test_what_is_known_of_a_cpu() -> None:
@@ -199,8 +193,8 @@ def test_what_is_known_of_a_cpu() -> None:
 
 
 def test_asv_can_import_every_benchmark() -> None:
-    # asv puts the folder of the benchmarks on the path, not the repository.
+    # asv puts the folder of the benchmarks on the path, and the repository only where it is told to.
     for path in sorted((ROOT / "asv_bench" / "benchmarks").glob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ImportFrom) and node.level == 0:
                 assert not (node.module or "").startswith("asv_bench"), path.name

@@ -10,7 +10,6 @@ import json
 import platform
 import re
 import subprocess
-import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, final
@@ -160,13 +159,3 @@ class Archive:
 def archives(root: Path = ROOT) -> list[Archive]:
     """All that are committed, by name."""
     return [Archive(path.parent) for path in sorted(root.glob("*/machine.json"))]
-
-
-def age(finished: float, now: float | None = None) -> str:
-    """How long ago, in words."""
-    days = ((time.time() if now is None else now) - finished) / 86400
-    if days < 1:
-        return "less than a day ago"
-    unit, count = ("day", days) if days < 60 else ("month", days / 30.4)
-    many = round(count)
-    return f"{many} {unit}{'' if many == 1 else 's'} ago"

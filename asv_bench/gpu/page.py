@@ -1,17 +1,21 @@
-"""The page of what was measured on GPUs: one section a machine, and no two of them compared."""
+"""The page of what was measured on GPUs: one section a machine, and no two of them compared.
+
+A day is written as the role `ago`, which says its age whenever the site is built.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from asv_bench.gpu.archive import Archive, age
+from asv_bench.gpu.archive import Archive
 from asv_bench.gpu.parts import PARTS
 from refblo.cost.predict import in_words
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "on-a-gpu.md"
 
 
-def page(found: Sequence[Archive], now: float | None = None) -> str:
+def page(found: Sequence[Archive]) -> str:
     """The page, in Markdown."""
     lines = [
         "# On a GPU",
@@ -33,18 +37,19 @@ def page(found: Sequence[Archive], now: float | None = None) -> str:
     if not found:
         lines += ["No GPU has run this yet.", ""]
     for archive in found:
-        lines += _section(archive, now)
+        lines += _section(archive)
     return "\n".join(lines)
 
 
-def _section(archive: Archive, now: float | None) -> Iterator[str]:
+def _section(archive: Archive) -> Iterator[str]:
     machine = archive.machine()
     results = [result for part in PARTS if (result := archive.load(part.name)) is not None]
     newest = max((result.finished for result in results), default=0.0)
+    day = datetime.fromtimestamp(newest, UTC).date().isoformat()
     yield f"## {machine.device}"
     yield ""
     yield (
-        f"Last measured {age(newest, now)}, at commit `{machine.commit[:10]}`; driver {machine.driver}, CUDA "
+        f"Last measured {{ago}}`{day}`, at commit `{machine.commit[:10]}`; driver {machine.driver}, CUDA "
         f"{machine.cuda}, torch {machine.torch}, Python {machine.python}."
     )
     yield ""
