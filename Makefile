@@ -20,7 +20,7 @@ STAMP := $(VENV)/.installed
 SOURCES = $(shell find $(wildcard refblo proofs_check tests asv_bench docs) -name '*.py' \
 	-not -path '*/env/*' -not -path '*/_build/*' | sort)
 
-.PHONY: help env test test-full lint format types audit audit-quick audit-full reproduce ledger docs peers rules agreement equal-cost speed detection asv asv-full asv-history asv-publish gate gpu mutation clean
+.PHONY: help env test test-full lint format types audit audit-quick audit-full reproduce ledger docs peers rules agreement equal-cost speed detection asv asv-full asv-history asv-publish pictures gate gpu mutation clean
 
 help:  ## list the jobs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -98,6 +98,9 @@ asv-history: $(STAMP)  ## count at earlier commits, until N of them have counts 
 
 asv-publish: $(STAMP)  ## build the benchmark dashboards; they need no network afterwards
 	$(BIN)/python -m asv_bench.publish
+
+pictures: $(STAMP)  ## draw docs/pictures.md from the results that are committed
+	$(BIN)/python -m asv_bench.pictures
 
 gate: $(STAMP)  ## compare the deterministic costs with the committed baseline
 	OMP_NUM_THREADS=1 $(BIN)/python -m asv_bench.gate $(ARGS)
