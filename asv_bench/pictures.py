@@ -116,8 +116,8 @@ def roof(scaling: Scaling) -> str:
             axes.plot(
                 *zip(*pairs, strict=True), linestyle="", alpha=0.8, label=method, **look(index)
             )
-        low, high = axes.get_xlim()
-        ends = [max(low, 1e-3), high]
+        least = [1e3 * point.roof(scaling.rates) for point in scaling.points]
+        ends = [min(least), max(least)]
         axes.plot(ends, ends, color=EQUAL, label="as fast as can be")
         axes.plot(
             ends, [10 * end for end in ends], color=EQUAL, linestyle=":", label="ten times that"
@@ -220,7 +220,7 @@ def shown(pictures: Sequence[str], described: Mapping[str, str]) -> list[str]:
 
 
 def table(commits: Sequence[Commit], found: Sequence[Change]) -> Iterator[str]:
-    """The commits in which a count changed, with the largest change of each figure."""
+    """The measured commits from which on a count is another, with the largest change of each figure."""
     yield "| no. | commit | what | changed |"
     yield "| ---: | --- | --- | --- |"
     for place, commit in enumerate(commits, start=1):
@@ -288,7 +288,8 @@ def page(scaling: Scaling, counted: Sequence[Commit], timed: Mapping[str, Sequen
             *shown([name], described),
         ]
     lines += [
-        "The commits in which a count changed on any problem, with the largest change of each figure:",
+        "Where a count changed on any problem, with the largest change of each figure. A change lies in the "
+        "commit that is named, or in one of those since the measured commit before it:",
         "",
         *table(counted, changes(counted, names(RESULTS))),
     ]

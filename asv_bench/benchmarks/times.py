@@ -19,7 +19,7 @@ from .timing import interleaved, ratio
 
 GRADIENTS = 100
 """Inner gradients in one call of the kernel: about as long as the runs that it is compared with."""
-ROUNDS = 9
+ROUNDS = 5
 T = STEPS[-1]
 
 
