@@ -132,7 +132,7 @@ def dense_at_minimiser(name: str) -> Contract:
 
 
 def neumann_series(name: str, scaling: NeumannScaling) -> Contract:
-    """Error at θ* at most ‖C‖‖H⁻¹s‖ q^K with q = max|1 − α·eig(H)|, α = 0.9/λ_max(H).
+    """Error at θ* of C'(I − αH)^K H⁻¹s, at most ‖C‖‖H⁻¹s‖ q^K, q = max|1 − α·eig(H)|, α = 0.9/λ_max(H).
 
     Without the factor α the series converges, at the same rate, to the biased limit
     f_λ + (truth − f_λ)/α.
@@ -146,12 +146,19 @@ def neumann_series(name: str, scaling: NeumannScaling) -> Contract:
         solution = np.linalg.solve(local.H, local.s)
         scale = 1.0 if scaling is NeumannScaling.SCALED else 1 / alpha
         constant = scale * float(np.linalg.norm(local.C, 2) * np.linalg.norm(solution))
+        factor = np.eye(len(local.s)) - alpha * local.H
+
+        def left(terms: float) -> Float64[Array, " p"]:
+            power = np.linalg.matrix_power(factor, int(terms))
+            error: Array = scale * (local.C.T @ power @ solution)
+            return error
+
         return _series(
             case,
             context,
             lambda terms: IFTNeumann(_resting(case), 1, alpha, terms, scaling),
             _direct(case, theta) - scale * (local.C.T @ solution),
-            Geometric(float(np.max(np.abs(1 - alpha * eigenvalues))), constant),
+            Geometric(float(np.max(np.abs(1 - alpha * eigenvalues))), constant, left),
         )
 
     biased = scaling is NeumannScaling.UNSCALED

@@ -60,6 +60,12 @@ class Minimum:
         value: Array = self.direct - self.local.C.T @ q
         return value
 
+    def left(self, step: float, count: float) -> Float64[Array, " p"]:
+        """C'(I − step·H)^count q*, what so many steps on H q = f_θ from q = 0 leave of it, shape (p,)."""
+        once = np.eye(len(self.local.s)) - step * self.local.H
+        value: Array = self.local.C.T @ np.linalg.matrix_power(once, int(count)) @ self.solution
+        return value
+
     def contraction(self, step: float) -> float:
         """‖I − step·H‖₂."""
         return float(np.max(np.abs(1 - step * np.linalg.eigvalsh(self.local.H))))

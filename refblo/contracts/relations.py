@@ -6,6 +6,7 @@ strictly as one that states exactness: the predicted limit must be met.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
@@ -179,10 +180,13 @@ class Geometric:
     Attributes:
         rate: the predicted rate, in (0, 1).
         constant: the predicted constant.
+        error: K ↦ the predicted error itself, shape (d,), where it is known: a bound alone is met by whatever
+            is closer to the limit, such as one term more. None where it is not.
     """
 
     rate: float
     constant: float
+    error: Callable[[float], Float64[Array, " d"]] | None = None
 
     def __post_init__(self) -> None:
         require(
@@ -198,6 +202,12 @@ class Geometric:
         errors = np.linalg.norm(measured.values, axis=1)
         bounds = self.constant * self.rate**measured.at + measured.noise
         margin = float(np.max(errors / bounds))
+        exactly = ""
+        if self.error is not None:
+            predicted = np.stack([self.error(float(count)) for count in measured.at])
+            off = np.linalg.norm(measured.values - predicted, axis=1)
+            margin = max(margin, float(np.max(off / measured.noise)))
+            exactly = f"; as a vector, off by {off.max():.1e}"
         # The rate is visible only above the rounding floor.
         clear = errors > 10 * measured.noise
         rate = "at rounding level"
@@ -207,7 +217,7 @@ class Geometric:
         return RelationJudgement(
             holds=margin <= 1,
             measured=f"{rate} over {measured.parameter} = {measured.at[0]:g} … {measured.at[-1]:g}",
-            predicted=f"error at most {self.constant:.3g} · {self.rate:.4f}^{measured.parameter}",
+            predicted=f"error at most {self.constant:.3g} · {self.rate:.4f}^{measured.parameter}{exactly}",
             margin=margin,
         )
 

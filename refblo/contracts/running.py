@@ -56,7 +56,8 @@ def running_solve(name: str, factory: Running) -> Contract:
         rate = at_rest.contraction(case.dynamics.step_size)
         coupling = float(np.linalg.norm(at_rest.local.C, 2))
         constant = coupling * float(np.linalg.norm(at_rest.solution))
-        relation = Geometric(rate, constant)
+        gamma = case.dynamics.step_size
+        relation = Geometric(rate, constant, lambda count: at_rest.left(gamma, count))
         return _sweep(at_rest, context, factory, at_rest.implicit, relation, offset=1)
 
     return Contract(
@@ -81,7 +82,11 @@ def discounted_rate(name: str, factory: Discounted) -> Contract:
         at_rest = minimum(case)
         model = _model(at_rest)
         constant = float(np.linalg.norm(at_rest.local.C.T @ at_rest.local.s)) / model
-        relation = Geometric(1 - case.dynamics.step_size * model, constant)
+        kept, indirect = (
+            1 - case.dynamics.step_size * model,
+            at_rest.local.C.T @ at_rest.local.s / model,
+        )
+        relation = Geometric(kept, constant, lambda count: kept**count * indirect)
         limit = at_rest.with_solution(at_rest.local.s / model)
         return _sweep(
             at_rest,

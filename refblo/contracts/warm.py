@@ -80,7 +80,11 @@ def geometric_in_calls(name: str, factory: Stepping, *, steps: int = 1, lag: int
         values = _called(at_rest, factory(gamma), counts, context.draws.seed)
         rate = at_rest.contraction(gamma)
         constant = float(np.linalg.norm(at_rest.local.C, 2) * np.linalg.norm(at_rest.solution))
-        relation = Geometric(rate**steps, constant * rate ** (steps - lag))
+        relation = Geometric(
+            rate**steps,
+            constant * rate ** (steps - lag),
+            lambda call: at_rest.left(gamma, steps * (call + 1) - lag),
+        )
         return _finding(at_rest, counts, values, relation, "calls", steps)
 
     return Contract(
@@ -141,7 +145,9 @@ def geometric_in_terms(name: str, factory: Series, *, calls: int = 3) -> Contrac
             for count in terms
         ]
         constant = float(np.linalg.norm(at_rest.local.C, 2) * np.linalg.norm(at_rest.solution))
-        relation = Geometric(at_rest.contraction(gamma), constant)
+        relation = Geometric(
+            at_rest.contraction(gamma), constant, lambda count: at_rest.left(gamma, count)
+        )
         return _finding(at_rest, terms, np.stack(rows), relation, "K", calls)
 
     return Contract(

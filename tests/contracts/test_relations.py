@@ -71,6 +71,15 @@ def test_geometric(rate: float, holds: bool) -> None:
     assert Geometric(0.5, 1.0).judge(sweep).holds is holds
 
 
+@pytest.mark.parametrize(("ahead", "holds"), [(0, True), (1, False)])
+def test_geometric_with_its_error_known_is_met_by_that_alone(ahead: int, holds: bool) -> None:
+    # One term more is within the bound, and no error of this method.
+    at = np.arange(1.0, 20.0)
+    sweep = ParameterSweep("K", at, (0.5 ** (at + ahead))[:, None], np.full(19, 1e-15))
+    assert Geometric(0.5, 1.0).judge(sweep).holds
+    assert Geometric(0.5, 1.0, lambda count: np.array([0.5**count])).judge(sweep).holds is holds
+
+
 def test_geometric_needs_a_rate_below_one() -> None:
     with pytest.raises(ArgumentError, match="rate"):
         Geometric(1.0, 1.0)
