@@ -97,7 +97,7 @@ def _seed(_: click.Context, __: click.Parameter, value: int) -> int:
     help="Only rows whose contract, estimator or case matches, e.g. 'hpo*'; repeatable.",
 )
 @click.option(
-    "--seed", default=0, show_default=True, callback=_seed, help="The seed of every random draw."
+    "--seed", default=1, show_default=True, callback=_seed, help="The seed of every random draw."
 )
 @click.option(
     "--device",

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from refblo.estimators.registry import EstimatorClass, estimator_classes
+from refblo.noise import Draws
 from refblo.problems.case import Case
 from refblo.testing import SMALL_CASES, check_estimator
 from refblo.testing.cases import CaseBuilder
@@ -34,6 +35,22 @@ QUICK = [cls for cls in estimator_classes() if cls.__name__ != "Compiled"]
 def test_it_is_a_pure_function(cls: EstimatorClass) -> None:
     # The last that it accepts has minibatches and noise, if any has; the full suite takes them all.
     check_estimator(lambda case: example(cls, case), _cases(cls)[-1:])
+
+
+# Full batches and no noise are asked of the first two; the third sees its one block whole.
+NOTHING_DRAWN = {"AdaptiveImplicit", "BoundedImplicit", "SABA"}
+
+
+@pytest.mark.parametrize(
+    "cls", [cls for cls in QUICK if cls.__name__ not in NOTHING_DRAWN], ids=lambda cls: cls.__name__
+)
+def test_other_draws_give_another_result(cls: EstimatorClass) -> None:
+    # Those that are taken where none are given are among them.
+    case = _cases(cls)[-1](torch.float64)
+    method = example(cls, case)
+    one, other = (method.estimate(case.problem, case.lam, Draws(seed)) for seed in (0, 1))
+    # FSLA's first value is f_λ whatever is drawn; where it leads is another point.
+    assert not (torch.equal(one.value, other.value) and torch.equal(one.theta, other.theta))
 
 
 @pytest.mark.full
