@@ -180,6 +180,10 @@ def test_a_singular_hessian_is_reported() -> None:
     problem, lam = quadratic([0.0, 1.0])
     found = IFTDense(Langevin(0.01), 3).estimate(problem, lam)
     assert found.status is Status.SERIES_DIVERGED
+    # The solve itself says so, and at which pivot: a q that is finite by chance is none.
+    zero = torch.zeros(2, dtype=torch.float64)
+    solve = IFTDense(Langevin(0.01), 3).solve(lambda v: v * torch.tensor([1.0, 0.0]).to(v), zero)
+    assert (solve.status, solve.diverged_at) == (Status.SERIES_DIVERGED, 2)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from flint import arb, ctx
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refblo.balls.derivatives import decimal, tape
+from refblo.balls import minimiser
+from refblo.balls.derivatives import decimal, differentiate, tape
 from refblo.chain import Langevin, Schedule
 from refblo.errors import ArgumentError, DivergenceError, OracleError
 from refblo.noise import Draws
@@ -114,6 +115,28 @@ def test_no_proof_no_answer(inner: sympy.Expr, start: float, message: str) -> No
     oracle = Ball(max_precision=128)
     with pytest.raises(OracleError, match=message):
         oracle.truth(scalar_case(inner, t**2, start), Estimand.IMPLICIT)
+
+
+def _enclosed(inner: sympy.Expr, point: arb, monkeypatch: pytest.MonkeyPatch) -> arb:
+    """What the proof makes of a point that Newton's method would not have ended at, at λ = 1/4."""
+    monkeypatch.setattr(minimiser, "_newton", lambda *_: [point])
+    derivatives = differentiate(SymbolicProblem(LAM, THETA, inner, t**2, (sympy.Integer(0),)))
+    with ctx.workprec(128):
+        return minimiser.enclose_minimiser(derivatives, [arb(0.25)])[0]
+
+
+def test_a_point_near_no_stationary_point_is_not_proved(monkeypatch: pytest.MonkeyPatch) -> None:
+    # L_T' = eᵗ has no root; at every point the Hessian is positive and a Newton step has length 1.
+    with pytest.raises(OracleError, match="could not be proved to be one"):
+        _enclosed(sympy.exp(t) + 0 * x, arb(0), monkeypatch)
+
+
+def test_an_inaccurate_point_is_enclosed_with_its_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    # θ + θ³ = λ has one root; the point is 10⁻³ off, so that a Newton step from it is some 10⁻⁶ off.
+    root = sympy.nsolve(t + t**3 - sympy.Rational(1, 4), t, 0.2, prec=50)
+    inner = t**2 / 2 + t**4 / 4 - x * t
+    found = _enclosed(inner, arb(str(root)) + arb(0.001), monkeypatch)
+    assert found.contains(arb(str(root)).mid())
 
 
 @pytest.mark.parametrize(
