@@ -5,6 +5,8 @@ One transition is eq. (24) of Kim and Hospedales with E = L_T/τ,
     θ^m = θ^{m−1} − γ ∂_θ L_T(λ, θ^{m−1}; batch^{m−1}) + √ε κ z^{m−1},   γ = ε / (2τ).
 
 At stationarity (ε → 0) it samples exp(−L_T/(τκ²)), not exp(−L_T/τ), unless κ = 1.
+
+Claims: eq-10, eq-24, text-temperature.
 """
 
 import math

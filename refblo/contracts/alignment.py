@@ -74,6 +74,7 @@ def direction(name: str, factory: Factory) -> Contract:
         estimator=name,
         relation="Biased",
         claim="as T grows its direction tends to −f_θ(θ*)·C, not to f_λ − f_θ·H⁻¹·C",
+        claims=("text-alignment",),
         applies=applies,
         check=check,
     )

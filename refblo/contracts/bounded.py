@@ -105,6 +105,7 @@ def holds(name: str, factory: Bounded) -> Contract:
         estimator=name,
         relation="Exact",
         claim="the truth is within the error that is returned, for any number of steps and iterations",
+        claims=("field-a-posteriori",),
         applies=_applies,
         check=check,
     )
@@ -148,6 +149,7 @@ def meets(name: str, factory: Adaptive) -> Contract:
         estimator=name,
         relation="Exact",
         claim="it stops with a bound of at most the error asked for, and the truth is within it",
+        claims=("field-a-posteriori",),
         applies=_affordable,
         check=check,
     )

@@ -41,6 +41,7 @@ def exact_in_one_step(name: str, factory: Callable[[], Estimator]) -> Contract:
         estimator=name,
         relation="Exact",
         claim="from any θ⁰ it is the implicit hypergradient, within the sum of the error bounds",
+        claims=("field-implicit",),
         applies=lambda case: quadratic_inner_loss(case) and has_minimiser(case),
         check=check,
     )
@@ -70,6 +71,7 @@ def refuses_the_rest(name: str, factory: Callable[[], Estimator]) -> Contract:
         estimator=name,
         relation="Exact",
         claim="where the inner loss is not quadratic its status says so",
+        claims=("field-implicit",),
         applies=lambda case: not quadratic_inner_loss(case) and has_minimiser(case),
         check=check,
     )

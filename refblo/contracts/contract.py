@@ -83,6 +83,7 @@ class Contract:
         estimator: the estimator's name.
         relation: the relation's name.
         claim: the claim in one sentence.
+        claims: the rows of the claims ledger that it rests on, by their keys.
         applies: whether it can be checked on a case.
         check: checks it.
         quick: whether the quick audit runs it, or only the full one and one that asks for it by name.
@@ -92,6 +93,7 @@ class Contract:
     estimator: str
     relation: str
     claim: str
+    claims: tuple[str, ...]
     applies: Callable[[Case], bool]
     check: Callable[[Case, Context], ContractFinding]
     quick: bool = True

@@ -56,6 +56,7 @@ def gibbs(name: str, factory: Chains) -> Contract:
         estimator=name,
         relation="Unbiased",
         claim="over independent chains its mean is the Gibbs hypergradient: no recursion, no step, no bias",
+        claims=("eq-10", "field-covariance"),
         applies=applies,
         check=check,
     )

@@ -90,6 +90,7 @@ def smoothed(name: str, factory: Strategies, variant: Variant) -> Contract:
         relation="Unbiased",
         claim="for a quadratic program its mean is the exact hypergradient, of the variance predicted for "
         + variant.value,
+        claims=("field-es", "text-es-variance") if variant is Variant.PRINTED else ("field-es",),
         applies=applies,
         check=check,
     )
@@ -164,6 +165,7 @@ def order_in_sigma(name: str, factory: Strategies) -> Contract:
         estimator=name,
         relation="Order",
         claim="for given z it is off (1/N) Σ z⟨F', z⟩ by (σ²/6N) Σ z D³F[z, z, z] + O(σ⁴)",
+        claims=("field-es",),
         applies=applies,
         check=check,
         # Third derivatives through a whole run: seconds, where the quick audit has milliseconds.

@@ -52,6 +52,7 @@ def exact(name: str, factory: Factory, *, pathwise: bool = True, small: bool = F
         estimator=name,
         relation="Exact",
         claim=f"equals the hypergradient of the {which}, within the sum of the error bounds",
+        claims=("eq-49",),
         applies=applies,
         check=check,
     )

@@ -55,6 +55,7 @@ def direct_term(name: str, factory: Factory) -> Contract:
         estimator=name,
         relation="Biased",
         claim="it is the direct term, so that its bias is the whole indirect term",
+        claims=("text-rmd-fo",),
         applies=lambda case: (
             isinstance(case.problem.initial, FixedInitial) and case.lam.numel() <= SMALL
         ),

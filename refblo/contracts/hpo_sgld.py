@@ -94,6 +94,7 @@ def order_without_noise(name: str, factory: Factory) -> Contract:
         estimator=name,
         relation="Order",
         claim="at a fixed number of steps the error is c·ε², relative to an indirect term that is O(ε)",
+        claims=("eq-22", "thm-1"),
         applies=applies,
         check=check,
     )
@@ -128,6 +129,7 @@ def order_with_noise(name: str, factory: Factory) -> Contract:
         estimator=name,
         relation="Order",
         claim="with noise and a curved outer loss the error is c·ε^1.5 at a fixed number of steps",
+        claims=("eq-22", "thm-1"),
         applies=applies,
         check=check,
     )
@@ -168,6 +170,7 @@ def fixed_horizon(name: str, factory: Factory) -> Contract:
         estimator=name,
         relation="Biased",
         claim="at a fixed horizon Tγ it converges to −∫ f_θ·C along the flow, which is not the truth",
+        claims=("eq-22", "thm-3"),
         applies=lambda case: is_small(case) and isinstance(case.problem.initial, FixedInitial),
         check=check,
     )

@@ -126,6 +126,7 @@ def dense_at_minimiser(name: str) -> Contract:
         estimator=name,
         relation="Exact",
         claim="at θ* it equals the implicit hypergradient, within the sum of the error bounds",
+        claims=("field-implicit",),
         applies=has_minimiser,
         check=check,
     )
@@ -168,6 +169,7 @@ def neumann_series(name: str, scaling: NeumannScaling) -> Contract:
         estimator=name,
         relation="Geometric",
         claim=f"with K terms its distance from {limit} is at most c·q^K, q = max|1 − α·eig(H)|",
+        claims=("field-neumann", "text-neumann-factor") if biased else ("field-neumann",),
         applies=has_minimiser,
         check=check,
     )
@@ -205,6 +207,7 @@ def conjugate_gradients(name: str, damping: float) -> Contract:
         estimator=name,
         relation="Geometric",
         claim=f"after K iterations its distance from {limit} is at most c·((√κ − 1)/(√κ + 1))^K",
+        claims=("field-cg",),
         applies=has_minimiser,
         check=check,
     )
@@ -270,6 +273,7 @@ def geometric_in_steps(name: str) -> Contract:
         estimator=name,
         relation="Geometric",
         claim="after T inner steps its distance from the implicit hypergradient is at most c·q^T",
+        claims=("field-aid",),
         applies=lambda case: "quadratic" in case.tags and has_minimiser(case),
         check=check,
     )

@@ -55,6 +55,7 @@ def envelope(name: str, factory: Adaptation) -> Contract:
         estimator=name,
         relation="Exact",
         claim="at θ* it is the implicit hypergradient of the problem with f = L_T, without a solve",
+        claims=("field-implicit",),
         applies=has_minimiser,
         check=check,
     )
@@ -99,6 +100,7 @@ def geometric_in_steps(name: str, factory: Adaptation) -> Contract:
         estimator=name,
         relation="Geometric",
         claim="after T steps it is at most ‖C‖·q^T·‖θ⁰ − θ*‖ off the gradient of min_θ L_T(λ, θ)",
+        claims=("field-implicit",),
         applies=applies,
         check=check,
     )

@@ -64,6 +64,7 @@ def gaussian_evidence(name: str, factory: Evidence) -> Contract:
         estimator=name,
         relation="Exact",
         claim="for an L_T that is quadratic in θ it is the gradient of −log ∫ exp(−L_T/τ) dθ",
+        claims=("eq-5",),
         applies=lambda case: quadratic_inner_loss(case) and has_minimiser(case),
         check=check,
     )

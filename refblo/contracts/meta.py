@@ -49,6 +49,7 @@ def exact_on_moving_starts(name: str, factory: Factory) -> Contract:
 def _expansion(
     name: str,
     claim: str,
+    claims: tuple[str, ...],
     deviation: Callable[[Case, Langevin, Context], tuple[Float64[Array, " p"], float]],
     constant: Callable[[Local], Float64[Array, " p"]],
 ) -> Contract:
@@ -57,6 +58,7 @@ def _expansion(
     Args:
         name: of the estimator.
         claim: in a sentence.
+        claims: of the ledger.
         deviation: what is of first order, and the norms that its rounding is relative to.
         constant: the predicted coefficient of γ, from the derivatives at θ⁰.
     """
@@ -80,6 +82,7 @@ def _expansion(
         estimator=name,
         relation="Order",
         claim=claim,
+        claims=claims,
         applies=lambda case: _learns_its_start(case) and is_small(case) and resolves_orders(case),
         check=check,
     )
@@ -102,7 +105,7 @@ def first_order_error(name: str, factory: Adaptation) -> Contract:
         return through
 
     claim = "at a fixed T its error against MAML is γ·T·(HJ + C)'f_θ + O(γ²)"
-    return _expansion(name, claim, deviation, constant)
+    return _expansion(name, claim, ("field-fo-maml", "field-nichol"), deviation, constant)
 
 
 def reptile_expansion(name: str, factory: Adaptation) -> Contract:
@@ -126,7 +129,7 @@ def reptile_expansion(name: str, factory: Adaptation) -> Contract:
     claim = (
         "it is J'[T·a − γ·(T(T − 1)/2)·H·a] + O(γ²), a and H the inner gradient and Hessian at θ⁰"
     )
-    return _expansion(name, claim, deviation, constant)
+    return _expansion(name, claim, ("field-nichol", "field-reptile"), deviation, constant)
 
 
 @final
@@ -238,6 +241,7 @@ def implicit_when_solved(name: str, factory: Proximal) -> Contract:
         estimator=name,
         relation="Exact",
         claim="run until θ^T and CG are converged it is the implicit hypergradient of L_T + (ρ/2)‖θ − θ⁰‖²",
+        claims=("field-imaml",),
         applies=_can_be_held,
         check=check,
     )
@@ -272,6 +276,7 @@ def geometric_in_products(name: str, factory: Proximal) -> Contract:
         relation="Geometric",
         claim="after K CG iterations its distance from f_λ + J'(I + H/ρ)⁻¹f_θ is at most "
         "c·((√κ − 1)/(√κ + 1))^K, κ of H + ρI",
+        claims=("field-cg", "field-imaml"),
         applies=_can_be_held,
         check=check,
     )

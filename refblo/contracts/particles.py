@@ -252,6 +252,7 @@ def through_particles(name: str, factory: Particles, *, leader_steps: int = 0) -
         estimator=name,
         relation="Exact",
         claim=f"it is the derivative of {judged} through the run of interacting particles",
+        claims=("field-stein",),
         applies=_applies,
         check=check,
         # With a leader the same run is reversed, and more.

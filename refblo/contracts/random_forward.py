@@ -127,6 +127,9 @@ def random_tangents(name: str, factory: Tangents, law: Law) -> Contract:
         estimator=name,
         relation="Unbiased",
         claim=claim,
+        claims=("field-antithetic-tangents",)
+        if law is Law.ANTITHETIC
+        else ("field-random-tangents",),
         applies=_several,
         check=check,
     )
@@ -182,6 +185,7 @@ def uoro(name: str, factory: Replica, *, balanced: bool) -> Contract:
         estimator=name,
         relation="Unbiased",
         claim=claim,
+        claims=("field-uoro",),
         applies=lambda case: isinstance(case.problem.initial, FixedInitial) and _several(case),
         check=check,
     )

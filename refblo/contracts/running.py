@@ -65,6 +65,7 @@ def running_solve(name: str, factory: Running) -> Contract:
         estimator=name,
         relation="Geometric",
         claim="at θ* its distance from the implicit hypergradient is at most c·q^T, q = max|1 − γ·eig(H)|",
+        claims=("field-running-solve",),
         applies=has_minimiser,
         check=check,
     )
@@ -102,6 +103,7 @@ def discounted_rate(name: str, factory: Discounted) -> Contract:
         estimator=name,
         relation="Geometric",
         claim="not divided by its weights it is c·(1 − γħ)^T away from f_λ − f_θ·C/ħ at θ*",
+        claims=("field-discounted",),
         applies=has_minimiser,
         check=check,
     )
@@ -128,6 +130,7 @@ def discounted_limit(name: str, factory: Discounted) -> Contract:
         estimator=name,
         relation="Biased",
         claim="at θ* it is f_λ − f_θ·C/ħ: the truth with H replaced by the scalar ħ",
+        claims=("field-discounted",),
         # With one inner parameter the model is exact, and there is no bias to predict.
         applies=lambda case: case.problem.initial(case.lam).numel() > 1 and has_minimiser(case),
         check=check,

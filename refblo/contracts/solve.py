@@ -70,6 +70,7 @@ def solves_its_system(name: str) -> Contract:
         estimator=name,
         relation="Exact",
         claim="run to a small residual it is the dense solve at the same iterate, on any size",
+        claims=("field-cg",),
         applies=applies,
         check=check,
     )

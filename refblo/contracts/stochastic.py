@@ -39,6 +39,7 @@ def unbiased(name: str, factory: Factory) -> Contract:
         estimator=name,
         relation="Unbiased",
         claim="its mean over seeds is the derivative of the mean outer loss along the chain",
+        claims=("eq-8",),
         applies=applies,
         check=check,
     )

@@ -62,6 +62,7 @@ def geometric_truncation(name: str) -> Contract:
         estimator=name,
         relation="Geometric",
         claim="keeping the last K transitions leaves an error of at most c·q^K, q = max‖I − γH‖",
+        claims=("field-itd",),
         applies=applies,
         check=check,
     )

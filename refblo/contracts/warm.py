@@ -93,6 +93,7 @@ def geometric_in_calls(name: str, factory: Stepping, *, steps: int = 1, lag: int
         relation="Geometric",
         claim="at θ* and a fixed λ each call brings it closer to the implicit hypergradient by q^N, "
         "q = max|1 − γ·eig(H)|",
+        claims=("field-running-solve",),
         applies=has_minimiser,
         check=check,
     )
@@ -122,6 +123,7 @@ def geometric_restarted_cg(
         estimator=name,
         relation="Geometric",
         claim="at θ* and a fixed λ each call of N restarted CG iterations contracts it by Chebyshev's c",
+        claims=("field-cg",),
         # CG in fewer dimensions than iterations is done at once, and 0^k says nothing about a rate.
         applies=lambda case: (
             case.problem.initial(case.lam).numel() > iterations and has_minimiser(case)
@@ -156,6 +158,7 @@ def geometric_in_terms(name: str, factory: Series, *, calls: int = 3) -> Contrac
         relation="Geometric",
         claim="at θ* with K terms its distance from the implicit hypergradient is at most c·q^K, "
         "whatever its momentum",
+        claims=("field-neumann",),
         applies=has_minimiser,
         check=check,
     )
@@ -180,6 +183,7 @@ def one_step(name: str, factory: Callable[[float], Estimator]) -> Contract:
         estimator=name,
         relation="Biased",
         claim="at θ* it is f_λ − γ f_θ·C: a Neumann series of one term",
+        claims=("field-neumann",),
         applies=has_minimiser,
         check=check,
     )

@@ -1,4 +1,7 @@
-"""What the implicit estimators share: everything but the solve for q = H⁻¹ f_θ."""
+"""What the implicit estimators share: everything but the solve for q = H⁻¹ f_θ.
+
+Claims: field-implicit.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass

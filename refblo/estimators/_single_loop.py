@@ -7,6 +7,8 @@ For min_λ f(λ, θ*(λ)) all of them follow, at a current (θ, q, λ), estimate
 whose common zero in (θ, q) is (θ*, H⁻¹f_θ), where D_λ is the implicit hypergradient. They differ in how the
 estimates are averaged over batches, and in where q comes from. The state is `WarmState`: θ, q, and in its
 memory whatever the averages need.
+
+Claims: field-neumann, field-running-solve.
 """
 
 from dataclasses import dataclass

@@ -7,6 +7,8 @@ that, with ‖q‖ ≤ ‖f_θ‖/μ known before any system is solved; then the
 
 Order: O(κ log(1/error)) gradients and O(√κ log(1/error)) Hessian products for an inner problem of
 condition number κ. No T, no series length, no number of iterations has to be chosen.
+
+Claims: field-a-posteriori, field-posteriori.
 """
 
 from dataclasses import dataclass, field

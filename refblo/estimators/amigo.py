@@ -9,6 +9,8 @@ Estimates the implicit hypergradient f_λ − f_θ·H⁻¹·C (Arbel and Mairal 
 Error of q after k calls at a fixed λ and θ*: at most ρ^{kN}‖q*‖ with ρ = max|1 − α·eig(H)| for AmIGO-SGD; in
 the norm of H, at most c^k‖q*‖_H with c = 2r^N/(1 + r^{2N}), r = (√κ − 1)/(√κ + 1), for AmIGO-CG, which
 forgets its directions between calls. Memory O(n + p).
+
+Claims: field-cg, field-running-solve.
 """
 
 from dataclasses import dataclass, field

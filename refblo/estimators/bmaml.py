@@ -18,6 +18,8 @@ backward, and memory for T + S iterates. One particle repels nobody: without a l
 
 The bandwidth h is a fixed number; in the authors' code it follows the median distance, held fixed in the
 derivative. The second term of that code is (1/h)(θ_i − θ_j) k, half of what its kernel asks for.
+
+Claims: field-stein.
 """
 
 from dataclasses import dataclass, field

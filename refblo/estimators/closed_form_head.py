@@ -9,6 +9,8 @@ Section 5.1, for ridge heads on a learnt representation; with class means for he
     forward   f_λ + f_θ·Z, H Z = −C,          p solves,
 
 C at θ*. One factorisation of H (n² memory, n³ time) serves all of them; no inner run. No bias.
+
+Claims: field-implicit.
 """
 
 from dataclasses import dataclass, field

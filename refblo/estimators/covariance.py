@@ -18,6 +18,8 @@ returned is the standard error over the chains: each counts as one sample, whate
 
 Bias: burn-in, geometric in B; the step, O(γ), none with `adjusted` (Metropolis-adjusted Langevin, Roberts and
 Tweedie 1996). Variance O(1/(CM)). Memory O(C(n + p)).
+
+Claims: eq-10, field-covariance.
 """
 
 from dataclasses import dataclass, field

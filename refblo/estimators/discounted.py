@@ -13,6 +13,8 @@ no time to fill up (Kingma and Ba 2015 do so with Adam's moments).
 Limit as θ^m → θ*: f_λ − f_θ·C/ħ, which is exact when H = ħI (always for n = 1), and otherwise off by at
 most ‖f_θ‖‖C‖ max|1/h_i − 1/ħ| over the eigenvalues h_i of H. Without the division the approach is
 geometric at the rate 1 − γħ. With ħ → 0 the undivided recursion is HPO-SGLD. Memory O(n + p).
+
+Claims: field-discounted.
 """
 
 from dataclasses import dataclass, field

@@ -10,6 +10,8 @@ residual r = ‖H(θ) q − f_θ(θ)‖, and θ*, q* exact,
 where L_H, L_s, L_C, L_d are Lipschitz constants in θ, on the ball of radius δ around θ, of H, f_θ, C and f_λ.
 Everything but the constants is computed: an a posteriori bound in the sense of Ehrhardt and Roberts
 (2023). It is certified as far as the constants are, and up to rounding.
+
+Claims: field-a-posteriori, field-posteriori.
 """
 
 import math

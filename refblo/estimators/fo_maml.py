@@ -6,6 +6,8 @@ MAML, at a fixed number T of steps, is
     γ T (H J + C)' f_θ + O(γ²),
 
 all at θ⁰: first order in the step size, and in the number of steps. No Hessian product.
+
+Claims: field-fo-maml, field-nichol.
 """
 
 from dataclasses import dataclass, field

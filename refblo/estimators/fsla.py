@@ -7,6 +7,8 @@ Estimates the implicit hypergradient f_λ − f_θ·H⁻¹·C (Li, Gu and Huang 
 
 with the same batch ξ in D_k and D_{k−1}, the latter at the last (λ, θ, q). Without noise d_k = D_k exactly,
 whatever η: the momentum averages noise, and nothing else. Memory O(n + p): two points instead of one.
+
+Claims: field-running-solve.
 """
 
 from dataclasses import dataclass, field

@@ -10,6 +10,8 @@ Estimates the implicit hypergradient d/dλ f(λ, θ*(λ)) = f_λ − f_θ·H⁻�
 - a dense factorisation, exact up to rounding.
 
 Bias: θ^T ≠ θ*, which adds O(‖θ^T − θ*‖).
+
+Claims: field-cg, field-implicit, field-neumann, text-neumann-factor.
 """
 
 from collections.abc import Callable

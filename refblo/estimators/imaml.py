@@ -11,6 +11,8 @@ and the implicit hypergradient at its minimiser θ* is (there, Lemma 1, for an L
 with the solve done by conjugate gradients: K products with H. It is implicit differentiation by conjugate
 gradients (`IFTConjugateGradient`) of `proximal(problem, ρ)`, whose mixed derivative is C − ρJ. Bias:
 O(‖θ^T − θ*‖), and geometric in K with the rate (√κ − 1)/(√κ + 1), κ = (λ_max + ρ)/(λ_min + ρ).
+
+Claims: field-imaml.
 """
 
 from dataclasses import dataclass, field, replace

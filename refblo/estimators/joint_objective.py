@@ -5,6 +5,8 @@ never looks at the outer loss: it estimates the gradient of V(λ) = min_θ L_T(�
 hypergradient of the problem with f = L_T (`joint`), since at θ* the indirect term vanishes with ∂_θ L_T.
 Off θ* the error is C'(θ^T − θ*) + O(‖θ^T − θ*‖²), geometric in T. Of the bilevel problem with another f it
 says nothing. No second derivative.
+
+Claims: field-implicit.
 """
 
 from dataclasses import dataclass, field, replace

@@ -6,6 +6,8 @@ Estimates d/dλ f(λ, θ^T(λ)) for θ⁰ = θ⁰(λ) (Finn et al. 2017),
 
 where the inner loss does not know λ; the general form is reverse mode's. It is reverse mode (`RMD`) under the
 name of the field. No bias; with T inner steps, T Hessian products.
+
+Claims: eq-49, field-nichol, text-maml.
 """
 
 from dataclasses import dataclass, field

@@ -7,6 +7,8 @@ Estimates the implicit hypergradient f_λ − f_θ·H⁻¹·C (Yang, Ji and Lian
 
 with h the hypergradient of stocBiO's K-term series and the same batches in both of a difference. Without
 noise u_k = h(λ_k, θ_k) exactly, whatever η; its distance from the truth at θ* is at most ‖C‖‖q*‖ρ^K.
+
+Claims: field-neumann.
 """
 
 from dataclasses import dataclass, field

@@ -16,6 +16,8 @@ and with K ≤ p orthogonal directions of length √p, uniformly rotated,
 
 Antithetic pairs u, −u give nothing: h is even in u, so that K directions in pairs have the variance of
 K/2. They are here because that is worth showing.
+
+Claims: field-antithetic-tangents, field-random-tangents.
 """
 
 import math

@@ -6,6 +6,8 @@ Computes d/dλ (1/M) Σ_{m>B} f(λ, θ^m) (Franceschi et al. 2017; with M = 1 th
     α ← α + f_θ(θ^t)/M  if t > B,      h ← h + f_λ(θ^t)/M − γ α·C(θ^{t−1}),      α ← α − γ H(θ^{t−1}) α,
 
 and finally h ← h + α·dθ⁰/dλ. Exact up to rounding.
+
+Claims: eq-49, tab-1, text-rmd-fo.
 """
 
 import math

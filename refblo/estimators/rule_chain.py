@@ -2,6 +2,8 @@
 
 It has what the unrolled estimators ask of a `Chain`. The transition is z^{t+1} = Φ_t(λ, z^t, g^t) with
 g^t = ∂_θ L_T(λ, θ^t); Φ is the rule's formula, and its tangent and adjoint are that formula differentiated.
+
+Claims: eq-50, eq-52.
 """
 
 from collections.abc import Iterator

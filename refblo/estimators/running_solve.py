@@ -14,6 +14,8 @@ Hessian product is left, and the limit is f_λ − f_θ·D⁻¹·C.
 Error at θ*: at most ‖C‖‖q*‖ρ^m with ρ = max|1 − α·eig(H)|, geometric, where HPO-SGLD's sum, which is
 this iteration without H q, grows linearly. Unbiased products (minibatches) leave a floor of O(α). Memory
 O(n + p).
+
+Claims: field-running-solve.
 """
 
 from dataclasses import dataclass, field, replace

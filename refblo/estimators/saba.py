@@ -8,6 +8,8 @@ keeps, for each of the m inner blocks, the last ∂_θ L_i, H_i q and q·C_i. Wi
 takes the place of each of the three in SOBA. Unbiased, and its variance vanishes at the solution: a constant
 step converges to the truth itself, geometrically, where SOBA's noise leaves a floor O(α). With one block
 it is SOBA exactly. Memory O(m(n + p)). The outer loss is taken in full.
+
+Claims: field-running-solve.
 """
 
 from dataclasses import dataclass, field

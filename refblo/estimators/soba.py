@@ -6,6 +6,8 @@ Estimates the implicit hypergradient f_λ − f_θ·H⁻¹·C (Dagréou et al. 2
 
 Every direction is linear in f and L_T, so that it is unbiased on batches. At a fixed λ and without noise
 the error is at most ‖C‖‖q*‖ρ^k at θ*, ρ = max|1 − α·eig(H)|; noise leaves a floor O(α). O(n + p) memory.
+
+Claims: field-running-solve.
 """
 
 from dataclasses import dataclass, field

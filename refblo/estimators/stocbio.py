@@ -7,6 +7,8 @@ Estimates the implicit hypergradient f_λ − f_θ·H⁻¹·C (Ji, Yang and Lian
 
 The factors see different batches, so that given θ the mean of h is that of the series with the mean Hessian
 and the mean C: no bias but the truncation's, at most ‖C‖‖q*‖ρ^K with ρ = max|1 − α·eig(H)|.
+
+Claims: field-neumann.
 """
 
 from dataclasses import dataclass, field

@@ -9,6 +9,8 @@ product. T = 1 with a warm start is the method as published.
 
 Bias at θ*: f_θ·(H⁻¹ − γI)·C off the implicit hypergradient; its indirect term is γħ times what a scalar
 Hessian ħ would give. Cost: T gradients, one outer gradient, one mixed product; memory O(n + p).
+
+Claims: field-itd, field-neumann.
 """
 
 from dataclasses import dataclass, field

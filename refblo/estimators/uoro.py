@@ -14,6 +14,8 @@ steps stacked, ⟨f_θ, s_T⟩ = a'ν and w_T = B'ν with a_t = A_T⋯A_{t+1} f_
 
 which grows with T in ‖a‖² and ‖b‖² although Σ a_i b_ij does not. Balanced, with ρ² = ‖w‖/‖(I − γH)s‖ and
 σ² = ‖γ ν·C‖/‖ν‖, it is smaller where the two factors differ in size.
+
+Claims: field-uoro.
 """
 
 from dataclasses import dataclass, field

@@ -10,6 +10,8 @@ in between, and along m inner steps at each call, both move by differences on on
 
 with h the hypergradient of stocBiO's K-term series. Without noise v and u are the gradient and h at the
 current point exactly; the distance of h from the truth at θ* is at most ‖C‖‖q*‖ρ^K.
+
+Claims: field-neumann.
 """
 
 from dataclasses import dataclass, field

@@ -13,6 +13,8 @@ rigorous adaptive quadrature. Beyond R, where all Taylor coefficients e₁, e₂
 non-negative, L_T(R + s) ≥ e₀ + e₁ s, so that
 
     ∫_R^∞ θ^k exp(−(L_T − E₀)/t) dθ ≤ exp(−(e₀ − E₀)/t) Σ_j C(k, j) R^{k−j} j! (t/e₁)^{j+1}.
+
+Claims: field-covariance.
 """
 
 import math

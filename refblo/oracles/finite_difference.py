@@ -4,6 +4,8 @@ The function that is differenced is λ ↦ (1/M) Σ_{m>B} f(λ, θ^m(λ)), run f
 with the same noise and the same batches. It needs first derivatives of the inner loss alone. The error is
 an estimate: scipy.differentiate's own, plus what the measured rounding noise of the program can do to
 the difference (see `_differences`).
+
+Claims: eq-49.
 """
 
 from dataclasses import dataclass, field

@@ -16,6 +16,8 @@ Were the true error a draw from the replicas' distribution, Gaussian and on one 
 worst case), the ratio of the two would follow Student's t with as many degrees of freedom as
 there are replicas: with 8 replicas it exceeds 10 with probability below 10⁻⁵. What the replicas cannot
 see is cancellation between constants inside a loss that neither λ nor θ take part in.
+
+Claims: eq-50, eq-51.
 """
 
 import math

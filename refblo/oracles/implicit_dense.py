@@ -10,6 +10,8 @@ and h(θ) the formula above as a function of θ:
     + u (n + p) (‖f_λ‖ + ‖C‖ ‖q‖ (1 + κ) + ‖C‖ ‖f_θ‖ / σ)          rounding in H, C and the slopes.
 
 The first is taken for random directions of δ, magnified to where the difference can be resolved.
+
+Claims: field-implicit.
 """
 
 import math

@@ -3,6 +3,8 @@
 θ* is found with gradients alone: scipy's BFGS from θ⁰ to a minimiser at the case's λ, then for each λ
 around it a chord iteration that starts there. No second derivative is asked for anywhere; the Jacobian
 that the chord iteration uses comes from differences, and decides how fast it converges, not where to.
+
+Claims: field-implicit.
 """
 
 from dataclasses import dataclass, field

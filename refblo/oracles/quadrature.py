@@ -8,6 +8,8 @@ by scipy's adaptive cubature over the whole space; its error follows from scipy'
 integral by first-order propagation through the quotients. `GibbsDifference` takes finite differences of
 λ ↦ E_p[f] on a fixed grid by the trapezoidal rule, which converges exponentially for smooth densities
 (Trefethen and Weideman 2014); the difference to the grid of twice the spacing is added to its error.
+
+Claims: field-covariance.
 """
 
 from dataclasses import dataclass, field

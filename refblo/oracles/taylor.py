@@ -7,6 +7,8 @@ Along a direction u and for steps h → 0 the remainders
 
 are straight lines of slope 1 and 2 in the logarithms. The slope of r₁ is fitted to the smallest steps whose
 remainder still stands out of the measured rounding noise of F, since a wrong g shows there first.
+
+Claims: eq-44.
 """
 
 from collections.abc import Callable

@@ -10,6 +10,8 @@ objective is smooth and convex with η ≤ 1/L, L the Lipschitz constant of its 
     G_{k,m} = Π_{k≤j<m} (1 + γ‖H^j‖) − 1  (at most 2 where every ‖I − γH^j‖ ≤ 1),
 
 for HPO-SGLD's recursion (22) with θ⁰ independent of λ, against forward mode on the same noise.
+
+Claims: text-assumption-2, text-assumptions-2-3, thm-1, thm-2.
 """
 
 from collections.abc import Iterator

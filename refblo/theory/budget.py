@@ -6,6 +6,8 @@
                         + (Gibbs − implicit)             temperature
 
 Each part is a vector and the four add up to the whole, exactly: none is a bound.
+
+Claims: eq-22, field-ula.
 """
 
 from dataclasses import dataclass

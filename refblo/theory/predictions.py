@@ -2,6 +2,8 @@
 
 Derived (and checked symbolically) in `proofs_check`. Notation: at θ⁰, a = ∂_θ L_T (n), H = ∂²L_T/∂θ²
 (n × n), C = ∂²L_T/∂θ∂λ (n × p), J = dθ⁰/dλ (n × p), s = ∂_θ f (n), Q = ∂²f/∂θ² (n × n).
+
+Claims: eq-22, text-alignment, thm-1, thm-3.
 """
 
 from dataclasses import dataclass

@@ -55,7 +55,9 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def set_up(*checks: Check, case: str = "synth_1d") -> None:
         known = tuple(
-            Contract(f"contract {number}", "E", "Exact", "claims", lambda _: True, check)
+            Contract(
+                f"contract {number}", "E", "Exact", "claims", ("eq-49",), lambda _: True, check
+            )
             for number, check in enumerate(checks)
         )
         monkeypatch.setattr("refblo.audit.run.contracts", lambda: known)
