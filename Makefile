@@ -20,7 +20,7 @@ STAMP := $(VENV)/.installed
 SOURCES = $(shell find $(wildcard refblo proofs_check tests asv_bench docs) -name '*.py' \
 	-not -path '*/env/*' -not -path '*/_build/*' | sort)
 
-.PHONY: help env test test-full lint format types audit audit-quick audit-full reproduce ledger docs peers rules agreement equal-cost speed detection asv asv-full asv-history asv-publish pictures gate gpu mutation clean
+.PHONY: help env test test-full lint format types audit audit-quick audit-full reproduce ledger docs peers rules agreement equal-cost speed detection asv asv-full asv-history asv-publish pictures gate gpu mutation plants clean
 
 help:  ## list the jobs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -163,6 +163,12 @@ mutation: $(STAMP)  ## random errors in the source, and whether the tests find t
 	$(BIN)/python -m coverage run --rcfile=tests/mutation/coverage.ini -m pytest -q -p no:cacheprovider --durations=0 > $(MUTATION)/durations.txt
 	$(BIN)/python -m coverage combine --rcfile=tests/mutation/coverage.ini
 	$(BIN)/python -m tests.mutation $(MUTATION)/coverage $(MUTATION)/durations.txt $(ARGS)
+
+plants: export OMP_NUM_THREADS := 1
+
+plants: $(STAMP)  ## plant the errors of tests/plants, half an hour of processor time; writes docs/theory/code-plants.md
+	$(BIN)/python -m tests.plants $(ARGS)
+	$(BIN)/python -m tests.plants --page > docs/theory/code-plants.md
 
 clean:  ## remove what the jobs made, except the environment
 	rm -rf docs/_build docs/_generated build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis audit-report.*
