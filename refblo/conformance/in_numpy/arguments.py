@@ -11,6 +11,7 @@ from torch import Tensor
 
 from refblo.conformance.answers import only_returns
 from refblo.conformance.in_numpy.functions import HowDifferentiated, InTorch, NumericFunction
+from refblo.conformance.trees import DEEPEST
 from refblo.errors import ArgumentError, ArgumentTypeError
 
 Array = np.ndarray
@@ -28,12 +29,12 @@ def is_in_numpy(lam: object, theta0: object) -> bool:
     return arrays and all(isinstance(leaf, np.ndarray | np.generic | float) for leaf in found)
 
 
-def _leaves(tree: object) -> Iterator[object]:
+def _leaves(tree: object, depth: int = 0) -> Iterator[object]:
     if isinstance(tree, dict):
         tree = list(tree.values())
-    if isinstance(tree, list | tuple):
+    if isinstance(tree, list | tuple) and depth < DEEPEST:
         for child in tree:
-            yield from _leaves(child)
+            yield from _leaves(child, depth + 1)
     else:
         yield tree
 
