@@ -181,13 +181,16 @@ RUNNING: dict[str, tuple[Callable[..., nn.Module], tuple[int, ...]]] = {
 }
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @pytest.mark.parametrize("layer", RUNNING)
-def test_statistics_that_inner_writes_and_outer_reads_are_named(layer: str) -> None:
+def test_statistics_that_inner_writes_and_outer_reads_are_named(
+    layer: str, dtype: torch.dtype
+) -> None:
     make, shape = RUNNING[layer]
     generator = torch.Generator().manual_seed(1)
-    x = (2 + torch.randn(*shape, generator=generator, dtype=torch.float64)).double()
+    x = (2 + torch.randn(*shape, generator=generator, dtype=torch.float64)).to(dtype)
     norm = make(3, affine=True, track_running_stats=True)
-    net = nn.ModuleDict({"norm": norm}).double()
+    net = nn.ModuleDict({"norm": norm}).to(dtype)
     theta = {name: p.detach().clone() for name, p in net["norm"].named_parameters()}
     before = _bits(net)
 
@@ -206,7 +209,7 @@ def test_statistics_that_inner_writes_and_outer_reads_are_named(layer: str) -> N
         r"outer.*hidden state in norm\.running_mean, norm\.running_var.*fixed copy of the buffers"
     )
     with pytest.raises(OracleError, match=message):
-        hypergradient_report(inner, outer, LAM, theta, LAM, steps=2, step_size=0.1)
+        hypergradient_report(inner, outer, LAM.to(dtype), theta, LAM, steps=2, step_size=0.1)
     assert _bits(net) == before
 
 
