@@ -20,7 +20,7 @@ STAMP := $(VENV)/.installed
 SOURCES = $(shell find $(wildcard refblo proofs_check tests asv_bench docs) -name '*.py' \
 	-not -path '*/env/*' -not -path '*/_build/*' | sort)
 
-.PHONY: help env test test-full lint format types audit audit-quick audit-full reproduce ledger docs peers rules agreement equal-cost speed detection asv asv-full asv-history asv-publish pictures gate gpu mutation plants clean
+.PHONY: help env test test-full lint format types audit audit-quick audit-full reproduce ledger docs peers rules agreement equal-cost speed speed-loops detection asv asv-full asv-history asv-publish pictures gate gpu mutation plants clean
 
 help:  ## list the jobs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -121,7 +121,7 @@ peers: export OMP_NUM_THREADS := 1
 peers: $(PEERS_STAMP)  ## the conformance suite on other libraries; writes docs/peers.md
 	$(PEERS)/bin/python -m tests.peers.run --jobs $(JOBS) $(ARGS)
 
-rules agreement equal-cost speed: export OMP_NUM_THREADS := 1
+rules agreement equal-cost speed speed-loops: export OMP_NUM_THREADS := 1
 
 rules: $(PEERS_STAMP)  ## every rule beside torch.optim and optax, 1,000 runs each; writes docs/rules.md
 	JAX_PLATFORMS=cpu $(PEERS)/bin/python -m tests.rules.page
@@ -144,6 +144,9 @@ equal-cost: has-HYPERTORCH $(PEERS_STAMP)  ## methods and libraries at equal cos
 
 speed: has-HYPERTORCH $(PEERS_STAMP)  ## time against public libraries, one interleaved run; writes docs/speed.md
 	PYTHONPATH=.:"$(HYPERTORCH)" $(PEERS)/bin/python -m asv_bench.speed $(ARGS)
+
+speed-loops: has-HYPERTORCH $(PEERS_STAMP)  ## outer loops by default settings against public libraries; writes docs/speed-in-a-loop.md
+	PYTHONPATH=.:"$(HYPERTORCH)" $(PEERS)/bin/python -m asv_bench.loops $(ARGS)
 
 detection: export OMP_NUM_THREADS := 1
 
