@@ -24,7 +24,7 @@ class Commit:
         hash: in full.
         date: when it was committed, in milliseconds since 1970.
         subject: the first line of its message.
-        figures: its figures.
+        figures: counted figures of the commit.
     """
 
     hash: str
@@ -39,7 +39,7 @@ class Change:
     """The largest change of one figure in one commit.
 
     Attributes:
-        commit: its hash.
+        commit: hash of the commit.
         figure: the benchmark's name as asv shows it.
         where: the values of its parameters.
         before: at the measured commit before.

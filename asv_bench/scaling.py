@@ -57,7 +57,7 @@ class Point:
         n: parameters.
         p: hyperparameters.
         T: inner steps.
-        estimator: its name.
+        estimator: name of the estimator.
         flops: of matrix kernels.
         moved: bytes that kernels read and write.
         kernels: calls of kernels.

@@ -29,7 +29,7 @@ class NamedDocstring:
 
     Attributes:
         owner: of which class or function, with those around it; empty for the module's.
-        line: its first line in the file.
+        line: number of the first line of the docstring in the file.
         text: what it says, indentation removed.
     """
 
@@ -86,7 +86,7 @@ def claims_of(file: Path, name: str = "") -> tuple[str, ...]:
 
     Args:
         file: where it stands.
-        name: its name; empty for all that the file names.
+        name: name of the class or function; empty for all that the file names.
     """
     found = list(docstrings(file))
     own = [each.claims for each in found if each.owner == name or not name]

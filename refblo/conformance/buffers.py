@@ -25,7 +25,7 @@ class _Kept:
     Attributes:
         module: whose.
         name: in the module.
-        path: its name in the outermost module that the functions refer to.
+        path: name of the buffer in the outermost module that the functions refer to.
         buffer: the tensor itself.
         value: what it was.
         checks: how many checks are under way.

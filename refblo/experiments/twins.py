@@ -55,7 +55,7 @@ class Twin:
 
     Attributes:
         problem: the bilevel problem, with batches.
-        whole: its losses over all images, for batch None.
+        whole: the problem with losses over all images, for batch None.
         ours: HPO-SGLD at one of the table's options.
         optimiser: of [λ], the same for all four runs.
         lam: λ⁰.
@@ -113,7 +113,7 @@ class TwinOf:
 
     Attributes:
         make: the twin of a seed.
-        description: its sizes, in words.
+        description: sizes of the twin, in words.
     """
 
     make: Callable[[int], Twin]

@@ -79,10 +79,11 @@ def test_the_weights_are_those_of_the_paper_at_its_scale() -> None:
 
 
 def test_two_arms_of_a_seed_start_from_the_same_numbers() -> None:
-    theta, parts = l1._prepared(Scale.SMOKE, None, 0)
+    effort = l1.EFFORTS[Scale.SMOKE]
+    theta, parts = l1._prepared(Scale.SMOKE, effort, None, 0)
     l1._prepared.cache_clear()
-    again, same = l1._prepared(Scale.SMOKE, None, 0)
-    other, _ = l1._prepared(Scale.SMOKE, None, 1)
+    again, same = l1._prepared(Scale.SMOKE, effort, None, 0)
+    other, _ = l1._prepared(Scale.SMOKE, effort, None, 1)
     assert torch.equal(theta, again)
     assert all(torch.equal(a.images, b.images) for a, b in zip(parts, same, strict=True))
     assert not torch.equal(theta, other)

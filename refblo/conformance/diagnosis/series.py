@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import numpy as np
-import scipy
 from jaxtyping import Float64
 
 from refblo.conformance.diagnosis.mistakes import Mistake
@@ -67,6 +66,8 @@ def fitted(setting: Setting) -> Iterator[Candidate]:
 
     With H = U·diag(h)·Uᵀ, K terms are U·diag((1 − (1 − αh)^K) / h)·Uᵀ f_θ: in every α a sum of n vectors.
     """
+    from scipy import optimize  # not needed where nothing is diagnosed, and slow to import
+
     subject = setting.subject
     root = subject.root if subject.implicit else None
     if root is None or len(root.hessian) > _LARGEST_FITTED:
@@ -97,7 +98,7 @@ def fitted(setting: Setting) -> Iterator[Candidate]:
 
             first = int(np.argmin([off(scale) for scale in grid]))
             low, high = grid[max(first - 1, 0)], grid[min(first + 1, _GRID - 1)]
-            found = scipy.optimize.minimize_scalar(
+            found = optimize.minimize_scalar(
                 off, bounds=(low, high), method="bounded", options={"xatol": 1e-12 * high}
             )
             scale = float(found.x)

@@ -38,7 +38,7 @@ class Growth:
     Attributes:
         first: |θ⁰|, the largest absolute value of its entries.
         last: |θ| at the last step at which it is finite and below the bound, or first above it.
-        step: that step.
+        step: number of the step whose |θ| is `last`.
         steps: how many steps the run has.
         bound: the size at which it was stopped.
         finite: whether the state after `step`, if there is one, is finite.
