@@ -66,8 +66,8 @@ class Recorded:
     """A function as a graph of operations in which nothing is written in place.
 
     Attributes:
-        graph: the operations. Its inputs are the data, then the function's arguments. `node.meta["val"]` is the tensor that
-            the node gave during the recording.
+        graph: the operations. Its inputs are the data, then the function's arguments. `node.meta["val"]` is
+            the tensor that the node gave during the recording.
         data: the tensors that the function reads besides its arguments.
     """
 
