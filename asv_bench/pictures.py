@@ -213,7 +213,7 @@ def times(commits: Sequence[Commit], numbers: Mapping[str, int], name: str) -> s
 
 def shown(pictures: Sequence[str], described: Mapping[str, str]) -> list[str]:
     """Pictures side by side where there is room."""
-    lines = ["::::{div} pictures"]
+    lines = ["::::{container} pictures"]
     for name in pictures:
         lines += [f":::{{image}} _static/pictures/{name}.svg", f":alt: {described[name]}", ":::"]
     return [*lines, "::::", ""]
