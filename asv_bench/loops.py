@@ -6,9 +6,6 @@ method, size and K, on processor time of one thread; everybody has to end at the
 to asv_bench/results/loops.json, and the page docs/speed-in-a-loop.md from it.
 """
 
-import importlib.util
-import json
-import platform
 import statistics
 import sys
 from collections.abc import Callable
@@ -19,12 +16,12 @@ from typing import Any
 
 import click
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from asv_bench.benchmarks.problems import separable
 from asv_bench.benchmarks.timing import interleaved, ratio
-from asv_bench.speed import LIBRARIES, SAME, STEPS, contenders, estimators
+from asv_bench.comparison import ResultFile, begin
+from asv_bench.speed import SAME, STEPS, contenders, estimators
 from refblo.outer import OuterLoop
 
 HERE = Path(__file__).resolve().parent
@@ -193,11 +190,8 @@ def left_out(document: dict[str, Any]) -> list[str]:
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), default=OUTPUT)
 def loops(largest: int, most: int, output: Path) -> None:
     """Compare the loops, print and write them; 1 if a limit is missed, 2 if no library is here."""
-    torch.set_num_threads(1)
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
-    if missing:
-        console.print(f"not installed, and left out: {', '.join(missing)}")
+    console = begin()
+    file = ResultFile(output, OUTPUT, PAGE, page, STEPS)
     results: list[dict[str, Any]] = []
     names: dict[tuple[str, int], list[str]] = {}
     for n, count, rounds in CASES:
@@ -214,15 +208,7 @@ def loops(largest: int, most: int, output: Path) -> None:
                 names[key] = near(result)
             results.append(result)
             console.print(line(result))
-            document = {
-                "machine": platform.machine(),
-                "torch": torch.__version__,
-                "steps": STEPS,
-                "results": results,
-            }
-            output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-            if output == OUTPUT:
-                PAGE.write_text(page(document), encoding="utf-8")
+            file.write(results)
     sys.exit(0 if all(map(holds, results)) else 1)
 
 

@@ -6,10 +6,7 @@ imported is left out, and said. The result is written to asv_bench/results/speed
 docs/speed.md from it.
 """
 
-import importlib.util
-import json
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -25,11 +22,11 @@ os.environ.setdefault(
 
 import click
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from asv_bench.benchmarks.problems import Setting, separable
 from asv_bench.benchmarks.timing import interleaved, ratio
+from asv_bench.comparison import ResultFile, begin
 from asv_bench.measuring.peers import Hypergradient, available
 from asv_bench.measuring.peers_implicit import available_implicit
 from asv_bench.measuring.peers_jax import available_jax
@@ -40,7 +37,6 @@ from refblo.kernel import Backend
 HERE = Path(__file__).resolve().parent
 OUTPUT, PAGE = HERE / "results" / "speed.json", HERE.parent / "docs" / "speed.md"
 STEPS, STEP_SIZE, ITERATIONS, TERMS = 100, 0.5, 10, 20
-LIBRARIES = ("hypergrad", "torchopt", "higher", "betty", "boat_torch", "jax")
 WAYS: dict[str, Backend | None] = {"refblo": None, "traced": "eager", "compiled": "inductor"}
 """Ours: as it is; its operations recorded and run one by one; the same by torch's compiler."""
 SAME = 1e-8
@@ -227,14 +223,11 @@ def _ms(seconds: float | None) -> str:
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), default=OUTPUT)
 def speed(rounds: int, largest: int, compiled: bool, output: Path) -> None:
     """Compare the speeds, print them, write them; 1 if a library is faster."""
-    torch.set_num_threads(1)
     # What earlier processes compiled is not to be found.
     kept = tempfile.TemporaryDirectory()
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = kept.name
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
-    if missing:
-        console.print(f"not installed, and left out: {', '.join(missing)}")
+    console = begin()
+    file = ResultFile(output, OUTPUT, PAGE, page, STEPS)
     shown = Table("method", "n = p", *WAYS, "fastest library", "its time", "over JAX")
     results = []
     slower = False
@@ -244,16 +237,7 @@ def speed(rounds: int, largest: int, compiled: bool, output: Path) -> None:
                 fewer = rounds if n < SIZES[-1] else max(3, rounds // 3)
                 found = compare(method, n, fewer, compiled)
             results.append(found)
-            output.parent.mkdir(parents=True, exist_ok=True)
-            document = {
-                "machine": platform.machine(),
-                "torch": torch.__version__,
-                "steps": STEPS,
-                "results": results,
-            }
-            output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-            if output == OUTPUT:
-                PAGE.write_text(page(document), encoding="utf-8")
+            file.write(results)
             slower = slower or is_slower(found)
             shown.add_row(*cells(found))
     console.print(shown)
