@@ -90,7 +90,8 @@ def check(
 
     It is called with small problems whose truth is known, in a process of its own. The answer is a
     verdict for each, and the name of the mistake where there is one. Exit status 0 if nothing speaks
-    against it, 1 otherwise, 2 if the command line is wrong.
+    against it, 1 otherwise, 2 if the command line is wrong, 130 if it was interrupted (then no file is
+    written).
     """
     split(target)
     require_writable((("--json", json_path), ("--html", html_path)))
