@@ -69,6 +69,14 @@ def test_an_unknown_word_is_a_usage_error(
     assert "nonsense" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", list(cli.COMMANDS))
+def test_a_misspelt_command_is_told_the_nearest(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([name[:-1] + "x"]) == 2
+    assert f"did you mean {name!r}?" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("raised", "status"),
     [

@@ -243,8 +243,10 @@ def plan(settings: AuditSettings) -> AuditPlan:
     if not tasks:
         known = sorted({contract.estimator for contract in contracts()})
         raise ArgumentError(
-            f"only must match a contract, an estimator or a case, got {list(settings.only)}; estimators are "
-            f"{', '.join(known)}; cases are {', '.join(case.name for case in cases)}"
+            f"only must match a contract, an estimator or a case, got {list(settings.only)}; "
+            "estimators are\n  "
+            + "\n  ".join(known)
+            + f"\ncases are {', '.join(case.name for case in cases)}"
         )
     chosen = {case.name for case, _ in tasks}
     return AuditPlan(

@@ -54,7 +54,7 @@ def verify(results: Path, directory: Path | None, floor: float) -> int:
     from refblo.vectors.verify import verify as judge
 
     known = shipped() if directory is None else in_directory(directory)
-    verdicts = judge(results_of(results.name, results.read_bytes()), known, floor)
+    verdicts = judge(results_of(str(results), results.read_bytes()), known, floor)
     if not verdicts:
         raise ArgumentError(f"{results.name} must hold at least one result, got none")
     table = Table()
