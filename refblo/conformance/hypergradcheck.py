@@ -5,10 +5,10 @@ arguments and differ in what they do with the report: raise unless it is right, 
 report is made by
 
 - `of_run` for two losses and a run in torch,
-- `in_jax` for the same in JAX (if λ or θ⁰ hold JAX arrays),
+- `converted` for the same in JAX or NumPy (if λ or θ⁰ hold their arrays), through `in_jax` or `in_numpy`,
 - `black_box` for one function λ ↦ outer loss (`objective=`).
 
-The last two are imported only when they are needed, because they import JAX, sympy and scipy.
+`in_jax` and `black_box` are imported only when they are needed, because they import JAX, sympy and scipy.
 """
 
 import sys
@@ -20,7 +20,8 @@ from typing import Any, Unpack, final, overload
 from refblo.conformance.answers import Subjected
 from refblo.conformance.arguments import Loss, Start
 from refblo.conformance.buffers import unchanged_buffers
-from refblo.conformance.in_numpy import is_in_numpy, numpy_report
+from refblo.conformance.converted import converted_report
+from refblo.conformance.in_numpy import NumPyArrays, is_in_numpy
 from refblo.conformance.of_run import run_report
 from refblo.conformance.options import BlackBoxOptions, Options
 from refblo.conformance.report import HypergradientMismatch, Report, Verdict
@@ -270,21 +271,16 @@ class _Arguments:
     def _report(self, options: Mapping[str, object]) -> Report:
         if self.objective is NOT_GIVEN:
             self._require("inner", "outer", "lam", "theta0", "hypergradient")
+            run = (self.inner, self.outer, self.lam, self.theta0, self.hypergradient, options)
             if "jax" in sys.modules:
                 # Imported here: it imports JAX, which only a caller with JAX arrays needs.
-                from refblo.conformance.in_jax import is_in_jax, jax_report
+                from refblo.conformance.in_jax import JAXArrays, is_in_jax
 
                 if is_in_jax(self.lam, self.theta0):
-                    return jax_report(
-                        self.inner, self.outer, self.lam, self.theta0, self.hypergradient, options
-                    )
+                    return converted_report(JAXArrays(), *run)
             if is_in_numpy(self.lam, self.theta0):
-                return numpy_report(
-                    self.inner, self.outer, self.lam, self.theta0, self.hypergradient, options
-                )
-            return run_report(
-                self.inner, self.outer, self.lam, self.theta0, self.hypergradient, options
-            )
+                return converted_report(NumPyArrays(), *run)
+            return run_report(*run)
         for name in ("inner", "outer", "theta0"):
             if getattr(self, name) is not NOT_GIVEN:
                 raise ArgumentTypeError(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from refblo import hypergradient_report
-from refblo.conformance.in_jax.check import X64_OFF
+from refblo.conformance.in_jax.arguments import X64_OFF
 from refblo.conformance.report import Verdict
 from refblo.errors import ArgumentError, ArgumentTypeError, OracleError
 
@@ -246,7 +246,7 @@ def test_a_mistake_has_the_name_that_its_twin_in_torch_has(mistake: str) -> None
             (slope,) = torch.autograd.grad(inner_torch(lam, at), at, create_graph=True)
             at = at - STEP_SIZE * slope
         (found,) = torch.autograd.grad(outer_torch(lam, at), lam)
-        return torch.from_numpy(change(found).copy())
+        return torch.from_numpy(change(found.numpy()).copy())
 
     twin = hypergradient_report(
         inner_torch,
@@ -351,7 +351,7 @@ def test_control_flow_by_numbers_is_run_as_it_is() -> None:
     assert report.verdict is Verdict.RIGHT
 
 
-ONES, HIDDEN = jnp.ones(2), np.random.default_rng(1)
+ONES, HIDDEN, CALLS = jnp.ones(2), np.random.default_rng(1), iter(range(9))
 BAD: dict[str, tuple[tuple[Any, ...], type[Exception], str]] = {
     "theta0 in torch": (
         (simple, outer, ONES, torch.ones(2), ONES),
@@ -386,7 +386,12 @@ BAD: dict[str, tuple[tuple[Any, ...], type[Exception], str]] = {
     "a loss of nothing": (
         (lambda _, __: None, outer, ONES, ONES, ONES),
         ArgumentTypeError,
-        "a loss must return a number, got NoneType",
+        "inner must return one number, got NoneType",
+    ),
+    "a start that changes": (
+        (simple, outer, ONES, lambda _: [ONES] * (1 + next(CALLS)), ONES),
+        ArgumentError,
+        r"theta0\(lam\) must have as many arrays as theta0, 1, got [23]",
     ),
     "randomness": (
         (

@@ -1,10 +1,9 @@
 """Losses that are written in JAX, as functions of torch that can be differentiated any number of times.
 
-JAX differentiates them (`functions`), the arguments of `hypergradcheck` are converted (`arguments`), and
-everything else of a check is the same as for losses in torch.
+JAX differentiates them (`functions`), pytrees become trees of tensors (`arguments`), and what is done with
+them is the same for every library of arrays (`refblo.conformance.converted`).
 """
 
-from refblo.conformance.in_jax.arguments import InJAX, is_in_jax
-from refblo.conformance.in_jax.check import jax_report
+from refblo.conformance.in_jax.arguments import JAXArrays, is_in_jax
 
-__all__ = ["InJAX", "is_in_jax", "jax_report"]
+__all__ = ["JAXArrays", "is_in_jax"]

@@ -1,22 +1,21 @@
-"""The arguments of a check in JAX as what the check takes: trees of tensors, and functions of them.
+"""Pytrees of JAX arrays as trees of tensors, and functions of pytrees as functions of such trees.
 
 A pytree becomes a dict of its arrays by their paths ("layers.0.w"), a single array a single tensor; what is
 called is given the pytree again.
 """
 
-import functools
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from refblo.conformance.answers import only_returns
 from refblo.conformance.in_jax.functions import ArrayFunction, as_array
+from refblo.conformance.report import Report
 from refblo.errors import ArgumentError, ArgumentTypeError
 
 TensorTree = Tensor | dict[str, Tensor]
@@ -89,9 +88,13 @@ class PyTree:
             labels = [jax.tree_util.keystr(path) for path, _ in found]
         return PyTree(argument, tuple(labels), structure, single=found[0][0] == ())
 
-    def to_torch(self, tree: object) -> TensorTree:
-        """The tensors of a pytree with this structure or another, by label."""
-        return tensors_of(tree, self.argument)
+    def fresh(self, tree: object) -> Any:
+        """The pytree itself: JAX arrays cannot be written to."""
+        return tree
+
+    def arrays_of(self, tree: object) -> Any:
+        """The pytree with the numbers of a tree of tensors."""
+        return self.arrays([as_array(tensor) for tensor in self.tensors(tree)])
 
     def tensors(self, tree: object) -> list[Tensor]:
         """The tensors of a tree of torch with this structure, in JAX's order."""
@@ -136,181 +139,97 @@ def _key(entry: Any) -> object:
     return entry
 
 
+X64_OFF = (
+    "x64 is off in JAX, so the answer was computed in float32; with jax.config.update('jax_enable_x64', "
+    "True) and float64 arrays much smaller errors are seen"
+)
+
+
 @final
-@dataclass(frozen=True, eq=False)
-class InJAX:
-    """The arguments of a check, converted.
+class JAXArrays:
+    """JAX as an `ArrayLibrary` (`refblo.conformance.converted`)."""
 
-    Attributes:
-        inner: as `hypergradcheck` takes it.
-        outer: as `hypergradcheck` takes it.
-        lam: a tree of tensors.
-        theta0: a tree of tensors, or a function of λ.
-        hypergradient: a tree of tensors, or a function of λ.
-        options: the options, with functions and arrays converted.
-    """
+    def form(self, argument: str, tree: object) -> PyTree:
+        """The structure of a pytree."""
+        return PyTree.of(argument, tree)
 
-    inner: Any
-    outer: Any
-    lam: Any
-    theta0: Any
-    hypergradient: Any
-    options: dict[str, object]
+    def tensors_of(self, tree: object, argument: str) -> TensorTree:
+        """The tensors of a pytree by label; of one array, the tensor."""
+        return tensors_of(tree, argument)
 
-    @staticmethod
-    def of(
-        inner: Any,
-        outer: Any,
-        lam: Any,
-        theta0: Any,
-        hypergradient: Any,
-        options: Mapping[str, object],
-    ) -> "InJAX":
-        """Convert the arguments of a check whose λ or θ⁰ is of JAX arrays.
+    def require_size(self, lam: PyTree, theta0: PyTree) -> None:
+        """Nothing: JAX differentiates losses of any size."""
 
-        Raises:
-            ArgumentError, ArgumentTypeError: for arguments of two frameworks, or no arrays.
-        """
-        at = PyTree.of("lam", lam)
-        first = theta0(lam) if callable(theta0) else theta0
-        state = PyTree.of("theta0", first)
-        changed = dict(options)
-        if "step" in options:
-            changed["step"] = _step(options["step"], at, state)
-            theta, changed["read"] = _read(options.get("read"), state, first)
-        else:
-            theta = state
-        for name in ("inner_batches", "outer_batches"):
-            if name in options:
-                changed[name] = _batches(name, options[name])
-        if "noise" in options and not isinstance(options["noise"], Tensor):
-            changed["noise"] = tensors_of(options["noise"], "noise")
-        return InJAX(
-            None if inner is None else _loss(inner, at, theta),
-            _loss(outer, at, theta),
-            tensors_of(lam, "lam"),
-            _start(theta0, at, state) if callable(theta0) else tensors_of(theta0, "theta0"),
-            _answer(hypergradient, at, state, stateful=bool(options.get("stateful", False))),
-            changed,
-        )
-
-
-def _loss(loss: Any, at: PyTree, theta: PyTree) -> Callable[..., Tensor]:
-    """A loss in JAX as one in torch, with the same parameters."""
-    count = len(at.labels)
-
-    def value(fixed: tuple[Any, ...], *arrays: Any) -> Sequence[Any]:
+    def to_tensors(self, batch: object) -> object:
+        """A batch with tensors in place of its arrays."""
         import jax
 
-        found = loss(at.arrays(arrays[:count]), theta.arrays(arrays[count:]), *fixed)
-        if not isinstance(found, jax.Array | np.ndarray | np.generic | float | int):
-            raise ArgumentTypeError(
-                f"a loss must return a number, got {type(found).__name__}; return a JAX array of one entry"
-            )
-        return (jax.numpy.asarray(found, arrays[0].dtype),)
+        def tensor(leaf: object) -> object:
+            arrays = isinstance(leaf, jax.Array | np.ndarray)
+            return torch.from_numpy(np.array(leaf)) if arrays else leaf
 
-    function = ArrayFunction(value, count + len(theta.labels), 1, plain_calls=PLAIN_CALLS)
+        found: object = jax.tree_util.tree_map(tensor, batch)
+        return found
 
-    @functools.wraps(loss)
-    def in_torch(lam: object, state: object, *batch: object) -> Tensor:
-        tensors = (*at.tensors(lam), *theta.tensors(state))
-        return function.on(_batch(batch), tensors)[0]
+    def to_arrays(self, batch: object) -> object:
+        """A batch with arrays in place of its tensors."""
+        import jax
 
-    return in_torch
-
-
-def _batches(name: str, given: Any) -> list[Any]:
-    """Batches of arrays, as the batches of torch that they stand for until a loss is called.
-
-    Raises:
-        ArgumentTypeError: if they are no sequence.
-    """
-    import jax
-
-    if not isinstance(given, Sequence):
-        raise ArgumentTypeError(
-            f"{name} must be a list, its entry t the batch of transition t, got {type(given).__name__}; make "
-            "it a list"
+        found: object = jax.tree_util.tree_map(
+            lambda leaf: as_array(leaf) if isinstance(leaf, Tensor) else leaf, batch
         )
+        return found
 
-    def tensor(leaf: object) -> object:
-        arrays = isinstance(leaf, jax.Array | np.ndarray)
-        return torch.from_numpy(np.array(leaf)) if arrays else leaf
+    def on_tensors(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        inputs: tuple[PyTree, ...],
+        output: PyTree | None,
+        returned: str,
+    ) -> Callable[..., Any]:
+        """A function of pytrees as one of trees of tensors."""
+        import jax
 
-    return [jax.tree_util.tree_map(tensor, batch) for batch in given]
+        def value(fixed: object, *arrays: Any) -> Sequence[Any]:
+            left = iter(arrays)
+            found = function(
+                fixed, *(form.arrays([next(left) for _ in form.labels]) for form in inputs)
+            )
+            if output is not None:
+                leaves = jax.tree_util.tree_leaves(found)
+                if len(leaves) != len(output.labels):
+                    raise ArgumentError(
+                        f"{returned} must have as many arrays as {output.argument}, {len(output.labels)}, "
+                        f"got {len(leaves)}; return a pytree of the same structure"
+                    )
+                return leaves
+            if not isinstance(found, jax.Array | np.ndarray | np.generic | float | int):
+                raise ArgumentTypeError(
+                    f"{name} must return one number, got {type(found).__name__}; return a JAX array without "
+                    "dimensions"
+                )
+            return (jax.numpy.asarray(found, arrays[0].dtype),)
 
+        count = sum(len(form.labels) for form in inputs)
+        outputs = 1 if output is None else len(output.labels)
+        traced = ArrayFunction(value, count, outputs, plain_calls=PLAIN_CALLS)
 
-def _batch(batch: tuple[object, ...]) -> tuple[object, ...]:
-    """A batch for JAX: tensors of torch, as a DataLoader gives them, become arrays."""
-    import jax
+        def in_torch(fixed: object, *trees: object) -> Any:
+            tensors = [
+                tensor
+                for form, tree in zip(inputs, trees, strict=True)
+                for tensor in form.tensors(tree)
+            ]
+            found = traced.on(fixed, tensors)
+            return found[0] if output is None else output.labelled(found)
 
-    return jax.tree_util.tree_map(  # type: ignore[no-any-return]  # the tree that went in
-        lambda leaf: as_array(leaf) if isinstance(leaf, Tensor) else leaf, batch
-    )
+        return in_torch
 
+    def told(self, report: Report) -> Report:
+        """The report, with a finding where answers are in float32 for want of x64."""
+        import jax
 
-def _start(
-    start: Callable[[Any], Any], at: PyTree, state: PyTree
-) -> Callable[[object], TensorTree]:
-    """θ⁰ as a function of λ."""
-    import jax
-
-    def value(_: object, *arrays: Any) -> Sequence[Any]:
-        return jax.tree_util.tree_leaves(start(at.arrays(arrays)))
-
-    function = ArrayFunction(value, len(at.labels), len(state.labels), plain_calls=PLAIN_CALLS)
-    return lambda lam: state.labelled(function.on((), at.tensors(lam)))
-
-
-def _step(step: Any, at: PyTree, state: PyTree) -> Callable[[object, object, int], TensorTree]:
-    """A transition."""
-    import jax
-
-    count = len(at.labels)
-
-    def value(t: int, *arrays: Any) -> Sequence[Any]:
-        moved = step(at.arrays(arrays[:count]), state.arrays(arrays[count:]), t)
-        return jax.tree_util.tree_leaves(moved)
-
-    size = len(state.labels)
-    function = ArrayFunction(value, count + size, size, plain_calls=PLAIN_CALLS)
-
-    def in_torch(lam: object, before: object, t: int) -> TensorTree:
-        return state.labelled(function.on(t, (*at.tensors(lam), *state.tensors(before))))
-
-    return in_torch
-
-
-def _read(read: Any, state: PyTree, first: Any) -> tuple[PyTree, Callable[[object], TensorTree]]:
-    """The structure of θ, and how it is read from a state; by default a tuple's or list's first part."""
-    import jax
-
-    if read is None:
-        read = (lambda whole: whole[0]) if isinstance(first, tuple | list) else lambda whole: whole
-    theta = PyTree.of("read(theta0)", read(first))
-
-    def value(_: object, *arrays: Any) -> Sequence[Any]:
-        return jax.tree_util.tree_leaves(read(state.arrays(arrays)))
-
-    function = ArrayFunction(value, len(state.labels), len(theta.labels))
-    return theta, lambda whole: theta.labelled(function.on((), state.tensors(whole)))
-
-
-def _answer(answer: Any, at: PyTree, state: PyTree, *, stateful: bool) -> Any:
-    """The hypergradient that is judged: computed as the caller computes it, in the caller's precision."""
-    if not callable(answer):
-        return tensors_of(answer, "hypergradient")
-    if only_returns(answer) and not stateful:
-        # `lambda lam: value`: computed before, as the same function of tensors is taken.
-        return tensors_of(answer(None), "hypergradient")
-
-    def given(form: PyTree, tree: object) -> Any:
-        return form.arrays([as_array(tensor) for tensor in form.tensors(tree)])
-
-    def in_torch(lam: object, *theta: object) -> Any:
-        found = answer(given(at, lam), *(given(state, each) for each in theta))
-        if stateful and isinstance(found, tuple) and len(found) == 2:
-            return tensors_of(found[0], "hypergradient"), tensors_of(found[1], "theta")
-        return tensors_of(found, "hypergradient")
-
-    return functools.wraps(answer)(in_torch)
+        if jax.numpy.asarray(0.0).dtype == "float64":
+            return report
+        return replace(report, findings=(*report.findings, X64_OFF))

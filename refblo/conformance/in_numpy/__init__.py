@@ -1,10 +1,10 @@
-"""Losses that are written in NumPy, as functions of torch that can be differentiated any number of times.
+"""Losses that are written in NumPy, as functions of torch that can be differentiated twice.
 
-Complex steps and differences differentiate them (`functions`, `slopes`), the arguments of `hypergradcheck`
-are converted (`arguments`), and everything else of a check is the same as for losses in torch.
+Complex steps and differences differentiate them (`functions`, `slopes`), trees of arrays become trees of
+tensors (`arguments`), and what is done with them is the same for every library of arrays
+(`refblo.conformance.converted`).
 """
 
-from refblo.conformance.in_numpy.arguments import InNumPy, is_in_numpy
-from refblo.conformance.in_numpy.check import numpy_report
+from refblo.conformance.in_numpy.arguments import NumPyArrays, is_in_numpy
 
-__all__ = ["InNumPy", "is_in_numpy", "numpy_report"]
+__all__ = ["NumPyArrays", "is_in_numpy"]

@@ -1,16 +1,15 @@
-"""The arguments of a check in NumPy as what the check takes: trees of tensors, and functions of them."""
+"""Trees of NumPy arrays as trees of tensors, and functions of trees of arrays as functions of such trees."""
 
-import functools
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from refblo.conformance.answers import only_returns
 from refblo.conformance.in_numpy.functions import HowDifferentiated, InTorch, NumericFunction
+from refblo.conformance.report import Report
 from refblo.conformance.trees import DEEPEST
 from refblo.errors import ArgumentError, ArgumentTypeError
 
@@ -83,6 +82,14 @@ class ArrayTree:
     def size(self) -> int:
         """How many entries there are."""
         return sum(int(np.prod(shape)) for shape in self.shapes)
+
+    def fresh(self, tree: object) -> Any:
+        """A copy of a tree of arrays with this structure."""
+        return self.arrays(self.vector(tree, self.argument))
+
+    def arrays_of(self, tree: object) -> Any:
+        """The arrays with the numbers of a tree of tensors."""
+        return self.arrays(flat(tree).detach().cpu().numpy())
 
     def arrays(self, vector: Array) -> Any:
         """The tree of a vector, real or complex: fresh arrays; numbers where the tree has numbers."""
@@ -158,182 +165,109 @@ def tensors_of(tree: object, argument: str) -> Any:
     return mapped(lambda leaf: torch.from_numpy(np.array(_checked(argument, leaf))), tree)
 
 
+TRUTH = (
+    "complex steps and differences of the NumPy losses, pushed along the run or solved at the minimiser, and "
+    "confirmed by differences of the outer objective"
+)
+
+
 @final
-@dataclass(frozen=True, eq=False)
-class InNumPy:
-    """The arguments of a check, converted.
+@dataclass(eq=False)
+class NumPyArrays:
+    """NumPy as an `ArrayLibrary` (`refblo.conformance.converted`), for one check.
 
     Attributes:
-        inner: as `hypergradcheck` takes it.
-        outer: as `hypergradcheck` takes it.
-        lam: a tree of tensors.
-        theta0: a tree of tensors, or a function of λ.
-        hypergradient: a tree of tensors, or a function of λ.
-        options: the options, with functions and arrays converted.
-        functions: by what each of the caller's functions is differentiated.
+        functions: by what each of the caller's functions has been differentiated so far.
     """
 
-    inner: Any
-    outer: Any
-    lam: Any
-    theta0: Any
-    hypergradient: Any
-    options: dict[str, object]
-    functions: tuple[HowDifferentiated, ...]
+    functions: list[HowDifferentiated] = field(default_factory=list)
 
-    @staticmethod
-    def of(
-        inner: Any,
-        outer: Any,
-        lam: Any,
-        theta0: Any,
-        hypergradient: Any,
-        options: Mapping[str, object],
-    ) -> "InNumPy":
-        """Convert the arguments of a check whose λ or θ⁰ is of NumPy arrays.
+    def form(self, argument: str, tree: object) -> ArrayTree:
+        """The structure of a tree."""
+        return ArrayTree.of(argument, tree)
+
+    def tensors_of(self, tree: object, argument: str) -> Any:
+        """The tensors of a tree of arrays and numbers."""
+        return tensors_of(tree, argument)
+
+    def require_size(self, lam: ArrayTree, theta0: ArrayTree) -> None:
+        """Nothing, up to `LARGEST` entries.
 
         Raises:
-            ArgumentError, ArgumentTypeError: for arguments of two frameworks, no arrays, or too many entries.
+            ArgumentError: for more.
         """
-        at = ArrayTree.of("lam", lam)
-        first = theta0(at.arrays(at.vector(lam, "lam"))) if callable(theta0) else theta0
-        state = ArrayTree.of("theta0", first)
-        if at.size + state.size > LARGEST:
+        if lam.size + theta0.size > LARGEST:
             raise ArgumentError(
                 f"lam and theta0 must have at most {LARGEST} entries together for losses in NumPy, got "
-                f"{at.size + state.size}: each product with a second derivative takes some twenty calls an "
+                f"{lam.size + theta0.size}: each product with a second derivative takes some twenty calls an "
                 "entry; check a smaller instance of the same code, write the losses in torch or JAX, or give "
                 "the whole training as one function: hypergradcheck(objective=..., lam=..., "
                 "hypergradient=...)"
             )
-        kept: list[HowDifferentiated] = []
-        make = functools.partial(_on_vectors, kept)
-        changed = dict(options)
-        theta = state
-        if callable(options.get("step")):
-            changed["step"] = _step(make, options["step"], at, state)
-            theta, changed["read"] = _read(make, options.get("read"), state, first)
-        for name in ("inner_batches", "outer_batches"):
-            if isinstance(options.get(name), list | tuple):
-                changed[name] = [mapped(_tensor, batch) for batch in options[name]]  # type: ignore[attr-defined]  # a sequence
-        if isinstance(options.get("noise"), np.ndarray):
-            changed["noise"] = torch.from_numpy(np.array(options["noise"]))
-        return InNumPy(
-            None if inner is None else _loss(make, "inner", inner, at, theta),
-            _loss(make, "outer", outer, at, theta),
-            tensors_of(lam, "lam"),
-            _start(make, theta0, at, state) if callable(theta0) else tensors_of(theta0, "theta0"),
-            _answer(hypergradient, at, state, stateful=bool(options.get("stateful", False))),
-            changed,
-            tuple(kept),
+
+    def to_tensors(self, batch: object) -> object:
+        """A batch with tensors in place of its arrays of numbers."""
+
+        def tensor(leaf: object) -> object:
+            numbers = isinstance(leaf, np.ndarray) and leaf.dtype.kind in "fiub"
+            return torch.from_numpy(np.array(leaf)) if numbers else leaf
+
+        return mapped(tensor, batch)
+
+    def to_arrays(self, batch: object) -> object:
+        """A batch with arrays in place of its tensors."""
+        return mapped(
+            lambda leaf: (
+                np.array(leaf.detach().cpu().numpy()) if isinstance(leaf, Tensor) else leaf
+            ),
+            batch,
         )
 
+    def on_tensors(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        inputs: tuple[ArrayTree, ...],
+        output: ArrayTree | None,
+        returned: str,
+    ) -> Callable[..., Any]:
+        """A function of trees of arrays as one of trees of tensors."""
+        sizes = [form.size for form in inputs]
 
-Make = Callable[[str, Callable[[Any, Array], Array], int], InTorch]
+        def value(fixed: Any, vector: Array) -> Array:
+            pieces = np.split(vector, np.cumsum(sizes)[:-1])
+            trees = [form.arrays(piece) for form, piece in zip(inputs, pieces, strict=True)]
+            found = function(fixed, *trees)
+            return _number(found, name) if output is None else output.vector(found, returned)
 
+        self.functions.append(HowDifferentiated(name))
+        on_vectors = InTorch(NumericFunction(value, sum(sizes), self.functions[-1]))
 
-def _on_vectors(
-    kept: list[HowDifferentiated], name: str, function: Callable[[Any, Array], Array], inputs: int
-) -> InTorch:
-    """A function of vectors for torch, noted among those whose derivatives are told of."""
-    kept.append(HowDifferentiated(name))
-    return InTorch(NumericFunction(function, inputs, kept[-1]))
+        def in_torch(fixed: object, *trees: object) -> Any:
+            found = on_vectors.on(fixed, torch.cat([flat(tree) for tree in trees]))
+            return found[0] if output is None else output.tensors(found)
 
+        return in_torch
 
-def _loss(
-    make: Make, name: str, loss: Any, at: ArrayTree, theta: ArrayTree
-) -> Callable[..., Tensor]:
-    """A loss in NumPy as one in torch, with the same parameters."""
-
-    def value(fixed: tuple[Any, ...], vector: Array) -> Array:
-        found = loss(at.arrays(vector[: at.size]), theta.arrays(vector[at.size :]), *fixed)
-        if np.shape(found) != () or not isinstance(
-            found, np.ndarray | np.generic | float | int | complex
-        ):
-            got = f"shape {np.shape(found)}" if np.shape(found) else type(found).__name__
-            raise ArgumentError(
-                f"{name} must return one number, got {got}; reduce it, for instance with np.mean"
-            )
-        return np.asarray(found).reshape(1)
-
-    function = make(name, value, at.size + theta.size)
-
-    @functools.wraps(loss)
-    def in_torch(lam: object, state: object, *batch: object) -> Tensor:
-        fixed = tuple(mapped(_array, each) for each in batch)
-        return function.on(fixed, torch.cat([flat(lam), flat(state)]))[0]
-
-    return in_torch
-
-
-def _tensor(leaf: object) -> object:
-    """An array of a batch as the tensor that stands for it until a loss is called."""
-    numbers = isinstance(leaf, np.ndarray) and leaf.dtype.kind in "fiub"
-    return torch.from_numpy(np.array(leaf)) if numbers else leaf
+    def told(self, report: Report) -> Report:
+        """The report, with how each function was differentiated."""
+        said = [
+            f"finding: {one.name} was differentiated by differences, not by complex step, as "
+            f"{one.why_not_complex}"
+            for one in self.functions
+            if one.why_not_complex
+        ]
+        calls = ", ".join(f"{one.name} {one.calls} times" for one in self.functions)
+        said.append(f"NumPy functions were called to differentiate them: {calls}")
+        return replace(report, truth=TRUTH, findings=(*report.findings, *said))
 
 
-def _array(leaf: object) -> object:
-    return np.array(leaf.detach().cpu().numpy()) if isinstance(leaf, Tensor) else leaf
-
-
-def _start(make: Make, start: Any, at: ArrayTree, state: ArrayTree) -> Callable[[object], Any]:
-    """θ⁰ as a function of λ."""
-
-    def value(_: Any, vector: Array) -> Array:
-        return state.vector(start(at.arrays(vector)), "theta0(lam)")
-
-    function = make("theta0", value, at.size)
-    return lambda lam: state.tensors(function.on(None, flat(lam)))
-
-
-def _step(
-    make: Make, step: Any, at: ArrayTree, state: ArrayTree
-) -> Callable[[object, object, int], Any]:
-    """A transition."""
-
-    def value(t: int, vector: Array) -> Array:
-        after = step(at.arrays(vector[: at.size]), state.arrays(vector[at.size :]), t)
-        return state.vector(after, "the state that step returns")
-
-    function = make("step", value, at.size + state.size)
-
-    def in_torch(lam: object, before: object, t: int) -> Any:
-        return state.tensors(function.on(t, torch.cat([flat(lam), flat(before)])))
-
-    return in_torch
-
-
-def _read(
-    make: Make, read: Any, state: ArrayTree, first: Any
-) -> tuple[ArrayTree, Callable[[object], Any]]:
-    """The structure of θ, and how it is read from a state; by default a tuple's or list's first part."""
-    if read is None:
-        read = (lambda whole: whole[0]) if isinstance(first, tuple | list) else lambda whole: whole
-    theta = ArrayTree.of("read(theta0)", read(first))
-
-    def value(_: Any, vector: Array) -> Array:
-        return theta.vector(read(state.arrays(vector)), "what read returns")
-
-    function = make("read", value, state.size)
-    return theta, lambda whole: theta.tensors(function.on(None, flat(whole)))
-
-
-def _answer(answer: Any, at: ArrayTree, state: ArrayTree, *, stateful: bool) -> Any:
-    """The hypergradient that is judged: computed as the caller computes it, in the caller's precision."""
-    if not callable(answer):
-        return tensors_of(answer, "hypergradient")
-    if only_returns(answer) and not stateful:
-        # `lambda lam: value`: computed before, as the same function of tensors is taken.
-        return tensors_of(answer(None), "hypergradient")
-
-    def given(form: ArrayTree, tree: object) -> Any:
-        vector = flat(tree).detach().cpu().numpy()
-        return form.arrays(vector)
-
-    def in_torch(lam: object, *theta: object) -> Any:
-        found = answer(given(at, lam), *(given(state, each) for each in theta))
-        if stateful and isinstance(found, tuple) and len(found) == 2:
-            return tensors_of(found[0], "hypergradient"), tensors_of(found[1], "theta")
-        return tensors_of(found, "hypergradient")
-
-    return functools.wraps(answer)(in_torch)
+def _number(found: Any, name: str) -> Array:
+    """The value of a loss as a vector of one entry, real or complex."""
+    number = isinstance(found, np.ndarray | np.generic | float | int | complex)
+    if np.shape(found) != () or not number:
+        got = f"shape {np.shape(found)}" if np.shape(found) else type(found).__name__
+        raise ArgumentError(
+            f"{name} must return one number, got {got}; reduce it, for instance with np.mean"
+        )
+    return np.asarray(found).reshape(1)
