@@ -58,10 +58,20 @@ def _run_with_progress(
         return run(claims, context, jobs, report)
 
 
-def _plant(claims: list[Claim], jobs: int) -> None:
-    count = count_planted(claims, jobs)
-    click.echo(to_page(count), nl=False)
-    unexcused = [error for _, error in count.survivors if not error.reason]
+def _plant(claims: list[Claim], jobs: int, every: int) -> None:
+    count = count_planted(claims, jobs, every)
+    unexcused = [(key, error) for key, error in count.survivors if not error.reason]
+    if every == 1:
+        click.echo(to_page(count), nl=False)
+    else:
+        planted = sum(count.kinds.values())
+        click.echo(
+            f"{planted} errors planted in the claims, every {every}th of each claim: "
+            f"{planted - len(count.survivors)} rejected, {len(count.survivors)} survive, "
+            f"{len(unexcused)} of them without a reason"
+        )
+    for key, error in unexcused:
+        click.echo(f"{key}: no check rejects {error.name}", err=True)
     sys.exit(1 if unexcused else 0)
 
 
@@ -72,6 +82,13 @@ def _plant(claims: list[Claim], jobs: int) -> None:
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print the page of the docs.")
 @click.option("--theorems", "as_theorems", is_flag=True, help="Print the page of the theorems.")
 @click.option("--planted", "as_planted", is_flag=True, help="Print the page of the planted errors.")
+@click.option(
+    "--every",
+    type=click.IntRange(1),
+    default=1,
+    metavar="N",
+    help="With --planted: the first error of each claim and then every N-th; counts, no page.",
+)
 @click.option("--quick/--full", default=True, help="Within two minutes, or every measurement.")
 @click.option(
     "--without", multiple=True, metavar="KEY", help="Switch an assumption off, to see what fails."
@@ -86,6 +103,7 @@ def main(
     as_markdown: bool,
     as_theorems: bool,
     as_planted: bool,
+    every: int,
     quick: bool,
     without: tuple[str, ...],
     jobs: int,
@@ -97,7 +115,7 @@ def main(
             click.echo(f"{claim.key:24} {claim.title}")
         return
     if as_planted:
-        _plant(claims, jobs)
+        _plant(claims, jobs, every)
         return
     effort = Effort.QUICK if quick else Effort.FULL
     context = ClaimContext(effort, _switched_off(claims, without))

@@ -120,18 +120,20 @@ class PlantedCount:
     survivors: tuple[tuple[str, PlantedError], ...]
 
 
-def _planted_by_key(key: str) -> Iterator[tuple[str, tuple[PlantedError, ...]]]:
+def _planted_by_key(job: tuple[str, int]) -> Iterator[tuple[str, tuple[PlantedError, ...]]]:
+    key, every = job
     claim = find(key)
     errors: list[Mutant | Misprint] = [*mutants(claim.established), *misprints(claim)]
-    yield key, tuple(planted_in(claim, errors))
+    yield key, tuple(planted_in(claim, errors[::every]))
 
 
-def count_planted(claims: Iterable[Claim], jobs: int) -> PlantedCount:
-    """Plant every error in every claim, each claim that is stated again but once.
+def count_planted(claims: Iterable[Claim], jobs: int, every: int = 1) -> PlantedCount:
+    """Plant errors in every claim, each claim that is stated again but once.
 
     Args:
         claims: the claims.
         jobs: the number of processes.
+        every: plant the first error of each claim, and then each `every`-th: always the same ones.
 
     Returns:
         The counts, and what survived.
@@ -142,7 +144,7 @@ def count_planted(claims: Iterable[Claim], jobs: int) -> PlantedCount:
     keys = [claim.key for claim in claims if not claim.repeats]
     kinds: Counter[str] = Counter()
     survivors: list[tuple[str, PlantedError]] = []
-    for key, found in stream(_planted_by_key, keys, jobs):
+    for key, found in stream(_planted_by_key, [(key, every) for key in keys], jobs):
         kinds.update(error.kind for error in found)
         survivors += [(key, error) for error in found if not error.rejected]
     return PlantedCount(kinds, tuple(sorted(survivors, key=lambda item: (item[0], item[1].name))))

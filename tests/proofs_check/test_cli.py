@@ -74,3 +74,10 @@ def test_the_markdown_page_has_a_section_for_each_claim() -> None:
 @pytest.mark.parametrize("key", ["--only", "--without"])
 def test_an_option_without_its_value_is_refused(key: str) -> None:
     assert run(key)[0] == 2
+
+
+def test_a_sample_of_the_errors_is_planted_and_counted() -> None:
+    code, out, _ = run("--planted", "--every", "7", "--only", "eq-14")
+    assert code == 0
+    assert "every 7th of each claim" in out
+    assert "0 survive" in out
