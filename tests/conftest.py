@@ -14,7 +14,7 @@ import tests.shape_checker  # noqa: F401  (the hook looks it up by its name)
 install_import_hook("refblo", "tests.shape_checker.check")
 
 import torch  # noqa: E402  (torch may be imported by refblo alone, so it waits for the hook as well)
-from hypothesis import HealthCheck, settings  # noqa: E402
+from hypothesis import HealthCheck, Phase, settings  # noqa: E402
 
 # The suite runs in one process a core; a thread pool in each would only fight the others.
 torch.set_num_threads(1)
@@ -32,6 +32,10 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.register_profile("full", settings.get_profile("ci"), max_examples=200)
+# For planted errors: what fails is enough, a smaller example that fails takes a minute to find.
+settings.register_profile(
+    "planted", settings.get_profile("ci"), phases=[Phase.explicit, Phase.generate]
+)
 settings.load_profile("ci")
 
 

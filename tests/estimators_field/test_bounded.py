@@ -65,10 +65,10 @@ def test_constants_that_promise_too_much_are_found_out(part: str) -> None:
 
 def test_the_bound_is_the_sum_of_its_parts() -> None:
     known = Constants(2.0, 3.0, 5.0, 7.0, 11.0, 13.0)
-    parts = error_bound(known, gradient=4.0, residual=0.5, q=1.0)
-    # By hand, with δ = 2: (13 + 7)·2 + 3·(5 + 11)·2/2 and 3·0.5/2.
-    assert (parts.inner, parts.solve) == (88.0, 0.75)
-    assert parts.total == 88.75
+    parts = error_bound(known, gradient=4.0, residual=0.5, q=17.0)
+    # By hand, with δ = 2: (13 + 17·7)·2 + 3·(5·17 + 11)·2/2 and 3·0.5/2.
+    assert (parts.inner, parts.solve) == (552.0, 0.75)
+    assert parts.total == 552.75
 
 
 def test_what_cannot_be_reached_is_said() -> None:

@@ -147,6 +147,19 @@ def test_a_diagonal_hessian_needs_no_product() -> None:
     assert np.linalg.norm(array(result.value) - at_rest.implicit) <= left + at_rest.rounding(steps)
 
 
+def test_the_running_solve_is_the_mean_over_its_samples() -> None:
+    case = build("quadratic_curvature")
+    quiet = Langevin(case.dynamics.step_size)
+    found = RunningSolve(quiet, Schedule(3, 2)).estimate(case.problem, case.lam).value
+    fourth, fifth = (
+        RunningSolve(quiet, Schedule.last(steps)).estimate(case.problem, case.lam).value
+        for steps in (4, 5)
+    )
+    # One rounding each of the halves and of their sum.
+    assert torch.allclose(found, (fourth + fifth) / 2, rtol=4 * 2.0**-53, atol=0)
+    assert not torch.allclose(found, fifth, rtol=1e-3)
+
+
 def test_continuing_is_the_same_as_going_on() -> None:
     case = build("quadratic_curvature")
     quiet = Langevin(case.dynamics.step_size)

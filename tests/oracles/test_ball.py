@@ -16,7 +16,8 @@ from refblo.balls.derivatives import decimal, differentiate, tape
 from refblo.chain import Langevin, Schedule
 from refblo.errors import ArgumentError, DivergenceError, OracleError
 from refblo.noise import Draws
-from refblo.oracles import Ball
+from refblo.oracles import Ball, ball
+from refblo.oracles.ball import as_truth
 from refblo.problem import BilevelProblem, FixedInitial
 from refblo.problems import build
 from refblo.problems.case import Case
@@ -91,6 +92,22 @@ def test_the_error_includes_the_rounding_to_float64() -> None:
     truth = Ball().truth(case, Estimand.IMPLICIT)
     off = abs(float(sympy.Rational(truth.value.item()) - sympy.Rational(1, 3)))
     assert off <= truth.error <= 2 * off
+
+
+def test_the_certified_error_holds_the_radii_of_the_balls() -> None:
+    assert as_truth([arb(1, 0.25)], 64, Estimand.UNROLLED, "a ball").error >= 0.25
+
+
+def test_an_enclosure_in_few_bits_holds_the_exact_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The argument of the cosine is known to some 1000·2⁻²⁴: nearly all of the radius comes from H s, and it
+    # grows eight times a step, so that 24 bits must be seen not to suffice.
+    inner = (t - x) ** 2 / 2 - sympy.cos(1000 * t) / 10**5
+    case = replace(scalar_case(inner, t, dynamics=Langevin(0.1)), schedule=Schedule.last(20))
+    fine = Ball().digits(case, Estimand.UNROLLED, digits=20)
+    monkeypatch.setattr(ball, "_FIRST_PRECISION", 24)
+    rough = Ball(bits=1).digits(case, Estimand.UNROLLED, digits=1)
+    off = abs(Decimal(rough.midpoints[0]) - Decimal(fine.midpoints[0]))
+    assert off <= Decimal(rough.radii[0]) + Decimal(fine.radii[0])
 
 
 def test_the_stationary_point_is_proved() -> None:

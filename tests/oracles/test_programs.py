@@ -44,6 +44,18 @@ def test_one_direction_is_a_component_of_the_whole(recipe: Recipe, seed: int) ->
         assert abs(forward.value - component) <= forward.error + slack
 
 
+def test_one_direction_has_the_direct_term_and_an_error() -> None:
+    case = wide()
+    certified, u = Ball().truth(case, PATHWISE), torch.ones(11, dtype=torch.float64)
+    found = ForwardModeDirectional().derivative(case, PATHWISE, u)
+    component = float(certified.value.sum())
+    # The sum of eleven entries is rounded ten times.
+    slack = certified.error * 11**0.5 + 10 * 2.0**-53 * float(certified.value.abs().sum())
+    assert abs(found.value - component) <= found.error + slack
+    # Rounding alone is an ulp of the value; some thousand operations leave at most a thousand of them.
+    assert 2.0**-53 <= found.error / float(certified.value.abs().sum()) <= 2.0**-40
+
+
 def wide() -> Case:
     """A problem with more hyperparameters than probes for the rounding error."""
     case = random_quadratic(3, 4, 11, curvature=0.3, symbolic=True)

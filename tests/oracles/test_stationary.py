@@ -1,8 +1,10 @@
 """The oracles of the implicit and the Gibbs truth: what they refuse, and their settings."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,7 +19,10 @@ from refblo.oracles import (
     ImplicitDense,
     ImplicitDifference,
     Oracle,
+    implicit_difference,
+    quadrature,
 )
+from refblo.oracles._density import locate
 from refblo.problem import BilevelProblem, FixedInitial, Minibatches
 from refblo.problems import build
 from refblo.problems.case import Case
@@ -27,6 +32,7 @@ from tests.oracles.generated import agree, story
 
 IMPLICIT = (ImplicitDense(), ImplicitDifference())
 GIBBS = (GibbsQuadrature(), GibbsDifference())
+LAM = torch.tensor([0.3, -0.2, 0.5], dtype=torch.float64)
 
 
 def case_of(inner: Callable[[Tensor, Tensor], Tensor], start: list[float]) -> Case:
@@ -36,8 +42,7 @@ def case_of(inner: Callable[[Tensor, Tensor], Tensor], start: list[float]) -> Ca
         lambda lam, theta, _: theta.square().sum() + lam.sum(),
         FixedInitial(torch.tensor(start, dtype=torch.float64)),
     )
-    lam = torch.tensor([0.3, -0.2, 0.5], dtype=torch.float64)
-    return Case("test", problem, lam, Langevin(0.1, 0.5, 1.0), Schedule(1, 1))
+    return Case("test", problem, LAM, Langevin(0.1, 0.5, 1.0), Schedule(1, 1))
 
 
 # Larger than what ball arithmetic takes in a test; some seconds each.
@@ -73,6 +78,37 @@ def test_no_strict_minimiser_no_answer(
 ) -> None:
     with pytest.raises(OracleError, match="inner must have"):
         oracle.truth(case_of(inner, start), Estimand.IMPLICIT)
+
+
+def test_no_root_is_told_where_no_inner_minimum_is() -> None:
+    # e^θ − λθ has the minimiser log λ for λ > 0 and none for λ ≤ 0.
+    problem = BilevelProblem(
+        lambda lam, theta, _: (theta.exp() - lam[0] * theta).sum(),
+        lambda lam, theta, _: theta.square().sum() + lam.sum(),
+        FixedInitial(torch.tensor([-2.0], dtype=torch.float64)),
+    )
+    near = implicit_difference._Stationary(np.log([0.05]), np.array([[20.0]]))
+    lams = torch.tensor([[0.06], [-0.05]], dtype=torch.float64)
+    found = implicit_difference._roots(problem, lams, near)
+    assert abs(found[0, 0] - math.log(0.06)) <= 1e-14 * abs(math.log(0.06))
+    assert np.isnan(found[1, 0])
+
+
+def test_the_axes_of_a_density_are_columns() -> None:
+    # What numpy finds for two parameters is a reflection, which is symmetric; a rotation is not.
+    found = locate(case_of(lambda lam, theta: theta.square().sum(), [0.3, 0.1]).problem, LAM, 1.0)
+    turned = replace(found, axes=np.array([[0.8, -0.6], [0.6, 0.8]]))
+    along = turned.theta(np.array([[1.0, 0.0]])).numpy()[0] - found.centre
+    assert np.allclose(along, found.scales[0] * np.array([0.8, 0.6]), rtol=1e-12)
+
+
+def test_a_rough_quadrature_says_how_rough_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    # N(Λ, 1/2·1/4): E[θ²] + Λ has the derivative 2Λ + 1, Λ = Σ λ.
+    monkeypatch.setattr(quadrature, "_TOLERANCE", 1e-2)
+    case = case_of(lambda lam, theta: (2 * (theta - lam.sum()) ** 2 + 0 * lam.sum()).sum(), [0.9])
+    found = GibbsQuadrature().truth(case, Estimand.GIBBS)
+    off = float((found.value - 2.2).norm())
+    assert 1e-12 < off <= found.error
 
 
 def test_newton_says_when_its_steps_do_not_suffice() -> None:

@@ -106,6 +106,8 @@ def first_failure(tests: list[str]) -> str | None:
             [
                 "-x",
                 "-q",
+                "--hypothesis-profile",
+                "planted",
                 "-p",
                 "no:cacheprovider",
                 "-p",

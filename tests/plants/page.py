@@ -27,19 +27,27 @@ def read(path: Path) -> list[dict[str, Any]]:
     return found
 
 
+def _accepted(found: dict[str, Any] | None) -> bool:
+    return found is not None and found["by"] is None
+
+
 def to_page(results: list[dict[str, Any]]) -> str:
     """The page in Markdown."""
     by = {each["plant"]: each for each in results}
     tally = Counter(each["by"] for each in results)
     rejected = ", ".join(f"{tally[where.value]} by the {where.value}" for where in Where)
     left = len(plants()) - len(results)
+    same = sum(1 for plant in plants() if plant.equivalent and _accepted(by.get(plant.name)))
     lines = [
-        f"{len(plants())} errors. Rejected: {rejected}. Accepted: {tally[None]}. Not planted yet: {left}.\n"
+        f"{len(plants())} errors. Rejected: {rejected}. Accepted: {tally[None]}, {same} of them equivalent. "
+        f"Not planted yet: {left}.\n"
     ]
     lines += ["| planted in | what is wrong | rejected by | check |", "|---|---|---|---|"]
     for plant in plants():
         found = by.get(plant.name)
         where = "not planted yet" if found is None else found["by"] or "nothing"
         check = f"`{found['check']}`" if found is not None and found["check"] else ""
+        if _accepted(found):
+            check = plant.equivalent
         lines.append(f"| `{plant.subject}` | {plant.breaks} | {where} | {check} |")
     return _HEAD + "\n".join(lines) + "\n"

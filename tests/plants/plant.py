@@ -47,6 +47,8 @@ class Plant:
         old: text of the source, which occurs once in the file.
         new: what stands in its place.
         breaks: what is wrong then, in words; unique among the subject's plants.
+        equivalent: why no check can reject it: the results stay within their stated errors. Empty for all but
+            a few.
     """
 
     subject: str
@@ -54,6 +56,7 @@ class Plant:
     old: str
     new: str
     breaks: str
+    equivalent: str = ""
 
     @property
     def name(self) -> str:

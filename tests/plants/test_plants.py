@@ -28,6 +28,8 @@ SUBJECTS = [
 QUICK_SECONDS = 0.25
 """The most that a check of the quick sample took: what takes longer is planted by the full run alone."""
 QUICK_COUNT = 10
+EQUIVALENT = 2
+"""The most errors that may be accepted, each with the reason why no check can reject it."""
 
 
 def test_there_are_enough_plants_each_of_a_name_of_its_own() -> None:
@@ -59,7 +61,9 @@ def test_what_was_planted_is_of_the_plants_and_was_rejected() -> None:
     known = [plant.name for plant in plants()]
     remedy = "run: make plants"
     assert planted == [name for name in known if name in set(planted)], remedy
-    assert not [each["plant"] for each in RESULTS if each["by"] is None], remedy
+    same = {plant.name for plant in plants() if plant.equivalent}
+    assert len(same) <= EQUIVALENT
+    assert {each["plant"] for each in RESULTS if each["by"] is None} <= same, remedy
 
 
 @pytest.mark.full
