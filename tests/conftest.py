@@ -6,12 +6,9 @@ was imported before it goes unchecked.
 
 import sys
 
-from jaxtyping import install_import_hook
+from tests import shape_checker
 
-import tests.shape_checker  # noqa: F401  (the hook looks it up by its name)
-
-# Named by a string: jaxtyping writes the name into the code it rewrites.
-install_import_hook("refblo", "tests.shape_checker.check")
+shape_checker.install("refblo")
 
 import torch  # noqa: E402  (torch may be imported by refblo alone, so it waits for the hook as well)
 from hypothesis import HealthCheck, Phase, settings  # noqa: E402

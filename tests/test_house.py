@@ -4,8 +4,8 @@ import socket
 
 import pytest
 import torch
+from beartype.roar import BeartypeCallHintViolation
 from hypothesis import settings
-from jaxtyping import TypeCheckError
 
 from refblo.types import ErrorKind, Estimand, Truth
 
@@ -16,12 +16,12 @@ def a_truth(value: torch.Tensor, error: float) -> Truth:
 
 
 def test_a_wrong_shape_is_refused_at_run_time() -> None:
-    with pytest.raises(TypeCheckError, match="value"):
+    with pytest.raises(BeartypeCallHintViolation, match="value"):
         a_truth(torch.zeros(2, 3), 0.0)
 
 
 def test_an_integer_tensor_is_refused_where_a_float_is_annotated() -> None:
-    with pytest.raises(TypeCheckError, match="value"):
+    with pytest.raises(BeartypeCallHintViolation, match="value"):
         a_truth(torch.zeros(2, dtype=torch.int64), 0.0)
 
 

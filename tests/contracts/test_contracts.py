@@ -1,10 +1,12 @@
 """The contracts hold for the estimators they are about, and for no planted bug.
 
-Takes 45 s of the quick suite, which has a third of the pairs of contract and planted bug.
+Share of the quick suite: about 25 s of processor time, for a third of the pairs of contract and planted bug.
+The oracles answer once for each problem: `CONTEXT` keeps the truths, and no estimator changes them.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 
 import pytest
 
@@ -19,6 +21,7 @@ from refblo.estimators import HPOSGLD, RMD, Estimator, RMDFirstOrder
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem
 from refblo.problems import build
+from refblo.problems.case import Case
 from refblo.types import Estimand, Hypergradient, Lam
 
 
@@ -72,18 +75,34 @@ def other_noise(make: Make) -> Factory:
     )
 
 
+CONTEXT = Context()
+
+
+@cache
+def case_of(name: str) -> Case:
+    """One object for each name: `Context` keeps truths by the case itself."""
+    return build(name)
+
+
 HPO_CONTRACTS = [order_without_noise, order_with_noise, fixed_horizon]
 CASES = ["synth_1d", "quadratic", "quadratic_curvature"]
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("contract", HPO_CONTRACTS)
+@pytest.mark.parametrize(
+    ("contract", "case"),
+    [
+        pytest.param(contract, case, marks=pytest.mark.full if long else ())
+        for contract in HPO_CONTRACTS
+        for case in CASES
+        for long in [(contract, case) == (fixed_horizon, "quadratic_curvature")]
+    ],
+)
 def test_hpo_sgld_has_the_predicted_bias(
     contract: Callable[[str, Factory], Contract], case: str
 ) -> None:
-    built, claim = build(case), contract("HPO-SGLD", HPOSGLD)
+    built, claim = case_of(case), contract("HPO-SGLD", HPOSGLD)
     assert claim.applies(built)
-    judgement = claim.check(built, Context()).judgement
+    judgement = claim.check(built, CONTEXT).judgement
     assert judgement.holds, judgement
 
 
@@ -101,7 +120,14 @@ HPO_BUGS: dict[str, Factory] = {
 @pytest.mark.parametrize(
     ("bug", "contract"),
     [
-        pytest.param(bug, contract, marks=() if (row + column) % 3 == 0 else pytest.mark.full)
+        pytest.param(
+            bug,
+            contract,
+            # The horizon is swept by long runs: one bug of the three whose turn it would be.
+            marks=()
+            if (row + column) % 3 == 0 and (contract is not fixed_horizon or bug == "half twice")
+            else pytest.mark.full,
+        )
         for row, bug in enumerate(HPO_BUGS)
         for column, contract in enumerate(HPO_CONTRACTS)
     ],
@@ -109,13 +135,13 @@ HPO_BUGS: dict[str, Factory] = {
 def test_planted_bugs_in_hpo_sgld_are_rejected(
     bug: str, contract: Callable[[str, Factory], Contract]
 ) -> None:
-    judgement = contract("HPO-SGLD", HPO_BUGS[bug]).check(build("quadratic"), Context()).judgement
+    judgement = contract("HPO-SGLD", HPO_BUGS[bug]).check(case_of("quadratic"), CONTEXT).judgement
     assert not judgement.holds, judgement
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_rmd_is_exact(case: str) -> None:
-    finding = exact("RMD", RMD).check(build(case), Context())
+    finding = exact("RMD", RMD).check(case_of(case), CONTEXT)
     assert finding.judgement.holds, finding
     assert len({comparison.oracle for comparison in finding.comparisons}) >= 2
 
@@ -132,17 +158,17 @@ def test_rmd_is_exact(case: str) -> None:
     ids=["1e-6", "off by one", "noise not shared", "identity Jacobians", "truncated"],
 )
 def test_planted_bugs_in_rmd_are_rejected(bug: Factory) -> None:
-    assert not exact("RMD", bug).check(build("quadratic"), Context()).judgement.holds
+    assert not exact("RMD", bug).check(case_of("quadratic"), CONTEXT).judgement.holds
 
 
 def test_rmd_is_unbiased_and_hpo_sgld_is_not() -> None:
-    case = build("quadratic")
-    # Error rate 1e-6 each; the recursion's bias is more than ten times the truth here.
-    assert unbiased("RMD", RMD).check(case, Context()).judgement.holds
-    assert not unbiased("HPO-SGLD", HPOSGLD).check(case, Context()).judgement.holds
+    case = replace(case_of("quadratic"), schedule=Schedule(10, 10))
+    # Error rate 1e-6 each; the recursion's bias is as large as the truth here.
+    assert unbiased("RMD", RMD).check(case, CONTEXT).judgement.holds
+    assert not unbiased("HPO-SGLD", HPOSGLD).check(case, CONTEXT).judgement.holds
 
 
 def test_first_order_is_the_direct_term() -> None:
-    case = build("quadratic")
-    assert direct_term("RMD-FO", RMDFirstOrder).check(case, Context()).judgement.holds
-    assert not direct_term("RMD-FO", RMD).check(case, Context()).judgement.holds
+    case = case_of("quadratic")
+    assert direct_term("RMD-FO", RMDFirstOrder).check(case, CONTEXT).judgement.holds
+    assert not direct_term("RMD-FO", RMD).check(case, CONTEXT).judgement.holds
