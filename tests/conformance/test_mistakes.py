@@ -72,17 +72,23 @@ def test_few_plants_have_no_name_and_next_to_none_a_wrong_one(seeds: tuple[int, 
 
 @pytest.mark.parametrize("p", [1, 2, P])
 @pytest.mark.parametrize(
-    "make",
-    [generated, pytest.param(plants_of_solves.implicit_problem, marks=pytest.mark.full)],
+    ("make", "count"),
+    [
+        (generated, 10),
+        pytest.param(generated, 40, marks=pytest.mark.full),
+        pytest.param(plants_of_solves.implicit_problem, 40, marks=pytest.mark.full),
+    ],
 )
-def test_errors_of_no_kind_are_given_no_name(make: Callable[[int], Problem], p: int) -> None:
-    """40 random errors of all sizes; the chance that one of them is named is below 4 %, by the bound."""
+def test_errors_of_no_kind_are_given_no_name(
+    make: Callable[[int], Problem], count: int, p: int
+) -> None:
+    """Random errors of all sizes; the chance that one of 40 is named is below 4 %, by the bound."""
     problem = first_entries(make(5), p)
     subject = problem.subject()
     truth = subject.reference
     noise = float(np.linalg.norm(truth.rounding + truth.error))
     draw = np.random.Generator(np.random.Philox(key=p))
-    for _ in range(40):
+    for _ in range(count):
         size = 10.0 ** draw.uniform(-6, 0.5) * truth.scale
         observed = truth.value + size * draw.standard_normal(p)
         found = diagnose(Setting(subject, observed, accuracy=noise), seconds=60)
