@@ -162,6 +162,7 @@ class Truths:
             ulp=self.problem.ulp,
             runs=0 if large else 2,
             confirm=0,
+            first=base.rung,
         )
         # What differences at λ say of a truth of zero holds nearby as well; here none are taken.
         dust = np.maximum(found.dust, base.dust[: found.dust.size])

@@ -223,34 +223,87 @@ def test_differences_alone_judge_what_torch_differentiates_once(name: str) -> No
     assert report(problem, 1.3 * answer).verdict is Verdict.WRONG
 
 
-def test_a_function_whose_forward_mode_is_wrong_is_judged_by_reverse_mode() -> None:
-    class Mistaken(torch.autograd.Function):
-        generate_vmap_rule = True
+class Mistaken(torch.autograd.Function):
+    """t² with a forward mode that is wrong, and no error."""
 
-        @staticmethod
-        def forward(t: Tensor) -> Tensor:
-            return t**2
+    generate_vmap_rule = True
 
-        @staticmethod
-        def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:  # noqa: ARG004
-            ctx.save_for_backward(inputs[0])
-            ctx.save_for_forward(inputs[0])
+    @staticmethod
+    def forward(t: Tensor) -> Tensor:
+        """t²."""
+        return t**2
 
-        @staticmethod
-        def backward(ctx: Any, weight: Tensor) -> Tensor:
-            slope: Tensor = 2 * ctx.saved_tensors[0] * weight
-            return slope
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:  # noqa: ARG004
+        """Keep t."""
+        ctx.save_for_backward(inputs[0])
+        ctx.save_for_forward(inputs[0])
 
-        @staticmethod
-        def jvp(ctx: Any, tangent: Tensor) -> Tensor:  # noqa: ARG004
-            return 5 * tangent
+    @staticmethod
+    def backward(ctx: Any, weight: Tensor) -> Tensor:
+        """2t."""
+        slope: Tensor = 2 * ctx.saved_tensors[0] * weight
+        return slope
 
-    def measured(lam: Tensor, theta: Tensor) -> Tensor:
-        value: Tensor = Mistaken.apply(XV @ theta - YV).mean()  # type: ignore[no-untyped-call]  # torch's own
-        return value
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> Tensor:  # noqa: ARG004
+        """Not 2t."""
+        return 5 * tangent
 
-    inner = penalised(lambda z, y: (z - y).square().mean())
-    assert judged(inner, measured).verdict is Verdict.RIGHT
+
+def _scripted_inner() -> Loss:
+    @torch.jit.script
+    def scripted(lam: Tensor, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        fit = (torch.tanh(x @ theta) - y).square().mean()
+        return lam[1].exp() * fit + lam[0].exp() * theta.square().sum()
+
+    return lambda lam, theta: scripted(lam, theta, X, Y)
+
+
+def _mistaken_outer(lam: Tensor, theta: Tensor) -> Tensor:
+    value: Tensor = Mistaken.apply(XV @ theta - YV).mean()  # type: ignore[no-untyped-call]  # torch's own
+    return value
+
+
+WRONG_FORWARD: dict[str, Callable[[], tuple[Loss, Loss]]] = {
+    # TorchScript drops the tangents of forward mode from its second call on.
+    "a scripted inner": lambda: (_scripted_inner(), outer),
+    "a wrong jvp in outer": lambda: (
+        penalised(lambda z, y: (z - y).square().mean()),
+        _mistaken_outer,
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    "factor",
+    [
+        1.0,
+        0.0,
+        pytest.param(-1.0, marks=pytest.mark.full),
+        pytest.param(0.9, marks=pytest.mark.full),
+    ],
+)
+@pytest.mark.parametrize("name", WRONG_FORWARD)
+def test_losses_whose_forward_mode_is_wrong_are_judged_by_reverse_mode(
+    name: str, factor: float
+) -> None:
+    """The answer is a function, so that the truth is also asked for at other λ, without differences."""
+    inner, measured = WRONG_FORWARD[name]()
+    mine = by_reverse_mode(inner, measured)
+    found = hypergradient_report(
+        inner,
+        measured,
+        LAM,
+        THETA,
+        lambda lam: factor * mine(lam),
+        steps=3,
+        step_size=0.1,
+        diagnosis_seconds=0,
+    )
+    assert found.verdict is (Verdict.RIGHT if factor == 1 else Verdict.WRONG), found.describe()
+    assert found.truth in (Rung.DOUBLE_REVERSE.sentence, Rung.REVERSE.sentence)
 
 
 def test_a_kink_is_named_with_both_slopes() -> None:

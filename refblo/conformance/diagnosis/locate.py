@@ -89,6 +89,7 @@ def _directional(subject: Subject, direction: Array) -> float:
         ulp=float(np.finfo(np.float64).eps),
         runs=1,
         confirm=0,
+        first=subject.reference.rung,
     )
     return float(found.value[0])
 

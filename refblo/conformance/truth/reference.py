@@ -101,6 +101,7 @@ def reference(
     ulp: float,
     runs: int = 4,
     confirm: int = 1,
+    first: Rung = Rung.BATCHED,
 ) -> Reference:
     """The truth along directions.
 
@@ -114,13 +115,15 @@ def reference(
         runs: replicas for the rounding error.
         confirm: along how many random combinations of the directions differences are taken. One finds
             any disagreement unless it happens to be orthogonal to it.
+        first: the way to differentiate that is tried first. Without confirmation, give the one that was
+            confirmed at another point of the same run.
 
     Raises:
         OracleError: if the oracles disagree or cannot answer: then there is no verdict.
     """
     columns = torch.as_tensor(directions).to(program.lam)
     arguments = Question(
-        program, estimand, directions, columns, exhaustive, draws, ulp, runs, confirm
+        program, estimand, directions, columns, exhaustive, draws, ulp, runs, confirm, first
     )
     if program.plain is None:
         return _reference(arguments)
@@ -149,6 +152,7 @@ class Question:
     ulp: float
     runs: int
     confirm: int
+    first: Rung
 
 
 def _reference(asked: Question) -> Reference:
@@ -188,7 +192,7 @@ def _ways(
     if asked.estimand is Estimand.IMPLICIT:
         parts, objective = _implicit(asked)
         return [(Rung.SOLVE, parts)], objective, None
-    ladder = Ladder(program, asked.columns, asked.draws, asked.ulp, asked.runs)
+    ladder = Ladder(program, asked.columns, asked.draws, asked.ulp, asked.runs, asked.first)
     return ladder.climb(), program.objective, ladder
 
 
