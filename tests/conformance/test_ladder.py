@@ -306,6 +306,27 @@ def test_losses_whose_forward_mode_is_wrong_are_judged_by_reverse_mode(
     assert found.truth in (Rung.DOUBLE_REVERSE.sentence, Rung.REVERSE.sentence)
 
 
+@pytest.mark.full
+def test_a_compiled_loss_is_judged_as_it_is_written() -> None:
+    graphs: list[object] = []
+
+    def backend(graph: Any, _: object) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    plain = penalised(lambda z, y: (torch.tanh(z) - y).square().mean())
+    compiled = torch.compile(plain, backend=backend)
+    mine = by_reverse_mode(plain, outer)
+    for factor, verdict in ((1.0, Verdict.RIGHT), (0.9, Verdict.WRONG)):
+        found = hypergradient_report(
+            compiled, outer, LAM, THETA, lambda lam, c=factor: c * mine(lam), steps=3, step_size=0.1
+        )
+        assert found.verdict is verdict
+    assert not graphs
+    assert torch.equal(compiled(LAM, THETA), plain(LAM, THETA))
+    assert graphs
+
+
 def test_a_kink_is_named_with_both_slopes() -> None:
     def measured(lam: Tensor, theta: Tensor) -> Tensor:
         return theta.square().sum() + (lam[0] + 1.0).abs()

@@ -4,6 +4,7 @@ torch chooses fused kernels for attention and recurrent networks that have one d
 a setting of the process, made here around each call, so that nobody has to make it in the losses.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ def _settings() -> tuple[tuple[Callable[[], bool], Callable[[bool], None], bool]
 
 @contextmanager
 def differentiable_kernels() -> Iterator[None]:
-    """Kernels with second derivatives, for attention and for recurrent networks.
+    """Kernels with second derivatives, for attention and for recurrent networks; nothing is compiled.
 
     The process's settings are put back afterwards; other threads wait.
     """
@@ -70,13 +71,24 @@ def differentiable_kernels() -> Iterator[None]:
         try:
             for _, put, value in _settings():
                 put(value)
-            with cudnn:
+            with cudnn, _uncompiled():
                 _THREAD.guarded = True
                 yield
         finally:
             _THREAD.guarded = False
             for put, value in before:
                 put(value)
+
+
+def _uncompiled() -> AbstractContextManager[None]:
+    """Losses inside torch.compile run as they are written: dynamo would compile the modes around them.
+
+    Nothing is imported for it: a caller who has compiled anything has imported torch._dynamo.
+    """
+    if "torch._dynamo" not in sys.modules:
+        return nullcontext()
+    eager: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
+    return eager
 
 
 def _without_cudnn() -> AbstractContextManager[None]:
