@@ -35,8 +35,10 @@ def docstring_examples(path: Path, module_name: str) -> Iterator[doctest.DocTest
     The docstrings are read from the source: at run time the shape checker has wrapped the
     functions, and doctest's own finder passes over what is wrapped.
     """
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
+    source = path.read_text(encoding="utf-8")
+    if ">>>" not in source:
+        return
+    for node in ast.walk(ast.parse(source)):
         if not isinstance(
             node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
         ) or not (node.body and isinstance(node.body[0], ast.Expr)):
