@@ -1,23 +1,21 @@
-"""The options of `hypergradcheck`: what each must be, and what it does to each estimand.
+"""The options of `hypergradcheck`: their names, and the checks that they pass together.
 
-`TABLE` is what the documentation prints and what `checked` enforces: an option that an estimand cannot
-obey is refused, and none is silently ignored.
+Each value is checked by itself (`refblo.conformance.option_values`) and against the estimand
+(`refblo.conformance.option_table`): an option that an estimand cannot obey is refused, and none is silently
+ignored.
 """
 
 import difflib
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import Enum
-from numbers import Integral, Real
 from typing import Any, TypedDict, cast, final
 
 from torch import Tensor
 from torch.optim import Optimizer
 
-from refblo.errors import ArgumentError, ArgumentTypeError, require
-from refblo.rules.named import rule_of
-from refblo.rules.numbers import Number, check_number
+from refblo.conformance.option_table import ESTIMANDS, TABLE, USED, Use
+from refblo.conformance.option_values import VALUE_CHECKS, short
+from refblo.errors import ArgumentError, ArgumentTypeError
+from refblo.rules.numbers import Number
 from refblo.rules.rule import Rule
 from refblo.types import Estimand
 
@@ -104,132 +102,6 @@ DIAGNOSIS_SECONDS = 30.0
 """How long a diagnosis may take unless `diagnosis_seconds` says otherwise."""
 
 
-class Use(Enum):
-    """What an estimand does with an option."""
-
-    USED = "used"
-    WITHOUT_EFFECT = "no effect"
-    REFUSED = "refused"
-
-
-@final
-@dataclass(frozen=True)
-class Cell:
-    """What one estimand does with one option.
-
-    Attributes:
-        use: what it does.
-        text: how, or why not.
-    """
-
-    use: Use
-    text: str = ""
-
-    @property
-    def markdown(self) -> str:
-        """As the documentation prints it."""
-        return f"{self.use.value}: {self.text}" if self.text else self.use.value
-
-
-_USED = Cell(Use.USED)
-
-
-def _used(text: str) -> Cell:
-    return Cell(Use.USED, text)
-
-
-def _refused(text: str) -> Cell:
-    return Cell(Use.REFUSED, text)
-
-
-def _idle(text: str) -> Cell:
-    return Cell(Use.WITHOUT_EFFECT, text)
-
-
-_LEADS = _used("the run leads to the solution")
-_SAME_SOLUTION = _used(
-    "weight decay belongs to the inner problem; momentum, Adam, RMSprop and clipping leave its solution "
-    "alone; decoupled decay beside a rule with buffers is refused, and weight decay beside clipping"
-)
-_ONE_PROBLEM = _used("all entries must be the same batch: that of the inner problem")
-_ONE_DENSITY = _used("all entries must be the same batch: that of the density")
-_DIAGNOSIS = _used("for the diagnosis alone")
-_CHAIN = _idle("the density is that of an endless chain of small steps")
-
-_ORDER = (Estimand.UNROLLED, Estimand.PATHWISE, Estimand.IMPLICIT, Estimand.GIBBS)
-
-
-def _row(*cells: Cell) -> Mapping[Estimand, Cell]:
-    """The cells of one option, in the order of `_ORDER`; one cell for all."""
-    return dict(zip(_ORDER, cells * 4 if len(cells) == 1 else cells, strict=True))
-
-
-TABLE: Mapping[str, Mapping[Estimand, Cell]] = {
-    "steps": _row(_USED, _USED, _LEADS, _CHAIN),
-    "step_size": _row(_USED, _USED, _LEADS, _CHAIN),
-    "rule": _row(
-        _USED,
-        _USED,
-        _SAME_SOLUTION,
-        _used(
-            "weight decay and τκ² belong to the density (κ = 0 counts as 1); momentum, Adam, RMSprop and "
-            "clipping are refused"
-        ),
-    ),
-    "step": _row(
-        _USED,
-        _USED,
-        _used("the solution is the fixed point of the step with t = 0"),
-        _refused("the density needs the inner loss"),
-    ),
-    "read": _row(
-        _used("beside step"),
-        _used("beside step"),
-        _used("beside step"),
-        _refused("it belongs to step"),
-    ),
-    "temperature": _row(
-        _DIAGNOSIS, _DIAGNOSIS, _refused("the solution is that of temperature 0"), _USED
-    ),
-    "noise": _row(
-        _USED,
-        _USED,
-        _refused("the solution has no noise"),
-        _refused("the density is not one chain's; give seeds for estimates by sampling"),
-    ),
-    "inner_batches": _row(_USED, _USED, _ONE_PROBLEM, _ONE_DENSITY),
-    "outer_batches": _row(_USED, _USED, _used("the last entry"), _ONE_DENSITY),
-    "burn_in": _row(
-        _refused("it belongs to the pathwise mean"),
-        _USED,
-        _refused("it belongs to the pathwise mean"),
-        _refused("it belongs to the pathwise mean"),
-    ),
-    "directions": _row(_USED, _USED, _USED, _refused("all coordinates are judged")),
-    "floor": _row(_USED),
-    "tolerance": _row(_USED),
-    "terms": _row(_DIAGNOSIS, _DIAGNOSIS, _DIAGNOSIS, _DIAGNOSIS),
-    "seed": _row(_USED),
-    "seeds": _row(
-        _refused("it belongs to the Gibbs estimand"),
-        _refused("it belongs to the Gibbs estimand"),
-        _refused("it belongs to the Gibbs estimand"),
-        _USED,
-    ),
-    "stateful": _row(
-        _USED, _USED, _USED, _refused("the density does not depend on where a chain starts")
-    ),
-    "diagnosis_seconds": _row(_USED),
-}
-"""What each estimand does with each option."""
-
-_NAMES = {
-    "unrolled": Estimand.UNROLLED,
-    "pathwise": Estimand.PATHWISE,
-    "implicit": Estimand.IMPLICIT,
-    "gibbs": Estimand.GIBBS,
-}
-
 _OF_THE_RULE = {
     "momentum": "momentum=",
     "nesterov": "nesterov=True",
@@ -254,15 +126,6 @@ _ALIASES = {
 }
 
 
-def table_markdown() -> str:
-    """`TABLE` as the documentation prints it."""
-    lines = ["| option | " + " | ".join(_NAMES) + " |", "| --- | --- | --- | --- | --- |"]
-    for name, row in TABLE.items():
-        cells = " | ".join(row[estimand].markdown for estimand in _ORDER)
-        lines.append(f"| `{name}` | {cells} |")
-    return "\n".join(lines)
-
-
 def estimand_of(name: object) -> Estimand:
     """The estimand by its name.
 
@@ -271,11 +134,11 @@ def estimand_of(name: object) -> Estimand:
     """
     if isinstance(name, Estimand):
         return name
-    if not isinstance(name, str) or name not in _NAMES:
+    if not isinstance(name, str) or name not in ESTIMANDS:
         raise ArgumentError(
-            f"estimand must be one of {', '.join(_NAMES)}, got {name!r}; see docs/theory/four-truths.md"
+            f"estimand must be one of {', '.join(ESTIMANDS)}, got {name!r}; see docs/theory/four-truths.md"
         )
-    return _NAMES[name]
+    return ESTIMANDS[name]
 
 
 def checked(options: Mapping[str, object]) -> tuple[Options, Estimand]:
@@ -294,13 +157,13 @@ def checked(options: Mapping[str, object]) -> tuple[Options, Estimand]:
     estimand = estimand_of(given.get("estimand", "unrolled"))
     for name, value in given.items():
         if name != "estimand":
-            _CHECKS[name](name, value)
+            VALUE_CHECKS[name](name, value)
     for name, value in given.items():
-        cell = TABLE[name][estimand] if name != "estimand" else _USED
+        cell = TABLE[name][estimand] if name != "estimand" else USED
         # False and 0 say what is the case without the option.
         if cell.use is Use.REFUSED and not (isinstance(value, bool | int) and not value):
             raise ArgumentError(
-                f"{name} must be left out for the {estimand.value} estimand, got {_short(value)}; "
+                f"{name} must be left out for the {estimand.value} estimand, got {short(value)}; "
                 f"{cell.text}"
             )
     return cast("Options", given), estimand
@@ -324,7 +187,7 @@ def checked_black_box(options: Mapping[str, object]) -> BlackBoxOptions:
             raise ArgumentTypeError(f"{name} must be an option of hypergradcheck; {_nearest(name)}")
     given = {name: value for name, value in options.items() if value is not None}
     for name, value in given.items():
-        _CHECKS[name](name, value)
+        VALUE_CHECKS[name](name, value)
     return cast("BlackBoxOptions", given)
 
 
@@ -339,128 +202,3 @@ def _nearest(name: str) -> str:
     if known is not None:
         return f"did you mean {known}?"
     return f"the options are {', '.join(['estimand', *TABLE])}"
-
-
-def _short(value: object) -> str:
-    if isinstance(value, Tensor):
-        return f"a tensor of shape {tuple(value.shape)}"
-    shown = repr(value)
-    return shown if len(shown) <= 40 else type(value).__name__
-
-
-def _integer(least: int) -> Callable[[str, object], None]:
-    def check(name: str, value: object) -> None:
-        if isinstance(value, bool) or not isinstance(value, Integral):
-            raise ArgumentTypeError(
-                f"{name} must be an integer, got {_short(value)}; give a Python int"
-            )
-        require(int(value) >= least, name, f"be at least {least}", value, "give a larger number")
-
-    return check
-
-
-def _number(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise ArgumentTypeError(
-            f"{name} must be a real number, got {_short(value)}; give a Python number"
-        )
-    return float(value)
-
-
-def _positive(name: str, value: object) -> None:
-    number = _number(name, value)
-    good = math.isfinite(number) and number > 0
-    require(good, name, "be positive and finite", value, "choose a positive number")
-
-
-def _share(name: str, value: object) -> None:
-    number = _number(name, value)
-    good = 0 <= number < 1  # also false for what is no number
-    require(
-        good,
-        name,
-        "be non-negative, finite and below 1",
-        value,
-        "use a relative error such as 1e-6",
-    )
-
-
-def _seconds(name: str, value: object) -> None:
-    number = _number(name, value)
-    require(
-        number >= 0,
-        name,
-        "be non-negative",
-        value,
-        "give a number of seconds, or 0 for no diagnosis",
-    )
-
-
-def _callable(name: str, value: object) -> None:
-    if not callable(value):
-        raise ArgumentTypeError(
-            f"{name} must be a function, got {_short(value)}; give the function itself"
-        )
-
-
-def _step_size(name: str, value: object) -> None:
-    if isinstance(value, Tensor):
-        raise ArgumentTypeError(
-            f"{name} must be a real number or a function of lam, got {_short(value)}; if it is λ, or depends "
-            'on λ, give a function such as lambda lam: lam["lr"].exp()'
-        )
-    check_number(name, value, "give a Python number")
-
-
-def _rule(_: str, value: object) -> None:
-    rule_of(value)
-
-
-def _tensor(name: str, value: object) -> None:
-    good = isinstance(value, Tensor) and value.is_floating_point() and not value.is_meta
-    if not good:
-        got = value.dtype if isinstance(value, Tensor) else _short(value)
-        raise ArgumentTypeError(
-            f"{name} must be a floating-point tensor, got {got}; give the noise that is added to theta at "
-            "each step, of shape (steps, n)"
-        )
-
-
-def _sequence(name: str, value: object) -> None:
-    listed = isinstance(value, Sequence) and not isinstance(value, str | bytes)
-    stacked = isinstance(value, Tensor) and value.ndim >= 1
-    if not (listed or stacked):
-        raise ArgumentTypeError(
-            f"{name} must be a list with one batch for each step, got {_short(value)}; make it a list"
-        )
-    if any(batch is None for batch in cast("Sequence[object]", value)):
-        raise ArgumentError(
-            f"{name} must hold a batch for each step, got None for one; give a batch for every step"
-        )
-
-
-def _bool(name: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise ArgumentTypeError(f"{name} must be True or False, got {_short(value)}; choose one")
-
-
-_CHECKS: Mapping[str, Callable[[str, object], None]] = {
-    "steps": _integer(1),
-    "step_size": _step_size,
-    "rule": _rule,
-    "step": _callable,
-    "read": _callable,
-    "temperature": _positive,
-    "noise": _tensor,
-    "inner_batches": _sequence,
-    "outer_batches": _sequence,
-    "burn_in": _integer(0),
-    "directions": _integer(1),
-    "floor": _share,
-    "tolerance": _share,
-    "terms": _integer(0),
-    "seed": _integer(0),
-    "seeds": _integer(2),
-    "stateful": _bool,
-    "diagnosis_seconds": _seconds,
-}

@@ -4,12 +4,8 @@ The theorems assume (A1) that θ⁰ does not depend on λ, (A2) that ε is small
 converges to p(θ|λ), and that f is Lipschitz in λ. What their conclusions need is more: that the horizon
 γT‖H‖ is small (the recursion's error does not vanish with ε at a fixed horizon), and that the outer
 objective is smooth and convex with η ≤ 1/L, L the Lipschitz constant of its *gradient*.
-`check_assumptions` measures each and states the error bound that follows:
-
-    ‖h − h_exact‖ ≤ (1/M) Σ_{m>B} γ Σ_{k≤m} ‖C^{k−1}‖ (‖f_θ^m‖ G_{k,m} + ‖f_θ^m − f_θ^k‖),
-    G_{k,m} = Π_{k≤j<m} (1 + γ‖H^j‖) − 1  (at most 2 where every ‖I − γH^j‖ ≤ 1),
-
-for HPO-SGLD's recursion (22) with θ⁰ independent of λ, against forward mode on the same noise.
+`check_assumptions` measures each, with the norms of `refblo.theory.path_norms`, and states the bound of
+`refblo.theory.recursion_bound` on HPO-SGLD's error.
 
 Claims: text-assumption-2, text-assumptions-2-3, thm-1, thm-2.
 """
@@ -20,31 +16,24 @@ from typing import final
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64
-from torch import Tensor
 
 from refblo.chain import Chain, Langevin, Schedule
 from refblo.derivatives import (
     gradient_and_tangent,
-    gradient_and_tangents,
-    gradient_not_finite,
-    mixed_product,
-    outer_gradients,
 )
-from refblo.errors import DivergenceError, LossError, require_integer, require_real
+from refblo.errors import require_integer, require_real
 from refblo.estimators.hpo_sgld import HPOSGLD
 from refblo.estimators.rmd import RMD
 from refblo.noise import SEED_ZERO, Draws, Stream
 from refblo.problem import BilevelProblem, FixedInitial, FullBatch
+from refblo.theory.path_norms import DENSE_LIMIT, walk
+from refblo.theory.recursion_bound import recursion_bound
 from refblo.theory.stationarity import RHAT_LIMIT, SAMPLES_WANTED, effective_samples, split_rhat
-from refblo.types import Batch, Lam, Theta
+from refblo.types import Lam
 from refblo.validation import check_arguments
 
 Array = np.ndarray
 
-DENSE_LIMIT = 128
-"""n and p up to which H and C are formed; above it their norms come from power iterations."""
-POWER_ITERATIONS = 40
 SMALL_ERROR = 0.01
 """Relative size of the recursion's error bound up to which (A2)'s "virtually 0" is granted."""
 
@@ -138,139 +127,6 @@ class AssumptionReport:
             f"estimate {self.estimate:.4g}"
         )
         return "\n".join(lines)
-
-
-@final
-@dataclass(frozen=True)
-class _Norms:
-    """‖H‖, ‖C‖ and the smallest eigenvalue of H at one iterate (NaN where it was not formed)."""
-
-    hessian: float
-    mixed: float
-    smallest: float
-
-
-def _require_finite(gradient: Tensor, derivative: Tensor, index: int) -> None:
-    """Raise where ∂_θ L_T or its derivative is not finite at a finite iterate.
-
-    Raises:
-        LossError: saying which, and at which step.
-    """
-    for what, values in (("∂_θ inner", gradient), ("the derivative of ∂_θ inner", derivative)):
-        if not bool(values.isfinite().all()):
-            raise LossError(gradient_not_finite(what, f"step {index}"))
-
-
-def _dense_norms(
-    problem: BilevelProblem, lam: Lam, theta: Theta, batch: Batch, index: int
-) -> _Norms:
-    p, n = lam.numel(), theta.numel()
-    eye = torch.eye(p + n).to(theta)
-    gradient, both = gradient_and_tangents(problem.inner, lam, theta, batch, eye[:p], eye[p:])
-    _require_finite(gradient, both, index)
-    mixed, hessian = both[:, :p], both[:, p:]
-    eigenvalues = torch.linalg.eigvalsh(hessian)
-    return _Norms(
-        float(eigenvalues.abs().max()),
-        float(torch.linalg.matrix_norm(mixed, ord=2)),
-        float(eigenvalues.min()),
-    )
-
-
-def _power_norms(
-    problem: BilevelProblem, lam: Lam, theta: Theta, batch: Batch, draws: Draws, index: int
-) -> _Norms:
-    """Largest singular values by power iteration: from below, converging to them."""
-    direction = draws.normal(Stream.DIRECTIONS, 0, theta)
-    zero_lam, zero_theta = torch.zeros_like(lam), torch.zeros_like(theta)
-    largest = 0.0
-    for _ in range(POWER_ITERATIONS):
-        direction = direction / direction.norm()
-        gradient, product = gradient_and_tangent(
-            problem.inner, lam, theta, batch, zero_lam, direction
-        )
-        _require_finite(gradient, product, index)
-        largest = float(product.norm())
-        if largest == 0:
-            break
-        direction = product
-    towards = draws.normal(Stream.DIRECTIONS, 1, lam)
-    mixed = 0.0
-    for _ in range(POWER_ITERATIONS):
-        towards = towards / towards.norm()
-        _, image = gradient_and_tangent(problem.inner, lam, theta, batch, towards, zero_theta)
-        mixed = float(image.norm())
-        if mixed == 0:
-            break
-        towards = mixed_product(problem.inner, lam, theta, batch, image)
-    return _Norms(largest, mixed, float("nan"))
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class _Path:
-    """One chain's iterates with what the bound needs at each."""
-
-    slopes: list[Tensor]
-    direct: list[float]
-    norms: list[_Norms]
-
-
-def _walk(chain: Chain, lam: Lam, steps: int, dense: bool, draws: Draws) -> _Path:
-    problem = chain.problem
-    slopes, direct, norms = [], [], []
-    for index, theta in enumerate(chain.iterates(lam, steps)):
-        batch = chain.inner_batch(min(index, steps - 1))
-        # A loss that overflows at a finite theta ends the chain at the next step.
-        loss = problem.inner(lam, theta, batch)
-        if not bool(torch.isfinite(theta).all() & torch.isfinite(loss)):
-            raise DivergenceError(
-                f"the inner chain left the finite numbers at step {index}; lower the step size",
-                index,
-            )
-        by_lam, by_theta = outer_gradients(problem.outer, lam, theta, chain.outer_batch(index))
-        slopes.append(by_theta)
-        direct.append(float(by_lam.norm()))
-        if dense:
-            norms.append(_dense_norms(problem, lam, theta, batch, index))
-        else:
-            norms.append(_power_norms(problem, lam, theta, batch, draws, index))
-    return _Path(slopes, direct, norms)
-
-
-def recursion_bound(
-    gamma: float,
-    schedule: Schedule,
-    slopes: Float[Tensor, "t n"],
-    hessians: Float64[Array, " t"],
-    mixeds: Float64[Array, " t"],
-    contractive: bool,
-) -> float:
-    """The bound of this file's head on HPO-SGLD's error, from norms along the chain.
-
-    Args:
-        gamma: γ.
-        schedule: B and M.
-        slopes: f_θ at θ⁰ … θ^T, shape (T + 1, n).
-        hessians: ‖H‖ at θ⁰ … θ^T.
-        mixeds: ‖C‖ at θ⁰ … θ^T.
-        contractive: whether every ‖I − γH‖ ≤ 1.
-
-    Returns:
-        The bound.
-    """
-    total = 0.0
-    growth = np.log1p(gamma * hessians)
-    reach = np.concatenate([[0.0], np.cumsum(growth)])
-    for m in range(schedule.burn_in + 1, schedule.steps + 1):
-        k = np.arange(1, m + 1)
-        grown = np.expm1(reach[m] - reach[k])
-        if contractive:
-            grown = np.minimum(grown, 2.0)
-        size = float(slopes[m].norm())
-        moved = (slopes[m] - slopes[1 : m + 1]).norm(dim=1).cpu().numpy()
-        total += gamma * float(np.sum(mixeds[:m] * (size * grown + moved)))
-    return total / schedule.samples
 
 
 def _stationarity(
@@ -402,7 +258,7 @@ def check_assumptions(
     chain = Chain(problem, dynamics, draws)
     dense = max(lam.numel(), chain.initial(lam).numel()) <= DENSE_LIMIT
     gamma = dynamics.step_size
-    path = _walk(chain, lam, schedule.steps, dense, draws)
+    path = walk(chain, lam, schedule.steps, dense, draws)
     fixed = isinstance(problem.initial, FixedInitial)
     hessians = np.array([norm.hessian for norm in path.norms])
     mixeds = np.array([norm.mixed for norm in path.norms])

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from refblo.conformance import Rule, hypergradient_report
-from refblo.conformance.options import TABLE
+from refblo.conformance.option_table import TABLE
 from refblo.errors import RefbloError
 
 LAM = torch.tensor([-1.0, -1.3], dtype=torch.float64)

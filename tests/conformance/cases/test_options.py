@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from refblo.conformance import Rule, Verdict, hypergradient_report
-from refblo.conformance.options import TABLE, Options, Use, checked, table_markdown
+from refblo.conformance.option_table import TABLE, Use, table_markdown
+from refblo.conformance.options import Options, checked
 from refblo.errors import ArgumentError, ArgumentTypeError
 from refblo.types import Estimand
 
