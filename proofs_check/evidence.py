@@ -54,6 +54,7 @@ class Check:
         over: what of the claim's scope the check covers in general, and how.
         power: for a figure held against an interval, the share of the possible values that would not
             have agreed; None otherwise.
+        equal: whether the two sides are expressions that were compared for equality.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Check:
     agrees: bool | None = None
     over: tuple[tuple[str, Cover], ...] = ()
     power: float | None = None
+    equal: bool = False
 
 
 def brief(value: object) -> str:
@@ -156,7 +158,13 @@ def identity(
     holds = vanishes(found - stated)
     shown = brief(found), brief(stated)
     return Check(
-        name, holds, EvidenceMethod.SYMBOLIC, *shown, role, over=covered(over, found, stated)
+        name,
+        holds,
+        EvidenceMethod.SYMBOLIC,
+        *shown,
+        role,
+        over=covered(over, found, stated),
+        equal=True,
     )
 
 
@@ -176,7 +184,8 @@ def matrix_identity(
     """
     holds = found.shape == stated.shape and all(vanishes(e) for e in found - stated)
     shown = brief(found.tolist()), brief(stated.tolist())
-    return Check(name, holds, EvidenceMethod.SYMBOLIC, *shown, over=covered(over, *found, *stated))
+    over_ = covered(over, *found, *stated)
+    return Check(name, holds, EvidenceMethod.SYMBOLIC, *shown, over=over_, equal=True)
 
 
 def induction(name: str, base: Check, step: Check, over: Covers) -> Check:
@@ -202,6 +211,7 @@ def induction(name: str, base: Check, step: Check, over: Covers) -> Check:
         shown.left,
         shown.right,
         over=tuple(over.items()),
+        equal=shown.equal,
     )
 
 

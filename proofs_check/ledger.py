@@ -303,11 +303,13 @@ def _strength(
             weakest = (found, mutant.term.name)
     if not claim.established.terms:
         weakest, used = (min(graded), ""), list(checks)
-    steps = hand_steps(tuple(used))
+    # A general check that notices no error of its own is a step of the proof all the same.
+    general = [check for check, grade in zip(checks, graded, strict=True) if grade.proves]
+    steps = hand_steps((*used, *general))
     if claim.by_hand:
         steps = (claim.by_hand, *steps)
-        if weakest[0] is Strength.GENERAL:
-            weakest = (Strength.GENERAL_BY_HAND, weakest[1])
+    if steps and weakest[0] is Strength.GENERAL:
+        weakest = (Strength.GENERAL_BY_HAND, weakest[1])
     return *weakest, steps
 
 

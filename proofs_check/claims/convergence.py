@@ -22,12 +22,13 @@ UNBIASED = Assumption(
 eta, k = sp.symbols("eta k", positive=True)
 
 _DESCENT = by_hand("the descent lemma: F(x⁺) ≤ F(x) + ⟨g, x⁺ - x⟩ + L/2·‖x⁺ - x‖²")
-_SUMMED = by_hand("the gaps decrease by the descent, so k times the last is at most their sum")
+_CONVEXITY = by_hand("convexity: F(x) - F(u) ≤ ⟨g, x - u⟩")
+_SUMMED = by_hand("F decreases by the first step, so k times the last gap is at most the sum")
 _STEPS = {"p": NORM, "m": SYMBOL_OF_STEP, "f": _DESCENT}
 
 
 def _bound_proof(s: ClaimStatement) -> Iterator[Check]:
-    """Descent, convexity, telescoping, in the inner products ⟨g, d⟩, ‖g‖², ‖d‖² alone."""
+    """Descent, convexity, telescoping, in the inner products ⟨g, d⟩, ‖g‖², ‖d‖² with d = x - u alone."""
     gg, gd, dd, room, start = sp.symbols("gg gd dd s D", positive=True)
     smooth = sp.symbols("L", positive=True)
     # What bounds the curvature of F: L, if L is the constant of its gradient, and nothing else.
@@ -36,16 +37,17 @@ def _bound_proof(s: ClaimStatement) -> Iterator[Check]:
     descent = -eta * gg + curvature / 2 * eta**2 * gg
     allowed = {smooth: (1 - room) / eta}  # ηL = 1 - s with s ≥ 0
     slack = -eta / 2 * gg - room * eta / 2 * gg
-    yield identity("descent with ηL = 1 - s", sp.expand(descent.subs(allowed)), sp.expand(slack),
-                   over=_STEPS)  # fmt: skip
-    # Convexity: F(x) ≤ F* + ⟨g, d⟩ with d = x - x*; together they telescope.
+    name = "F(x⁺) - F(x) ≤ -η·gg + L/2·η²·gg with ηL = 1 - s, s ≥ 0"
+    yield identity(name, sp.expand(descent.subs(allowed)), sp.expand(slack), over=_STEPS)
+    # Convexity: F(x) ≤ F(u) + ⟨g, d⟩ with d = x - u; together they telescope.
     moved = dd - 2 * eta * gd + eta**2 * gg
-    yield identity("one step's gap as a difference of squares", gd - eta / 2 * gg,
-                   (dd - moved) / (2 * eta), over=_STEPS)  # fmt: skip
+    yield identity("F(x⁺) - F(u) ≤ gd - η/2·gg is a difference of squares, (dd - dd⁺)/(2η)",
+                   gd - eta / 2 * gg, (dd - moved) / (2 * eta),
+                   over={**_STEPS, "f": _CONVEXITY})  # fmt: skip
     total = start / (2 * eta)
-    over = {**_STEPS, "m": _SUMMED}
-    yield identity("the bound after k steps", total / k, s.formula("bound", D=start, η=eta, k=k),
-                   over=over)  # fmt: skip
+    over = {**_STEPS, "f": _SUMMED}
+    yield identity("the sum of k of them is at most D/(2η), and the last gap its k-th part",
+                   total / k, s.formula("bound", D=start, η=eta, k=k), over=over)  # fmt: skip
 
 
 def _theorem(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
@@ -68,11 +70,15 @@ def _instances(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     steps = 4000
     if context.has(CONVEX):
         value, slope_at, start, best, step = _quadratic, _quadratic_slope, 1.5, 0.0, 0.5
+        name = "F = λ²/2"
     else:
         # A smooth quartic with two wells; the run ends in the higher one.
         value, slope_at, start, best, step = _quartic, _quartic_slope, 1.2, _LOWEST, 0.2
+        name = "F = λ⁴/4 - λ²/2 + λ/10, which has two wells"
     bias = 0.0 if context.has(UNBIASED) else 0.3
     spread = 0.0 if context.has(NOISELESS) else 1.0
+    name += "" if context.has(UNBIASED) else ", gradient off by 3/10"
+    name += "" if context.has(NOISELESS) else ", gradient with noise of variance 1"
     lam, gaps = start, 0.0
     draws = np.random.default_rng(11).normal(size=steps)
     for j in range(steps):
@@ -80,7 +86,7 @@ def _instances(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
         if j >= steps - 200:
             gaps += (value(lam) - value(best)) / 200
     bound = s.formula("bound", float, D=(start - best) ** 2, η=step, k=steps - 200)
-    yield fact(f"gap after {steps} steps against the bound", gaps <= bound, gaps,
+    yield fact(f"gap to the minimiser after {steps} steps on {name}", gaps <= bound, gaps,
                f"<= {bound:.3g}", EvidenceMethod.NUMERIC)  # fmt: skip
 
 
@@ -150,8 +156,9 @@ def _measured_with_package(steps: int) -> Iterator[Check]:
 
 _OF_GRADIENT = "the gradient of F"
 _HOLDS = ClaimStatement(
-    "gradient descent whose step η is at most the inverse of what bounds the change of {what} in λ is, "
-    "after k steps, within {bound} of the least F, D the square of the first distance",
+    "gradient descent whose step η is at most the inverse of what bounds the change of {what} in λ reaches, "
+    "after k steps, an F that exceeds that at any point by at most {bound}, D the square of the distance "
+    "between the start and the point",
     (choice("what", _OF_GRADIENT, "f"), formula("bound", "D/(2*η*k)")),
 )
 _THEOREM_REMARK = (

@@ -14,11 +14,15 @@ from proofs_check.tools.refblo_runs import RefbloRun, Small, hpo_sgld
 
 MONOTONE = Assumption("monotone", "the mean field h̄ is μ-strongly monotone and ℓ-Lipschitz")
 STEP = Assumption("small-step", "the step η is below the stated limit")
-FIXED = Assumption("fixed-samples", "B and M are fixed, and V = V(B, M) bounds the variance of h")
+FIXED = Assumption(
+    "fixed-samples",
+    "each outer step begins its inner chain anew, with B and M fixed, and V = V(B, M) bounds E‖h - h̄‖² at "
+    "every λ",
+)
 
 eta, mu, ell, V, D, k = sp.symbols("eta mu ell V D k", positive=True)
 
-_TOWER = by_hand("E[⟨ξ, d⟩] = 0 for the noise ξ of a step, given the past (the tower rule)")
+TOWER = by_hand("E[⟨ξ, d⟩] = 0 for the noise ξ of a step, given the past (the tower rule)")
 _PRODUCTS = {"p": NORM}
 
 
@@ -32,8 +36,12 @@ def _corrected(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     dd, a, b = sp.symbols("dd a b", positive=True)
     moved = dd - 2 * eta * (mu * dd + a) + eta**2 * (ell**2 * dd - b) + eta**2 * V
     stated = q * dd + eta**2 * V - (2 * eta * a + eta**2 * b)
-    yield identity("one step, and what it loses", sp.expand(moved), sp.expand(stated),
-                   over={"p": _TOWER, "m": NORM})  # fmt: skip
+    name = (
+        "one step, in the mean: ‖d⁺‖² = q·dd + η²V - (2ηa + η²b), where ⟨h̄, d⟩ = μ·dd + a and "
+        "‖h̄‖² = ℓ²·dd - b with a, b ≥ 0"
+    )
+    yield identity(name, sp.expand(moved), sp.expand(stated),
+                   over={"p": TOWER, "m": NORM})  # fmt: skip
     limit = s.formula("limit", μ=mu, l=ell)
     yield identity("1 - q = ηℓ²·(limit - η): q < 1 below the limit", sp.expand(1 - q),
                    sp.expand(eta * ell**2 * (limit - eta)), over={"p": NORM, "m": NORM})  # fmt: skip
@@ -42,10 +50,10 @@ def _corrected(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     size, r = sp.symbols("N r", positive=True)
     largest = sp.solve(sp.Eq(mu * r**2, size * r), r)[0]
     cauchy = by_hand("the Cauchy-Schwarz inequality")
-    yield identity("the largest r with μr² ≤ Nr", largest, s.formula("distance", N=size, μ=mu),
-                   over={"p": cauchy, "m": NORM})  # fmt: skip
+    yield identity("the largest r with μr² ≤ Nr, for r = ‖x* - x̃‖ and N = ‖h̄(x*)‖", largest,
+                   s.formula("distance", N=size, μ=mu), over={"p": cauchy, "m": NORM})  # fmt: skip
     yield _step_condition(s, context)
-    yield _fixed_samples(context)
+    yield fixed_samples(context)
     yield from _measured(context)
     if context.full:
         yield _floor_measured(s)
@@ -98,7 +106,7 @@ def variance_of_h(burn_in: int, samples: int) -> Fraction:
     return total
 
 
-def _fixed_samples(context: ClaimContext) -> Check:
+def fixed_samples(context: ClaimContext) -> Check:
     """The variance at M = 40 against its own bound, or against a fortieth of that at M = 1."""
     many = variance_of_h(50, 40)
     taken = many if context.has(FIXED) else variance_of_h(50, 1) / 40
@@ -194,6 +202,7 @@ CLAIMS = (
         _corrected,
         ClaimVerdict.CONDITIONAL,
         added=(MONOTONE, STEP, FIXED),
+        by_hand="The field has one root x̃: for small η the map x - ηh̄(x) is a contraction (Banach).",
         remark="A geometric rate, but to the root of the recursion's own field, not to the minimiser. The "
         "recursion is a sum over the steps: its variance grows with M, so that M → ∞ is no remedy.",
         scope=Scope(p=ALL, m=ALL, about="gradient descent with a noisy field of mean h̄"),

@@ -222,7 +222,8 @@ def _curvature_dropped() -> Check:
     truth = (theta * tangent).subs(t, horizon)
     dropped = sp.integrate(sp.expand(theta * sp.diff(tangent, t)), (t, 0, horizon))
     left = sp.limit(sp.simplify(truth - dropped).subs({h: 1, b: 1}), horizon, sp.oo)
-    return fact("A exact, f_θθ dropped: the error that stays", bool(left != 0), left, "not 0",
+    name = "with A kept exactly and only f_θθ dropped, f = θ²/2: truth less sum as S → ∞"
+    return fact(name, bool(left != 0), left, "not 0",
                 EvidenceMethod.SYMBOLIC)  # fmt: skip
 
 
@@ -368,7 +369,8 @@ CLAIMS = (
         ClaimVerdict.REFUTED,
         corrected=_HORIZON,
         remark="(A3) wants m → ∞ and (A2) ε → 0; what decides is S = mγ. The recursion grows "
-        "linearly in S, the truth tends to -f_θA⁻¹B.",
+        "linearly in S, the truth tends to -f_θA⁻¹B. With a linear f and a quadratic inner loss the noise "
+        "takes no part in either.",
         scope=_LINEAR,
     ),
     Claim(

@@ -48,7 +48,11 @@ def _existence(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     here, there, other, other_n, gap = sp.symbols("L_bar L_n Lv_bar Lv_n s", real=True)
     split = (here - there) + (there - other_n) + (other_n - other)
     over = {"n": _LIMITS, "p": _LIMITS, "f": _LIMITS, "inner": _LIMITS}
-    yield identity("L(w̄, λ̄) - L(v, λ̄) for any v", here - other, split, over=over)
+    name = (
+        "for any v, L(w̄, λ̄) - L(v, λ̄) = [L(w̄, λ̄) - L(w_n, λ_n)] + [L(w_n, λ_n) - L(v, λ_n)] + "
+        "[L(v, λ_n) - L(v, λ̄)], the middle part at most 0"
+    )
+    yield identity(name, here - other, split, over=over)
     limit = split.subs({there: here, other_n: other}, simultaneous=True)
     middle = (there - other_n).subs({there: other_n - gap})  # s ≥ 0
     stated = s.word("limit") == "a minimiser"
@@ -70,10 +74,15 @@ def _conditions(context: ClaimContext) -> Iterator[Check]:
     yield _alone(len(NO_SOLUTION))
     every = satisfies(RIDGE, (*EXISTENCE, SINGLETON))
     yield fact("ridge satisfies every condition", every, every, "all", EvidenceMethod.SYMBOLIC)
-    single = RIDGE if context.has(SINGLETON) else TWO_WELLS
-    for chosen in (NO_SOLUTION[off[0]] if off else RIDGE, single):
-        attained = chosen.infimum_is_attained()
-        yield fact(f"f takes its infimum: {chosen.name}", attained, "it does" if attained else "it does not",
+    chosen = {
+        "f takes its infimum": NO_SOLUTION[off[0]] if off else RIDGE,
+        "f takes its infimum with or without a single argmin": RIDGE
+        if context.has(SINGLETON)
+        else TWO_WELLS,
+    }
+    for name, instance in chosen.items():
+        attained = instance.infimum_is_attained()
+        yield fact(f"{name}: {instance.name}", attained, "it does" if attained else "it does not",
                    "it does", EvidenceMethod.SYMBOLIC)  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Claims about the unrolled program, from Kim and Hospedales: equations (49) to (52), Theorem 5 and Table 1.
+"""Claims about the unrolled program, from Kim and Hospedales: equations (49) to (52), and Table 1.
 
 Each claim at the end of the file states what the paper prints and names the function above that executes its
 evidence. A function yields checks; it takes every number and formula of the claim from its argument `s`, the
@@ -21,9 +21,9 @@ from proofs_check.claim import Claim, ClaimContext, ClaimSource, ClaimVerdict
 from proofs_check.claims.tangent import equal, identity_matrix, of_world
 from proofs_check.evidence import Check, EvidenceMethod, exact, fact, identity
 from proofs_check.scope import ALL, COMPONENT, FUNCTIONS, OPERATORS, SYMBOL, Every, Scope, by_hand
-from proofs_check.statement import ClaimStatement, coefficient, formula
+from proofs_check.statement import ClaimStatement, formula
 from proofs_check.sums import At, Indexed
-from proofs_check.tools.counting import Tape, counted, degree
+from proofs_check.tools.counting import counted, degree
 from proofs_check.tools.refblo_runs import RefbloRun, Small, Vector, forward_mode, reverse_mode
 from proofs_check.tools.world import world
 
@@ -110,31 +110,6 @@ def _deterministic(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]
     names = {"I": 1, "ε": eps, "τ": tau, "A": curvature, "B": mixed}
     yield identity("its Jacobian in θ", sp.diff(step, x), s.formula("a", **names), over=over)
     yield identity("its Jacobian in λ", sp.diff(step, lam), s.formula("b", **names), over=over)
-
-
-# ---------------------------------------------------------------- Theorem 5
-
-
-def _cheap_modes(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
-    ratios_forward, ratios_reverse = [], []
-    for kind in ("add", "mul", "phi"):
-        one = Tape()
-        one.add(kind)
-        ratios_forward.append(one.forward)
-        ratios_reverse.append(one.reverse)
-    yield exact("dearest operation in forward mode", max(ratios_forward), s["f"])
-    yield exact("dearest operation in reverse mode", max(ratios_reverse), s["r"])
-    tape = Tape()
-    for kind in ("mul", "phi", "add", "mul", "mul", "add", "phi") * 11:
-        tape.add(kind)
-    length = len(tape.kinds)
-    yield fact("forward mode of a program of 77 operations", tape.forward <= s["f"] * length,
-               tape.forward, f"<= {s['f'] * length}")  # fmt: skip
-    yield fact("reverse mode of it", tape.reverse <= s["r"] * length, tape.reverse,
-               f"<= {s['r'] * length}")  # fmt: skip
-    yield exact(
-        "numbers that reverse mode keeps, for each operation", tape.stored // length, s["k"]
-    )
 
 
 # ---------------------------------------------------------------- Table 1
@@ -336,22 +311,6 @@ CLAIMS = (
         remark="The step itself is right; the sentence after it has a_t = I + γA, but A already "
         "carries 1/τ.",
         scope=Scope(n=ALL, p=ALL, inner=Every("C²")),
-    ),
-    Claim(
-        "thm-5",
-        ClaimSource.KIM,
-        "the cost of a product with a Jacobian",
-        ClaimStatement(
-            "forward mode costs at most {f} times the function, reverse mode {r} times, and reverse "
-            "mode keeps {k} number for each operation",
-            (coefficient("f", 4), coefficient("r", 5), coefficient("k", 1)),
-        ),
-        _cheap_modes,
-        ClaimVerdict.HOLDS,
-        by_hand="Induction over the operations of the program.",
-        remark="Constants for additions, products and one nonlinear call at unit cost each.",
-        scope=Scope(m=ALL, about="programs of additions, products and calls of one function"),
-        on="three operations, and a program of 77 of them",
     ),
     Claim(
         "tab-1",

@@ -1,4 +1,4 @@
-"""Exact operation and byte counts: of straight-line programs, and of refblo's estimators.
+"""Exact operation and byte counts of refblo's estimators.
 
 Nothing is timed. Operations are counted at the level of the tensor library's kernels (one for each
 element of what is computed), bytes by the lifetimes of the storages.
@@ -6,7 +6,7 @@ element of what is computed), bytes by the lifetimes of the storages.
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, final
 
@@ -123,35 +123,3 @@ def degree(values: Sequence[int]) -> int:
             return d
         row = [b - a for a, b in pairwise(row)]
     return -1
-
-
-# ---------------------------------------------------------------- straight-line programs
-
-
-@final
-@dataclass
-class Tape:
-    """A straight-line program of additions, products and one nonlinear function.
-
-    Attributes:
-        kinds: the operations in order, each "add", "mul" or "phi".
-        forward: operations of the forward mode, value and tangent.
-        reverse: operations of the reverse mode, value and adjoint.
-        stored: numbers that reverse mode keeps.
-    """
-
-    kinds: list[str] = field(default_factory=list)
-    forward: int = 0
-    reverse: int = 0
-    stored: int = 0
-
-    def add(self, kind: str) -> None:
-        """Append one operation and count what each mode spends on it.
-
-        With one unit for every addition, product or call: u + v has the tangent u̇ + v̇; u·v has
-        u̇v + uv̇; φ(u) has φ'(u)·u̇. The adjoint of an operand is accumulated by one addition each.
-        """
-        self.kinds.append(kind)
-        self.forward += {"add": 1 + 1, "mul": 1 + 3, "phi": 1 + 2}[kind]
-        self.reverse += {"add": 1 + 2, "mul": 1 + 4, "phi": 1 + 3}[kind]
-        self.stored += 1

@@ -10,7 +10,7 @@ from proofs_check.claims import find
 from proofs_check.ledger import settle
 from proofs_check.render import cell
 from proofs_check.survivors import PlantedCount, PlantedError, to_page
-from proofs_check.theorem_page import THEOREMS, to_theorems
+from proofs_check.theorem_page import THEOREMS, readable, to_theorems
 
 PAGE = Path(__file__).parents[2] / "docs" / "theory" / "theorems.md"
 REMEDY = "make it again: python -m proofs_check --theorems > docs/theory/theorems.md"
@@ -30,8 +30,29 @@ def test_a_step_has_its_strength_and_a_hand_step_its_name() -> None:
     row = settle(find("field-posteriori"), ClaimContext())
     page = to_theorems([row])
     assert "(general, mechanised)" in page
-    assert "- n: the spectral theorem" in page
+    assert "(by hand: the spectral theorem" in page
     assert "(certified instance, ball arithmetic)" in page
+
+
+def test_a_hypothesis_stands_with_what_is_found_without_it() -> None:
+    row = settle(find("franceschi-convergence"), ClaimContext())
+    page = to_theorems([row])
+    single = next(line for line in page.splitlines() if line.startswith("- argmin"))
+    assert "Without it: lim inf f_T" in single
+    assert "found 1, stated inf f = -1" in single
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("epsilon**(3/2)*z_[m - 1]*f_θθ", "ε^(3/2)·z^(m - 1)·f_θθ"),
+        ("Σ[m](·*z_[·])*B", "Σ_(j&lt;m)(j·z^(j))·B"),
+        ("0.19974663202625254", "0.199747"),
+        ("-ell**2*eta + -mu", "-ℓ^2·η - μ"),
+    ],
+)
+def test_an_expression_is_shown_in_the_letters_of_the_papers(text: str, shown: str) -> None:
+    assert readable(text) == shown
 
 
 def test_the_page_of_planted_errors_counts_and_names_survivors() -> None:
