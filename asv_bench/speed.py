@@ -32,6 +32,7 @@ from asv_bench.measuring.peers_implicit import available_implicit
 from asv_bench.measuring.peers_jax import available_jax
 from refblo.chain import Langevin, Schedule
 from refblo.estimators import RMD, Compiled, Estimator, IFTConjugateGradient, IFTNeumann
+from refblo.estimators.rmd import MOST_MEMORY
 from refblo.kernel import Backend
 
 HERE = Path(__file__).resolve().parent
@@ -181,9 +182,9 @@ def page(document: dict[str, Any]) -> str:
         "An outer loop runs its first eight estimates as they are and the later ones traced, unless told "
         "otherwise.",
         "",
-        "As it is, refblo makes the calls that the libraries make. At n = 10⁶ its reverse mode keeps "
-        f"{RMD.graph_bytes // 2**20} MiB of graphs (`graph_bytes`) and computes the others again, where "
-        "the libraries keep them all.",
+        "As it is, refblo makes the calls that the libraries make. Its reverse mode keeps up to "
+        f"{MOST_MEMORY // 2**30} GiB of graphs (`graph_bytes`) and computes what does not fit again, where "
+        "the libraries keep all.",
         "",
         "| method | n = p | refblo | traced | compiled | fastest library | its time | over JAX |",
         "| --- | ---: | ---: | ---: | ---: | --- | ---: | ---: |",

@@ -201,8 +201,8 @@ class Chain:
     def advance(self, theta: Theta, gradient: Theta, step: int) -> Theta:
         """θ^{step+1} from θ^step and its inner gradient, as a new tensor."""
         moved = torch.add(theta, gradient, alpha=-self.dynamics.step_size)
-        noise = self.dynamics.noise
-        if noise > 0:
+        if self.dynamics.noise_scale > 0:
+            noise = self.dynamics.noise
             if self.drawn is None and theta.numel() > SMALL:
                 self.draws.add_normal(Stream.LANGEVIN, step, moved, noise)
             else:

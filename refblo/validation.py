@@ -99,22 +99,36 @@ def _check_functions(problem: BilevelProblem, lam: Lam, theta: Theta, draws: Dra
     _check_initial(problem, lam, theta)
     inner_batch = _check_batches("inner_batches", problem.inner_batches, draws, Stream.INNER_BATCH)
     outer_batch = _check_batches("outer_batches", problem.outer_batches, draws, Stream.OUTER_BATCH)
-    check_loss("inner", problem.inner, lam, theta, inner_batch)
+    # Where the initial point does not depend on λ, the gradient by θ has to.
+    at = leaf(lam) if isinstance(problem.initial, FixedInitial) else lam
+    gradient = check_loss("inner", problem.inner, at, theta, inner_batch)
+    reached: bool | None = True
+    if at.requires_grad:
+        reached = None
+        # No second derivative through this kernel: an estimator that needs it says so; one that works with
+        # the declared structure does not.
+        with suppress(RuntimeError, NotImplementedError):
+            reached = depends(gradient, at)
+    del gradient
     check_loss("outer", problem.outer, lam, theta, outer_batch)
     if isinstance(problem.inner, Separable):
         _check_closed_form(problem.inner, lam, theta)
-    _check_influence(problem, lam, theta, inner_batch, outer_batch)
+    if not reached:
+        _check_influence(problem, lam, theta, inner_batch, outer_batch, reached)
 
 
-def check_loss(name: str, loss: Loss, lam: Lam, theta: Theta, batch: Batch) -> None:
+def check_loss(name: str, loss: Loss, lam: Lam, theta: Theta, batch: Batch) -> Theta:
     """Check that a loss is a finite, deterministic scalar function that depends on θ.
+
+    Returns:
+        Its gradient by θ, which is part of a graph if λ requires a gradient.
 
     Raises:
         LossError: saying which of these it is not.
     """
     at = leaf(theta)
     # A caller's function may return anything, whatever its annotation says.
-    value: object = _attempt(name, loss, lam.detach(), at, batch)
+    value: object = _attempt(name, loss, lam, at, batch)
     if not isinstance(value, Tensor) or value.ndim != 0:
         got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise LossError(
@@ -131,17 +145,23 @@ def check_loss(name: str, loss: Loss, lam: Lam, theta: Theta, batch: Batch) -> N
             f"{name} must be finite at the initial point, got {value.item()}; start at another point, or "
             "correct the loss"
         )
-    again = loss(lam.detach(), leaf(theta), batch)
+    again = loss(lam, leaf(theta), batch)
     if not bool(value.detach() == again.detach()):
         raise LossError(
             f"{name} must be a deterministic function of (lam, theta, batch), got {value.item()} and then "
             f"{again.item()} for the same arguments; draw its randomness through the problem's batches"
         )
-    if not depends(value, at):
+    gradient: Tensor | None = None
+    if value.requires_grad:
+        (gradient,) = torch.autograd.grad(
+            (value,), (at,), create_graph=lam.requires_grad, allow_unused=True
+        )
+    if gradient is None:
         raise LossError(
             f"{name} must depend on theta, got a value without a graph to theta; look for .detach(), "
             ".item(), torch.no_grad or a torch.tensor(...) copy inside the loss"
         )
+    return gradient
 
 
 def depends(value: Tensor, vector: Tensor) -> bool:
@@ -270,23 +290,23 @@ def _check_product(
 
 
 def _check_influence(
-    problem: BilevelProblem, lam: Lam, theta: Theta, inner_batch: Batch, outer_batch: Batch
+    problem: BilevelProblem,
+    lam: Lam,
+    theta: Theta,
+    inner_batch: Batch,
+    outer_batch: Batch,
+    reached: bool | None,
 ) -> None:
-    """λ must reach the outer objective: through the inner loss, the initial point or directly."""
-    if not isinstance(problem.initial, FixedInitial):
-        return
-    # Where the mixed derivative is there, λ reaches the inner loss: nothing else has to be looked at.
-    at, theta = leaf(lam), leaf(theta)
-    (gradient,) = torch.autograd.grad(
-        problem.inner(at, theta, inner_batch), theta, create_graph=True
-    )
-    reached: bool | None = None
-    # No second derivative through this kernel: an estimator that needs it says so; one that works with the
-    # declared structure does not.
-    with suppress(RuntimeError, NotImplementedError):
-        reached = depends(gradient, at)
-    if reached:
-        return
+    """Raise for a λ that does not reach the outer objective, or only where no second derivative shows it.
+
+    Args:
+        problem: with an initial point that does not depend on λ.
+        lam: λ.
+        theta: θ⁰.
+        inner_batch: the inner loss's batch.
+        outer_batch: the outer loss's batch.
+        reached: whether the inner loss's gradient by θ depends on λ; None if torch cannot tell.
+    """
     at = leaf(lam)
     if not depends(problem.inner(at, leaf(theta), inner_batch), at):
         at = leaf(lam)

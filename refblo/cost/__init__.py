@@ -3,6 +3,7 @@
 from refblo.cost.evaluations import Evaluations, count, count_all, counting
 from refblo.cost.fake import decide, is_fake, number, numbers, shapes_only
 from refblo.cost.live_bytes import LiveBytes
+from refblo.cost.machine_memory import machine_memory
 from refblo.cost.meter import Meter
 from refblo.cost.pause import repeated, uncounted
 from refblo.cost.pretend import PretendDeviceError, pretend_device
@@ -21,6 +22,7 @@ __all__ = [
     "counting",
     "decide",
     "is_fake",
+    "machine_memory",
     "measure",
     "number",
     "numbers",

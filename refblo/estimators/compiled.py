@@ -202,7 +202,7 @@ class _Draws:
         """What some transitions draw."""
         drawn = self.chain.draw(run, sampled(self.method, run), self.like)
         self.size += sum(tensor.nbytes for tensor in drawn.tensors())
-        if self.size <= self.method.graph_bytes:
+        if self.size <= self.method.graph_limit(self.like.device):
             self.kept[run] = drawn
         return drawn
 

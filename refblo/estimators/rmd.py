@@ -19,7 +19,7 @@ import torch
 from typing_extensions import override
 
 from refblo.chain import Chain, Langevin, Schedule
-from refblo.cost import counting, uncounted
+from refblo.cost import counting, machine_memory, uncounted
 from refblo.derivatives import (
     initial_vjp,
     leaf,
@@ -38,6 +38,12 @@ from refblo.problem import BilevelProblem
 from refblo.rules.rule import Rule
 from refblo.types import Estimand, Hypergradient, Lam, Theta
 from refblo.validation import Signature, check_arguments
+
+MOST_MEMORY = 2**32
+"""The bytes of a segment's graph by default, on a machine that has four times as many."""
+
+LITTLE_MEMORY = 2**28
+"""The same where the stored iterates are limited."""
 
 
 @final
@@ -62,8 +68,9 @@ class RMD(Estimator):
             of them. The truncation error is geometric in K where the inner loss is strongly convex.
         graph_bytes: how much memory a segment's graph may take. With 0 a segment is one step: no
             graph spans two, and memory is the iterates' (O(T·n), checkpointed O(√T·n)) and one
-            step's graph. On small problems, where most time goes into calls, the whole run fits in
-            one segment, and nothing is computed twice.
+            step's graph. Where the whole run fits in one segment, nothing is computed twice. None for
+            4 GiB, or a quarter of the memory of the machine or the device where that is less; and for
+            256 MiB with `checkpointed` or `states`, which limit memory. The bits do not depend on it.
         states: how many iterates may be stored at once, at least 2, the start among them; None for no limit.
         memory_bytes: how much memory the stored iterates and one segment's graph may take together; it sets
             `states`. None for no limit.
@@ -77,7 +84,7 @@ class RMD(Estimator):
     schedule: Schedule
     checkpointed: bool = False
     last_transitions: int | None = None
-    graph_bytes: int = 2**28
+    graph_bytes: int | None = None
     states: int | None = None
     memory_bytes: int | None = None
     name: str = field(default="RMD", kw_only=True)
@@ -90,9 +97,10 @@ class RMD(Estimator):
                 1,
                 "use RMDFirstOrder for the direct term alone",
             )
-        require_integer(
-            "graph_bytes", self.graph_bytes, 0, "use 0 to keep the graph of one step at a time"
-        )
+        if self.graph_bytes is not None:
+            require_integer(
+                "graph_bytes", self.graph_bytes, 0, "use 0 to keep the graph of one step at a time"
+            )
         limits = [self.checkpointed, self.states is not None, self.memory_bytes is not None]
         require(
             sum(limits) <= 1,
@@ -142,9 +150,18 @@ class RMD(Estimator):
                 h.add_(initial_vjp(problem.initial, lam, chain.theta(alpha)))
         return conclude(h, self.estimand, chain.theta(last), chain, lam, steps, cost)
 
+    def graph_limit(self, device: torch.device) -> int:
+        """How many bytes a segment's graph may take on a device: `graph_bytes`, or its default."""
+        if self.graph_bytes is not None:
+            return self.graph_bytes
+        if self.checkpointed or self.states is not None:
+            return LITTLE_MEMORY
+        memory = machine_memory(device)
+        return MOST_MEMORY if memory is None else min(MOST_MEMORY, memory // 4)
+
     def _block(self, chain: AnyChain, lam: Lam, theta: Theta, steps: int) -> int:
         """How many steps a segment has: as many as have their graph in `graph_bytes`."""
-        allowed = self.graph_bytes
+        allowed = self.graph_limit(lam.device)
         if self.memory_bytes is not None:
             allowed = min(allowed, self.memory_bytes // 2)
         longest = max(1, math.isqrt(steps)) if self.checkpointed else steps

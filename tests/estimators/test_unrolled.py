@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from refblo.chain import Langevin, Schedule
+from refblo.cost import machine_memory
 from refblo.derivatives import mixed_product
 from refblo.estimators import FMD, HPOSGLD, RMD, Estimator, FMDDirectional, RMDFirstOrder
 from refblo.problem import BilevelProblem, FixedInitial
@@ -93,6 +94,18 @@ def test_truncation_keeps_the_last_transitions(
     if kept >= instance.schedule.steps:
         whole = replace(method, last_transitions=None)
         assert torch.equal(found.value, whole.estimate(*arguments).value)
+
+
+def test_by_default_a_graph_takes_4_gib_or_a_quarter_of_the_memory() -> None:
+    dynamics, schedule = Langevin(0.1), Schedule.last(3)
+    cpu, meta = torch.device("cpu"), torch.device("meta")
+    memory = machine_memory(cpu)
+    assert memory is not None
+    assert RMD(dynamics, schedule).graph_limit(cpu) == min(2**32, memory // 4)
+    assert RMD(dynamics, schedule).graph_limit(meta) == 2**32
+    assert RMD(dynamics, schedule, states=2).graph_limit(cpu) == 2**28
+    assert RMD(dynamics, schedule, checkpointed=True).graph_limit(cpu) == 2**28
+    assert RMD(dynamics, schedule, graph_bytes=0).graph_limit(cpu) == 0
 
 
 @given(instances())
