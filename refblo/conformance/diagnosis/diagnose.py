@@ -42,7 +42,9 @@ def diagnose(
         setting = replace(setting, blocks=blocks)
     tally = _Tally()
     with time_limit(seconds), np.errstate(all="ignore"):
-        for stage in STAGES:
+        tally.guarded("autograd's own answer", partial(_compare_autograd, setting, tally))
+        stages = () if tally.contradicted else STAGES
+        for stage in stages:
             for family in stage:
                 tally.guarded(family.name, partial(_ask, family, setting, tally))
             if any(exactly(one, setting, len(tally.scored)) for one in tally.scored):
@@ -69,6 +71,7 @@ class _Tally:
         cut_off: families that the time limit ended.
         rough: what speaks for answers that change at the same λ, or for single precision.
         components: where the error sits.
+        contradicted: whether autograd gives another value than the truth.
     """
 
     scored: list[Scored] = field(default_factory=list)
@@ -76,6 +79,7 @@ class _Tally:
     cut_off: list[str] = field(default_factory=list)
     rough: Scored | None = None
     components: tuple[str, ...] = ()
+    contradicted: bool = False
 
     def guarded(self, name: str, call: Callable[[], None]) -> None:
         """Make a call of which no exception costs the verdict: it runs the caller's functions anew."""
@@ -87,6 +91,20 @@ class _Tally:
         except Exception as error:
             lines = str(error).strip().splitlines() or [""]
             self.failed.append(f"{name} ({type(error).__name__}: {lines[0][:_LONGEST_REASON]})")
+
+
+def _compare_autograd(setting: Setting, tally: _Tally) -> None:
+    """Say so where autograd gives another value than the truth, from which no mistake can be computed."""
+    subject = setting.subject
+    if not subject.contradicted:
+        return
+    tally.contradicted = True
+    gap = float(np.linalg.norm(setting.seen - setting.along(subject.truth)))
+    same = ", which is the one that was given," if gap <= 1e-6 * setting.error else ""
+    tally.failed.append(
+        f"the known mistakes: torch.autograd's hypergradient of these losses{same} is not the derivative of "
+        "their values; look for .data, for numbers taken out of a tensor, or for a wrong backward"
+    )
 
 
 def _ask(family: Family, setting: Setting, tally: _Tally) -> None:

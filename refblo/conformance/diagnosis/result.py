@@ -88,5 +88,7 @@ class Diagnosis:
         )
 
     def _unnamed(self) -> str:
+        if self.tried == 0:
+            return "no known mistake was compared with it."
         best = f" The nearest, {self.runner_up!r}, leaves {self.runner_up_unexplained:.1%} of the error."
         return f"none of {self.tried} known mistakes explains it.{best if self.runner_up else ''}"

@@ -28,6 +28,9 @@ _ALL_COORDINATES = 512
 """Hyperparameters up to which vectors are compared in every coordinate."""
 
 _MORE_DIRECTIONS = 13
+_ANOTHER = 1e-2
+"""The relative difference from which on two hypergradients of one program are not one."""
+
 _UNITS = 64 * float(np.finfo(np.float64).eps)
 
 
@@ -149,12 +152,27 @@ class Subject:
     @cached_property
     def agrees(self) -> bool:
         """Whether the adjoint sweep gives the reference's value: then `truth` may be used for all of λ."""
+        return self._within(_UNITS)
+
+    @cached_property
+    def contradicted(self) -> bool:
+        """Whether autograd gives another value than the truth: then no mistake can be computed by it.
+
+        So with `.data`, which autograd does not see and torch.func does, or with a wrong `backward`.
+        """
+        if self.estimand is Estimand.GIBBS or self.reference.scale <= np.linalg.norm(
+            self.reference.dust
+        ):
+            return False
+        return not self._within(_ANOTHER)
+
+    def _within(self, share: float) -> bool:
         reference = self.reference
         if not np.isfinite(self.truth).all():
             return False
         gap = float(np.linalg.norm(reference.of(self.truth) - reference.value))
         noise = float(np.linalg.norm(reference.rounding + reference.error))
-        return gap <= 10 * noise + _UNITS * reference.scale
+        return gap <= 10 * noise + share * reference.scale
 
     @cached_property
     def probes(self) -> Probes:

@@ -377,3 +377,61 @@ def test_what_couples_two_tensors_of_a_callers_dict_is_missed_by_name() -> None:
         inner, outer, lam, start, blockwise, estimand="implicit", steps=100, step_size=0.1
     )
     assert _name(report) == Mistake.HESSIAN_BLOCKS.printed
+
+
+class _WrongBackward(torch.autograd.Function):
+    """exp t, whose reverse mode has a factor too much and whose forward mode is right."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(t: Tensor) -> Tensor:
+        return t.exp()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:  # noqa: ARG004
+        ctx.save_for_backward(output)
+        ctx.save_for_forward(output)
+
+    @staticmethod
+    def backward(ctx: Any, weight: Tensor) -> Tensor:
+        slope: Tensor = 3 * ctx.saved_tensors[0] * weight
+        return slope
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
+        slope: Tensor = ctx.saved_tensors[0] * tangent
+        return slope
+
+
+@pytest.mark.parametrize(
+    "exponential",
+    [lambda lam: lam.data.exp(), _WrongBackward.apply],  # type: ignore[no-untyped-call]  # torch's own
+    ids=["data", "wrong backward"],
+)
+def test_no_mistake_is_named_where_autograd_itself_is_wrong(
+    exponential: Callable[[Tensor], Tensor],
+) -> None:
+    normal = _draw(5)
+    x, y, start, lam = normal(15, 3), normal(15), normal(3), 0.2 * normal(3)
+
+    def inner(at: Tensor, theta: Tensor) -> Tensor:
+        return (x @ theta - y).square().mean() + exponential(at) @ theta.square()
+
+    def outer(_: Tensor, theta: Tensor) -> Tensor:
+        return (torch.tanh(x @ theta) - y).square().mean()
+
+    def by_autograd(at: Tensor) -> Tensor:
+        at, theta = at.clone().requires_grad_(), start
+        for _ in range(4):
+            theta = theta.detach().requires_grad_() if theta is start else theta
+            slope = torch.autograd.grad(inner(at, theta), theta, create_graph=True)[0]
+            theta = theta - 0.1 * slope
+        found = torch.autograd.grad(outer(at, theta), at, allow_unused=True, materialize_grads=True)
+        return found[0]
+
+    report = hypergradient_report(inner, outer, lam, start, by_autograd, steps=4, step_size=0.1)
+    assert _names(report) == ()
+    assert report.diagnosis is not None
+    assert "which is the one that was given" in report.diagnosis.failed[0]
+    assert "wrong backward" in report.describe()
