@@ -1,6 +1,7 @@
 """From what a caller of `hypergradcheck` gives to a `Program` on flat vectors."""
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -365,8 +366,31 @@ def _own_step(
 
     theta = state_form.size
     if "read" not in run and isinstance(state_form.tree, list | tuple):
+        _require_read(outer, form.unflatten(lam), state_form.tree, frozen.outer(schedule.steps))
         theta = Form.of("theta", state_form.tree[0]).size
     return Program(lam, start, transition, measure, schedule, theta)
+
+
+def _require_read(outer: _Batched, lam: Tree, state: Sequence[Tree], batch: Any) -> None:
+    """Raise if outer takes a state of several parts as a whole: then its first part is not what is meant."""
+    if len(state) < 2:
+        return
+    try:
+        whole = float(outer(lam, state, batch))
+    except Exception:  # an outer loss of theta alone fails in any way on a tuple
+        return
+    try:
+        part = float(outer(lam, state[0], batch))
+    except Exception:
+        part = math.nan
+    require(
+        whole == part,
+        "read",
+        "be given for an outer that accepts a state of several parts as a whole",
+        "none",
+        "write read=lambda state: state if outer takes the whole state, and read=lambda state: state[0] if "
+        "it takes the first part alone",
+    )
 
 
 def _first(state: Tree) -> Tree:

@@ -30,7 +30,7 @@ class Run(TypedDict, total=False):
             or an optimiser of torch.optim that has not stepped yet.
         step: any differentiable transition (lam, state, t) ↦ state, instead of both.
         read: state ↦ θ, for a `step` whose state holds more than θ. By default θ is the state if that
-            is a tensor and its first part if it is a tuple or list.
+            is a tensor and its first part if it is a tuple or list; give it if outer takes a tuple or list.
         temperature: τ.
         noise: what is added to θ at each step, shape (T, n).
         inner_batches: entry t is the batch of transition t.

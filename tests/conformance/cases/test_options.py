@@ -404,3 +404,42 @@ def test_types_are_named() -> None:
     asked = "step_size must be a real number or a function of lam, got a tensor"
     with pytest.raises(ArgumentTypeError, match=asked):
         hypergradient_report(inner, outer, LAM, THETA, zero, **options)
+
+
+@pytest.mark.parametrize("kind", [tuple, list])
+@pytest.mark.parametrize(
+    "outer",
+    [
+        lambda lam, state: (state[0] - state[1]).square().sum(),
+        lambda lam, state: sum(part.square().sum() for part in state),
+        lambda lam, state: torch.cat(list(state)).square().sum(),
+    ],
+    ids=["indexed", "summed", "joined"],
+)
+def test_an_outer_of_a_state_of_several_parts_needs_to_be_told(
+    kind: Callable[..., Any], outer: Callable[..., Tensor]
+) -> None:
+    """Its first part alone would be another loss: right code would be accused."""
+    start = kind((THETA, 2 * THETA))
+
+    def step(lam: Tensor, state: Any, t: int) -> Any:
+        return kind((state[0] - 0.1 * lam.sum() * state[1], state[1] + 0.1 * state[0]))
+
+    def right(lam: Tensor) -> Tensor:
+        def objective(at: Tensor) -> Tensor:
+            state = start
+            for t in range(3):
+                state = step(at, state, t)
+            return outer(at, state)
+
+        result: Tensor = torch.func.grad(objective)(lam)
+        return result
+
+    run: dict[str, Any] = {"steps": 3, "step": step, "diagnosis_seconds": 0}
+    lam = torch.full((2,), 0.3).double()
+    with pytest.raises(
+        ArgumentError, match=r"^read must be given .* write read=lambda state: state if"
+    ):
+        hypergradient_report(None, outer, lam, start, right, **run)
+    report = hypergradient_report(None, outer, lam, start, right, read=lambda state: state, **run)
+    assert report.right
