@@ -16,7 +16,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from refblo.errors import ArgumentError, require, require_integer
-from refblo.random_words.normal import add_normal, normal
+from refblo.random_words.normal import add_normal, normal, normal_once
 from refblo.random_words.source import Source
 from refblo.random_words.subset import subset
 from refblo.random_words.uniform import uniform
@@ -85,7 +85,11 @@ class Draws:
             ArgumentError: for a negative step, or a device that does not compute with 64-bit integers.
             ArgumentTypeError: unless the dtype is float16, bfloat16, float32 or float64.
         """
-        return self.normal_steps(stream, range(step, step + 1), like)[0]
+        source = self._source(stream, step)
+        if isinstance(like, FakeTensor):
+            with like.fake_mode:
+                return normal_once(source, step, like)
+        return normal_once(source, step, like)
 
     def normal_steps(self, stream: int, steps: range, like: Tensor) -> Float[Tensor, "steps ..."]:
         """The numbers of some consecutive steps, one row each: the same as `normal` gives, in fewer calls.

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from refblo.cost import measure, shapes_only
 from refblo.errors import ArgumentError, ArgumentTypeError
 from refblo.noise import SEED_CONTRACT, Draws, Stream
-from refblo.random_words import short, source
+from refblo.random_words import quick, source
 from refblo.random_words.lanes import as_tensors
 from refblo.random_words.operations import words_by_operations
 from refblo.testing.strategies import seeds
@@ -276,7 +276,7 @@ def test_a_first_draw_on_shapes_leaves_numbers_to_the_draws_after_it() -> None:
     """What is kept between draws is made of numbers even where a draw without any comes first."""
     expected = Draws(5).normal(Stream.LANGEVIN, 0, torch.empty(10))
     as_tensors.cache_clear()
-    short._LOCAL.kept.clear()
+    quick._LOCAL.kept.clear()
     with shapes_only():
         Draws(5).normal(Stream.LANGEVIN, 0, torch.empty(10))
     assert torch.equal(Draws(5).normal(Stream.LANGEVIN, 0, torch.empty(10)), expected)

@@ -15,9 +15,12 @@ tests/test_noise.py holds it.
 """
 
 import math
+from dataclasses import dataclass
 from functools import cache
-from typing import TypeAlias
+from types import ModuleType
+from typing import TypeAlias, final
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -30,30 +33,49 @@ LANE = 2 * HALF_LANE
 WORDS = LANE // 2
 """Words of a lane in single precision, two integers of 32 bits each; double precision takes twice as many."""
 
-Constants: TypeAlias = tuple[Tensor, Tensor, Tensor] | tuple[float, float, float]
+Constants: TypeAlias = tuple[Tensor, ...] | tuple[float, ...] | tuple[np.ndarray, ...]
 """1/2^{b−1}, ½/2^{b−1} and 2π/2^b, where b is the number of bits of the integers: 32 or 64."""
 
 
-def cosine_and_sine(
-    radius: Float[Tensor, "..."],
-    angle: Float[Tensor, "..."],
-    constants: Constants,
-    sine: Float[Tensor, "..."] | None = None,
-) -> Float[Tensor, "..."]:
-    """Replace w by r and w' by cos φ', in place, and return sin φ'.
+@final
+@dataclass(frozen=True, eq=False)
+class Working:
+    """What lanes are computed in, and by which library.
 
-    Args:
-        radius: the integers w, as floating-point numbers; r afterwards.
-        angle: the integers w', as floating-point numbers; cos φ' afterwards.
-        constants: for the precision, from `as_numbers` or `as_tensors`.
-        sine: memory for sin φ'; new memory if None.
+    What every library rounds alike (products, sums, changes of sign) may be computed by NumPy, whose calls
+    are short. The last bits of log, √, sin and cos differ between libraries; torch computes these.
+
+    Attributes:
+        radius: the integers w, as floating-point numbers, to begin with.
+        angle: the integers w', likewise.
+        sine: memory.
+        library: `torch`, or `numpy`.
+        radius_in_library: `radius`, as the library's own tensor or array of the same memory.
+        angle_in_library: `angle`, likewise.
+        constants: as the library takes them.
     """
-    unit, half, turn = constants
-    radius.mul_(unit).add_(half)
-    torch.mul(radius, radius, out=radius).log_().neg_().sqrt_()
-    sine = torch.sin(angle.mul_(turn), out=sine)
-    angle.cos_()
-    return sine
+
+    radius: Float[Tensor, "lanes half"]
+    angle: Float[Tensor, "lanes half"]
+    sine: Float[Tensor, "lanes half"]
+    library: ModuleType
+    radius_in_library: Tensor | np.ndarray
+    angle_in_library: Tensor | np.ndarray
+    constants: Constants
+
+    def compute(self) -> None:
+        """Replace w by r and w' by cos φ', in place, and write sin φ'."""
+        (unit, half, turn), library = self.constants, self.library
+        radius, angle = self.radius_in_library, self.angle_in_library
+        library.multiply(radius, unit, out=radius)
+        library.add(radius, half, out=radius)
+        library.multiply(radius, radius, out=radius)
+        self.radius.log_()
+        library.negative(radius, out=radius)
+        self.radius.sqrt_()
+        library.multiply(angle, turn, out=angle)
+        torch.sin(self.angle, out=self.sine)
+        self.angle.cos_()
 
 
 def as_numbers(dtype: torch.dtype) -> tuple[float, float, float]:
@@ -67,5 +89,7 @@ def as_tensors(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     """The constants for a dtype, as CPU tensors: torch multiplies by these twice as fast as by numbers."""
     # Outside all modes: inside FakeTensorMode the cached tensors would have no numbers in later calls either.
     with _disable_current_modes(), torch.inference_mode(False):
-        unit, half, turn = (torch.tensor(number, dtype=dtype) for number in as_numbers(dtype))
+        unit, half, turn = (
+            torch.tensor(number, dtype=dtype, device="cpu") for number in as_numbers(dtype)
+        )
     return unit, half, turn

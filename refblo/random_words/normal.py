@@ -9,22 +9,16 @@ G. E. P. Box, M. E. Muller, A note on the generation of random normal deviates, 
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, Int32
+from jaxtyping import Float
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from refblo.cost import repeated
 from refblo.errors import ArgumentTypeError
-from refblo.random_words.lanes import (
-    HALF_LANE,
-    LANE,
-    WORDS,
-    Constants,
-    as_numbers,
-    as_tensors,
-    cosine_and_sine,
-)
-from refblo.random_words.short import draws_short, short
+from refblo.random_words.fill import LanesByOperations
+from refblo.random_words.lanes import HALF_LANE, LANE
+from refblo.random_words.memory import empty
+from refblo.random_words.quick import MOST, QuickLanes, draws_quickly, short
 from refblo.random_words.source import Words
 
 CHUNK = 512
@@ -58,29 +52,39 @@ def normal(
     Raises:
         ArgumentTypeError: if the dtype of `like` is none of float16, bfloat16, float32 and float64.
     """
-    dtype, count, device = _computed_in(like), like.numel(), like.device
+    _computed_in(like)
+    count = like.numel()
     lanes, rows = -(-count // LANE), len(steps)
     if count == 0 or rows == 0:
         return like.new_empty((rows, *like.shape))
-    if draws_short(source, like, rows * lanes):
-        return short(source, steps, like)
-    chunk = chunk or _chunk(device)
-    numbers = torch.empty((rows * lanes, 2, HALF_LANE), dtype=like.dtype, device=device)
+    if rows * lanes <= MOST and draws_quickly(source, like):
+        return short(source, steps, like, (rows, *like.shape))
+    chunk = chunk or _chunk(like.device)
+    numbers = empty((rows * lanes, 2, HALF_LANE), like)
+    made = _lanes(source, like, min(chunk, rows * lanes))
     if rows * lanes <= chunk:
-        _fill(numbers, source, steps, 0, dtype)
+        made.fill(numbers, source, steps, 0)
     else:
         for row, step in enumerate(steps):
             part = numbers[row * lanes : (row + 1) * lanes]
             at = range(step, step + 1)
 
             def fill(first: int, part: Tensor = part, at: range = at) -> None:
-                _fill(part[first : first + chunk], source, at, first, dtype)
+                made.fill(part[first : first + chunk], source, at, first)
 
             _in_chunks(lanes, chunk, fill, isinstance(like, FakeTensor))
     shape = like.shape
     drawn = numbers.as_strided((rows, *shape), (lanes * LANE, *_strides(shape)))
     # A small result must not hold the rest of its last lane: what is made like it would be as large.
     return drawn.clone() if lanes * LANE != count and rows * count <= _COPIED else drawn
+
+
+def normal_once(source: Words, step: int, like: Tensor) -> Float[Tensor, "..."]:
+    """The numbers of one step, as `normal` gives them."""
+    steps = range(step, step + 1)
+    if 0 < like.numel() <= MOST * LANE and draws_quickly(source, like):
+        return short(source, steps, like, like.shape)
+    return normal(source, steps, like)[0]
 
 
 def add_normal(source: Words, step: int, to: Float[Tensor, "..."], scale: float) -> None:
@@ -91,18 +95,25 @@ def add_normal(source: Words, step: int, to: Float[Tensor, "..."], scale: float)
     Raises:
         ArgumentTypeError: if the dtype of `to` is none of float16, bfloat16, float32 and float64.
     """
-    dtype, steps, flat = _computed_in(to), range(step, step + 1), to.view(-1)
-    chunk = _chunk(to.device)
-    size = chunk * LANE
-    numbers = to.new_empty((min(chunk, -(-flat.numel() // LANE)), 2, HALF_LANE))
+    steps, flat, chunk = range(step, step + 1), to.view(-1), _chunk(to.device)
+    size, lanes = chunk * LANE, -(-flat.numel() // LANE)
+    made = _lanes(source, to, min(chunk, lanes))
+    numbers = to.new_empty((min(chunk, lanes), 2, HALF_LANE))
 
     def add(first: int) -> None:
         part = flat[first * LANE : first * LANE + size]
         drawn = numbers[: -(-part.numel() // LANE)]
-        _fill(drawn, source, steps, first, dtype)
+        made.fill(drawn, source, steps, first)
         part.add_(drawn.view(-1)[: part.numel()], alpha=scale)
 
-    _in_chunks(-(-flat.numel() // LANE), chunk, add, isinstance(to, FakeTensor))
+    _in_chunks(lanes, chunk, add, isinstance(to, FakeTensor))
+
+
+def _lanes(source: Words, like: Tensor, lanes: int) -> QuickLanes | LanesByOperations:
+    """What makes so many lanes at a time, in the precision that suits the dtype of `like`."""
+    if draws_quickly(source, like):
+        return QuickLanes(lanes, like.dtype)
+    return LanesByOperations(lanes, _computed_in(like), like.device)
 
 
 def _computed_in(like: Tensor) -> torch.dtype:
@@ -132,44 +143,6 @@ def _in_chunks(lanes: int, chunk: int, make: Callable[[int], None], fake: bool) 
         make(whole * chunk)
 
 
-def _fill(
-    numbers: Float[Tensor, "lanes 2 half"],
-    source: Words,
-    steps: range,
-    first: int,
-    dtype: torch.dtype,
-) -> None:
-    """The numbers of lanes of some steps, as many of each, in place; `first` is the first lane's number."""
-    shape = (2, numbers.shape[0], HALF_LANE)
-    # Magnitudes of all lanes, then angles: what is computed on lies in one piece.
-    working = torch.empty(shape, dtype=dtype, device=numbers.device)
-    integers = _integers(source, steps, first, numbers)
-    if dtype == torch.float64:
-        lower = torch.empty_like(working, dtype=torch.int64)
-        lower.copy_(_integers(source.further(), steps, first, numbers)).bitwise_and_(2**32 - 1)
-        upper = torch.empty_like(lower).copy_(integers)
-        integers = upper.bitwise_left_shift_(32).bitwise_or_(lower)
-    working.copy_(integers)
-    radius, angle = working.unbind()
-    sine = cosine_and_sine(radius, angle, _constants(dtype, numbers))
-    if numbers.dtype == dtype:
-        cosines, sines = numbers.unbind(1)
-        torch.mul(angle, radius, out=cosines)
-        torch.mul(sine, radius, out=sines)
-    else:
-        numbers.copy_(torch.stack((angle.mul_(radius), sine.mul_(radius)), 1))
-
-
-def _integers(
-    source: Words, steps: range, first: int, numbers: Float[Tensor, "lanes 2 half"]
-) -> Int32[Tensor, "2 lanes half"]:
-    """Of the lanes' integers, the first 64 of each, then the others."""
-    lanes = numbers.shape[0]
-    count = lanes // len(steps) * WORDS
-    words = source.words(steps, first * WORDS, count, numbers)
-    return words.view(torch.int32).as_strided((2, lanes, HALF_LANE), (HALF_LANE, LANE, 1))
-
-
 def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Of a contiguous tensor."""
     strides, step = [], 1
@@ -177,13 +150,3 @@ def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
         strides.append(step)
         step *= size
     return tuple(reversed(strides))
-
-
-def _constants(dtype: torch.dtype, numbers: Tensor) -> Constants:
-    """The constants as suit the device of `numbers`."""
-    if numbers.device.type != "cpu":
-        return as_numbers(dtype)
-    if isinstance(numbers, FakeTensor):
-        unit, half, turn = map(numbers.fake_mode.from_tensor, as_tensors(dtype))
-        return unit, half, turn
-    return as_tensors(dtype)
