@@ -23,11 +23,18 @@ from refblo.noise import Draws, Stream
 from refblo.problem import BilevelProblem
 from refblo.types import Batch, Estimand, Lam, Theta
 
-AHEAD = 8
-"""Steps whose noise is drawn at once where n is small: a draw is then mostly calls, and they are shared."""
-
 SMALL = 4096
-"""The largest such n."""
+"""The largest n for which the noise of several steps is drawn at once: a draw is then mostly calls."""
+
+MIN_AHEAD, MAX_AHEAD = 8, 50
+
+
+def steps_ahead(n: int) -> int:
+    """For how many steps noise is drawn at once where n is small: about 2 SMALL numbers.
+
+    It depends on n alone, so that a long run needs as many bytes as a short one.
+    """
+    return max(MIN_AHEAD, min(MAX_AHEAD, 2 * SMALL // max(n, 1)))
 
 
 @final
@@ -243,12 +250,14 @@ class Chain:
     def _normal(self, step: int, like: Theta) -> Theta:
         if self.drawn is not None:
             return self.drawn.noise[step]
-        if like.numel() > SMALL:
+        n = like.numel()
+        if n > SMALL:
             return self.draws.normal(Stream.LANGEVIN, step, like)
-        block, row = divmod(step, AHEAD)
+        ahead = steps_ahead(n)
+        block, row = divmod(step, ahead)
         key = (block, type(like), like.shape, like.dtype)
         if key not in self._ahead:
-            steps = range(block * AHEAD, (block + 1) * AHEAD)
+            steps = range(block * ahead, (block + 1) * ahead)
             self._ahead.clear()
             drawn = self.draws.normal_steps(Stream.LANGEVIN, steps, like)
             self._ahead[key] = drawn.unbind()

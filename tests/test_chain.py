@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refblo.chain import AHEAD, SMALL, Chain, Langevin, Schedule
+from refblo.chain import SMALL, Chain, Langevin, Schedule, steps_ahead
 from refblo.noise import Draws, Stream
 from refblo.problem import BilevelProblem, FixedInitial
 from refblo.testing.explicit import trajectory
@@ -114,7 +114,8 @@ def test_a_step_adds_the_noise_of_its_number(size: int) -> None:
         lambda lam, theta, _: theta.sum(), lambda lam, theta, _: theta.sum(), FixedInitial(theta)
     )
     chain = Chain(problem, rule, draws)
-    for step in (0, 1, AHEAD - 1, AHEAD, 3 * AHEAD, 2):
+    ahead = steps_ahead(size)
+    for step in (0, 1, ahead - 1, ahead, 3 * ahead, 2):
         moved = theta.add(gradient, alpha=-rule.step_size)
         moved.add_(draws.normal(Stream.LANGEVIN, step, theta), alpha=rule.noise)
         assert torch.equal(chain.advance(theta, gradient, step), moved)

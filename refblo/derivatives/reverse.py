@@ -41,7 +41,9 @@ def outer_theta_gradient(outer: Loss, lam: Lam, theta: Theta, batch: Batch) -> T
     """∂_θ f, shape (n,)."""
     count("outer_gradients")
     theta = leaf(theta)
-    (gradient,) = torch.autograd.grad(outer(lam.detach(), theta, batch), theta)
+    # A detached λ is not detached again: on small problems a call costs as much as a kernel.
+    lam = lam.detach() if lam.requires_grad else lam
+    (gradient,) = torch.autograd.grad(outer(lam, theta, batch), theta)
     return gradient
 
 
@@ -116,12 +118,17 @@ def pull_back(
             return tuple(torch.zeros_like(tensor) for tensor in inputs)
         outputs, weights = tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs)
     try:
-        return torch.autograd.grad(
-            outputs, inputs, weights, retain_graph=keep, allow_unused=True, materialize_grads=True
+        pulled: tuple[Tensor | None, ...] = torch.autograd.grad(
+            outputs, inputs, weights, retain_graph=keep, allow_unused=True
         )
     except RuntimeError as error:  # torch's NotImplementedError is one
         explain(error)
         raise
+    # Not by `materialize_grads`, which takes as long as a short kernel.
+    return tuple(
+        torch.zeros_like(tensor) if found is None else found
+        for tensor, found in zip(inputs, pulled, strict=True)
+    )
 
 
 def _separable_gradient_and_mixed(
