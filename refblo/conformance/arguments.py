@@ -99,7 +99,7 @@ def flat_problem(
 
     named = partial(first_calls, inner=_named("inner", run), outer=_named("outer", run))
     widened = in_float64(make, flat, named)
-    ulp = float(torch.finfo(flat.dtype).eps)
+    ulp = float(torch.finfo(widened.dtype).eps)
     return FlatProblem(widened.program, flat, form, state_forms[-1], ulp, widened.finding)
 
 

@@ -268,3 +268,78 @@ def test_losses_that_cannot_be_promoted_say_why() -> None:
     assert "because there they raise LossError" in said
     assert "expected scalar type Float" in said
     assert "the verdict is that of float32" in said
+
+
+_F32 = torch.float32
+NARROWING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    # A scalar of float64 and a tensor of float32 make a tensor of float32.
+    "eye": lambda a, t: (a * torch.eye(3)).double() @ t.square(),
+    "ones": lambda a, t: (a * torch.ones(3)).double() @ t.square(),
+    "sum": lambda a, t: (
+        ((a + torch.linspace(0, 1, 3)) @ torch.ones(3, 1)).double() * t.square().sum()
+    ),
+    "float": lambda a, t: (a.float() * torch.full((3,), 0.7)).double() @ t.square(),
+    "to": lambda a, t: (t.to(_F32) * 0.9).square().sum().double() * a,
+    "where": lambda a, t: (
+        torch.where(torch.tensor([True, False, True]), a, torch.ones(3)).double() @ t**2
+    ),
+}
+EXACT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "a mask": lambda a, t: a * (t.square() * (t.detach() > 0).float()).sum(),
+    "float32 data": lambda a, t: a * ((t * torch.full((3,), 0.25)).square().sum()),
+    "a count": lambda a, t: a * t.square().sum() / torch.ones(3, dtype=_F32).sum(),
+    "a number": lambda a, t: a * t.square().sum() * float(torch.tensor(0.1)),
+}
+
+
+def _in_places(penalty: Callable[[Tensor, Tensor], Tensor], factor: float) -> Report:
+    normal = torch.Generator().manual_seed(2)
+    x, xv = (torch.randn(9, 3, generator=normal).double() for _ in range(2))
+    y, yv = (torch.randn(9, generator=normal).double() for _ in range(2))
+
+    def inner(lam: Tensor, theta: Tensor) -> Tensor:
+        terms = penalty(lam[0].exp(), theta)
+        fit: Tensor = (x @ theta - y).square().mean() * lam[1].exp() + terms.sum()
+        return fit
+
+    def outer(_: Tensor, theta: Tensor) -> Tensor:
+        return (xv @ theta - yv).square().mean()
+
+    problem = Problem(inner, outer, torch.tensor([-1.0, 0.2]).double(), torch.ones(3).double(), 0.1)
+    return hypergradient_report(
+        inner,
+        outer,
+        problem.lam,
+        problem.theta0,
+        factor * problem.answer(),
+        steps=problem.steps,
+        step_size=0.1,
+        diagnosis_seconds=0,
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in ("eye", "to") else pytest.mark.full)
+        for name in NARROWING
+    ],
+)
+def test_float32_in_places_of_float64_code_is_told_and_allowed_for(name: str) -> None:
+    right, wrong = (_in_places(NARROWING[name], factor) for factor in (1.0, 1.01))
+    assert right.verdict is Verdict.RIGHT, right.describe()
+    assert any("the losses compute in float32" in finding for finding in right.findings)
+    assert right.floor > 1e-7
+    assert wrong.verdict is Verdict.WRONG
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name == "a mask" else pytest.mark.full) for name in EXACT],
+)
+def test_float32_that_rounds_nothing_costs_nothing(name: str) -> None:
+    right, wrong = (_in_places(EXACT[name], factor) for factor in (1.0, 1.0 + 1e-8))
+    assert right.verdict is Verdict.RIGHT, right.describe()
+    assert right.findings == ()
+    assert right.floor < 2e-9
+    assert wrong.verdict is Verdict.WRONG

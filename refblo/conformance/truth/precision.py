@@ -128,7 +128,7 @@ def precision_of(
     except Exception:  # likewise, in the caller's dtype alone
         own_objective = plain.objective(plain.lam)
     return PrecisionRuns(
-        plain.lam.dtype,
+        program.promotes or plain.lam.dtype,
         way(program, None).objective,
         np.stack([_along(sweep, columns) for sweep in rounded]),
         np.array([sweep.objective for sweep in rounded]),

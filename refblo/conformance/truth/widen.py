@@ -12,6 +12,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from refblo.conformance.truth.narrowing import Narrowing
 from refblo.conformance.truth.program import Program
 from refblo.conformance.truth.promotion import Arithmetic
 from refblo.errors import LossError, OracleError
@@ -26,10 +27,13 @@ class WidenedProgram:
 
     Attributes:
         program: in float64, or in the caller's dtype.
-        finding: why the caller's functions could not be promoted; "" where they were, or need not be.
+        dtype: the narrowest one that the caller's functions compute in.
+        finding: what they compute in a narrower dtype than λ's, or why they could not be promoted; "" where
+            they were, or need not be.
     """
 
     program: Program
+    dtype: torch.dtype
     finding: str = ""
 
 
@@ -50,9 +54,7 @@ def in_float64(
         Exception: what `make` and `try_out` raise for the caller's own dtype.
     """
     if lam.dtype is _WIDE:
-        program = make(lam)
-        try_out(program)
-        return WidenedProgram(program)
+        return _in_places_narrower(make(lam), try_out)
     dtype, wide = lam.dtype, lam.to(_WIDE)  # read here: inside, every dtype reads as float64
     try:
         with Arithmetic(dtype):
@@ -69,8 +71,24 @@ def in_float64(
     ):  # its functions keep state or are random: promotion hides that and does not cure it
         raise
     except Exception:  # a program that runs in float64 alone, such as one that holds float64 data
-        return WidenedProgram(program)
-    return WidenedProgram(replace(program, plain=plain))
+        return WidenedProgram(program, dtype)
+    return WidenedProgram(replace(program, plain=plain), dtype)
+
+
+def _in_places_narrower(program: Program, try_out: Callable[[Program], None]) -> WidenedProgram:
+    """A program with a float64 λ, which may compute in float32 where it combines the two dtypes."""
+    narrowing = Narrowing(_WIDE)
+    with narrowing:
+        try_out(program)
+    if narrowing.to is None:
+        return WidenedProgram(program, _WIDE)
+    finding = f"finding: {narrowing.sentence}"
+    try:
+        promoted = program.promoted(narrowing.to)
+        try_out(promoted)
+    except Exception:  # whatever torch raises where dtypes do not fit together
+        return WidenedProgram(program, narrowing.to, finding)
+    return WidenedProgram(replace(promoted, plain=program), narrowing.to, finding)
 
 
 def _unpromoted(
@@ -88,6 +106,7 @@ def _unpromoted(
         rest = f"so lam alone is float64, and what the losses hold in {name} is rounded to it"
     return WidenedProgram(
         program,
+        lam.dtype,
         f"finding: the losses could not be promoted to float64, because {why}; {rest}: give lam, theta0 and "
         "all data in float64",
     )
