@@ -21,6 +21,7 @@ from refblo.conformance.report import (
     worst_direction,
 )
 from refblo.conformance.sampled import sampled_report
+from refblo.conformance.truth.cut_off import cut_off_finding
 from refblo.conformance.truth.dependence import depends_on_lam, hidden_from_autograd
 from refblo.conformance.truth.reference import Reference
 from refblo.conformance.truth.refusal import refuse_divergence
@@ -76,6 +77,9 @@ def run_report(
     if estimand is not Estimand.GIBBS and problem.program.growth.grows:
         text = f"finding: the inner run diverges: {problem.program.growth.describe()}"
         report = replace(report, findings=(*report.findings, text))
+    if estimand is not Estimand.GIBBS:  # whose truth takes the loss's values
+        cut_off = cut_off_finding(problem.program, Draws(seed))
+        report = replace(report, findings=(*report.findings, *([cut_off] if cut_off else [])))
     if report.verdict is not Verdict.WRONG or not called.calls[judged.position].finite:
         return report
     _refuse_missing_batches(problem, inner, outer, given)

@@ -1,6 +1,6 @@
 """What a check refuses to judge: a loss cut off from autograd, a batch not given, kept state.
 
-Share of the quick suite: about 2 s of processor time.
+Share of the quick suite: about 3 s of processor time.
 """
 
 from collections.abc import Callable
@@ -55,6 +55,89 @@ def test_a_loss_that_does_not_couple_lam_and_theta_has_a_verdict() -> None:
 
     report = hypergradient_report(inner, outer, LAM, THETA, torch.zeros_like(LAM), **RUN)
     assert report.verdict is Verdict.RIGHT
+
+
+def penalty(lam: Tensor, theta: Tensor) -> Tensor:
+    return (lam.exp() * theta.square()).sum()
+
+
+def beside_no_grad(lam: Tensor, theta: Tensor) -> Tensor:
+    with torch.no_grad():
+        lost = penalty(lam, theta)
+    return fit(theta) + lost + (lam * theta).sum()
+
+
+CUT: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], str]] = {
+    "a penalty under no_grad": (beside_no_grad, "which depends on lam, "),
+    "theta detached in a penalty": (
+        lambda lam, theta: fit(theta) + penalty(lam, theta) + penalty(lam, theta.detach()),
+        "which depends on lam, ",
+    ),
+    "a number made of theta": (
+        lambda lam, theta: fit(theta) + penalty(lam, theta) + theta.square().sum().item(),
+        "",
+    ),
+    "all but a penalty": (lambda lam, theta: fit(theta.detach()) + penalty(lam, theta), ""),
+    "a penalty of lam alone": (
+        lambda lam, theta: fit(theta) + penalty(lam, theta) + lam.sum() * theta[0].detach().sin(),
+        "which depends on lam, ",
+    ),
+}
+"""Losses of which a part is cut off from autograd, and what a report says of the part."""
+
+WHOLE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "nothing": lambda lam, theta: fit(theta) + penalty(lam, theta),
+    "nothing that theta changes": lambda lam, theta: (
+        fit(theta) + penalty(lam, theta) + lam.detach().exp().sum()
+    ),
+    "a corner in the run": lambda lam, theta: fit(theta) + (lam.exp() * theta.abs()).sum(),
+    "a hinge": lambda lam, theta: (1 - X @ theta).relu().sum() + penalty(lam, theta),
+}
+"""Losses whose gradient is that of their values."""
+
+
+def _by_autograd(inner: Callable[[Tensor, Tensor], Tensor], start: Tensor) -> Callable[..., Tensor]:
+    """Right code for the run that autograd's gradient makes."""
+
+    def answer(lam: Tensor) -> Tensor:
+        lam, theta = lam.clone().requires_grad_(), start.clone().requires_grad_()
+        for _ in range(3):
+            (slope,) = torch.autograd.grad(inner(lam, theta), theta, create_graph=True)
+            theta = theta - 0.1 * slope
+        return torch.autograd.grad(outer(lam, theta), lam)[0]
+
+    return answer
+
+
+STARTS = pytest.mark.parametrize(
+    "start", [0 * THETA, pytest.param(THETA, marks=pytest.mark.full)], ids=["zeros", "ones"]
+)
+
+
+@STARTS
+@pytest.mark.parametrize("cut", CUT)
+def test_a_part_that_is_cut_off_is_told_beside_the_verdict(cut: str, start: Tensor) -> None:
+    inner, depends = CUT[cut]
+    report = hypergradient_report(inner, outer, LAM, start, _by_autograd(inner, start), **RUN)
+    assert report.verdict is Verdict.RIGHT  # stopping a gradient on purpose is no mistake
+    (finding,) = report.findings
+    assert f"a part of inner{', ' if depends else ' '}{depends}is cut off" in finding
+
+
+@STARTS
+@pytest.mark.parametrize("name", WHOLE)
+def test_nothing_is_told_of_a_loss_that_is_whole(name: str, start: Tensor) -> None:
+    inner = WHOLE[name]
+    report = hypergradient_report(inner, outer, LAM, start, _by_autograd(inner, start), **RUN)
+    assert (report.verdict, report.findings) == (Verdict.RIGHT, ())
+
+
+def test_a_part_of_lam_that_is_cut_off_is_no_verdict() -> None:
+    def inner(lam: Tensor, theta: Tensor) -> Tensor:
+        return fit(theta) + penalty(lam.detach(), theta) + penalty(lam[:2], theta[:2])
+
+    with pytest.raises(OracleError, match="whose derivatives torch knows"):
+        hypergradient_report(inner, outer, LAM, THETA, _by_autograd(inner, THETA), **RUN)
 
 
 def test_a_batch_that_is_used_and_was_not_given_is_asked_for() -> None:
