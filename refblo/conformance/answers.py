@@ -23,7 +23,8 @@ Array = np.ndarray
 Subjected = Callable[..., Any] | Tree
 """A function lam ↦ hypergradient of lam's shape, or a hypergradient that was computed before."""
 
-_WHICH = ("first call (at lam)", "second call (near lam)", "third call (at lam again)")
+WHICH = ("first call (at lam)", "second call (near lam)", "third call (at lam again)")
+"""What errors call the calls of a caller's function."""
 
 
 @final
@@ -90,7 +91,7 @@ def caller_of(hypergradient: Subjected, problem: FlatProblem) -> Callable[[Array
     def call(lam: Array) -> Array:
         tensor = torch.as_tensor(lam).to(problem.lam)
         return vector_of(
-            _called(function, (problem.form.unflatten(tensor),), "call at a further lam"), problem
+            called(function, (problem.form.unflatten(tensor),), "call at a further lam"), problem
         )
 
     return call
@@ -116,11 +117,11 @@ def answers(hypergradient: Subjected, problem: FlatProblem, *, stateful: bool = 
     calls: list[Call] = []
     findings: list[str] = []
     first, constant = None, True
-    for which, point in zip(_WHICH, points(here), strict=True):
+    for which, point in zip(WHICH, points(here), strict=True):
         # A copy of its own: the truth must not depend on what the caller does to it.
         tensor = torch.as_tensor(point).to(problem.lam).clone()
         before = tensor.clone()
-        result = _called(hypergradient, (problem.form.unflatten(tensor),), which)
+        result = called(hypergradient, (problem.form.unflatten(tensor),), which)
         first = result if first is None else first
         constant = constant and result is first
         calls.append(Call(point, vector_of(result, problem)))
@@ -134,7 +135,7 @@ def answers(hypergradient: Subjected, problem: FlatProblem, *, stateful: bool = 
     return Answers(calls, (*findings, *_not_finite(calls)))
 
 
-def _called(function: Callable[..., Any], arguments: tuple[Any, ...], which: str) -> Any:
+def called(function: Callable[..., Any], arguments: tuple[Any, ...], which: str) -> Any:
     """One call, by its number if it raises.
 
     Raises:
@@ -159,7 +160,7 @@ def _called(function: Callable[..., Any], arguments: tuple[Any, ...], which: str
 
 
 def _not_finite(calls: list[Call]) -> tuple[str, ...]:
-    for which, call in zip(_WHICH, calls, strict=False):
+    for which, call in zip(WHICH, calls, strict=False):
         if not call.finite:
             entries = np.flatnonzero(~np.isfinite(call.answer))
             listed = ", ".join(map(str, entries[:5])) + (", …" if entries.size > 5 else "")
@@ -183,13 +184,13 @@ def _warm_started(
     theta = problem.program.start(leaf(problem.program.lam)).detach()[:size]
     takes_theta = _takes_two(function)
     calls: list[Call] = []
-    for which, point in zip(_WHICH, points(here), strict=True):
+    for which, point in zip(WHICH, points(here), strict=True):
         lam = torch.as_tensor(point).to(problem.lam).clone()
         given: tuple[Tree, ...] = (problem.form.unflatten(lam),)
         if takes_theta:
             start = theta.to(problem.lam.dtype).clone()
             given = (*given, problem.state_form.unflatten(start))
-        result = _called(function, given, which)
+        result = called(function, given, which)
         pair = _pair(result, problem)
         if pair is None and not takes_theta:
             raise ArgumentError(

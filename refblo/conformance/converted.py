@@ -10,10 +10,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, Protocol, TypeVar, final, runtime_checkable
 
 from torch import Tensor
+from torch.nn import Module
 
 from refblo.conformance.answers import only_returns
+from refblo.conformance.first_calls import own
 from refblo.conformance.of_run import run_report
 from refblo.conformance.report import Report
+from refblo.conformance.trees import require_ends
 
 
 @runtime_checkable
@@ -110,14 +113,24 @@ def converted_report(
         OracleError: if the oracles cannot answer.
         ArgumentError, ArgumentTypeError, LossError: for arguments that do not fit together.
     """
+    for name, tree in (
+        ("lam", lam),
+        ("theta0", theta0),
+        ("hypergradient", hypergradient),
+        *((name, options.get(name)) for name in ("inner_batches", "outer_batches", "noise")),
+    ):
+        require_ends(name, tree)
     at = library.form("lam", lam)
-    first = theta0(at.fresh(lam)) if callable(theta0) else theta0
+    starts = callable(theta0) and not isinstance(theta0, Module)
+    first = own("theta0", lambda: theta0(at.fresh(lam))) if starts else theta0
     state = library.form("theta0", first)
     library.require_size(at, state)
     make = _Converter(library, at, state)
     changed, theta = dict(options), state
+    read = options.get("read")
     if callable(options.get("step")):
-        theta, changed["read"] = make.read(options.get("read"), first)
+        if read is None or (callable(read) and not isinstance(read, Module)):
+            theta, changed["read"] = make.read(read, first)
         changed["step"] = make.step(options["step"])
     for name in ("inner_batches", "outer_batches"):
         batches = options.get(name)
@@ -130,8 +143,8 @@ def converted_report(
         None if inner is None else make.loss("inner", inner, theta),
         make.loss("outer", outer, theta),
         library.tensors_of(lam, "lam"),
-        make.start(theta0) if callable(theta0) else library.tensors_of(theta0, "theta0"),
-        make.answer(hypergradient, stateful=bool(options.get("stateful", False))),
+        make.start(theta0) if starts else library.tensors_of(theta0, "theta0"),
+        make.answer(hypergradient, stateful=options.get("stateful") is True),
         changed,
     )
     return library.told(report)
@@ -186,7 +199,7 @@ class _Converter(Generic[FormT]):
                 if isinstance(first, tuple | list)
                 else (lambda whole: whole)
             )
-        theta = self.library.form("read(theta0)", read(first))
+        theta = self.library.form("read(theta0)", own("read", lambda: read(first)))
         function = self.library.on_tensors(
             "read", lambda _, whole: read(whole), (self.state,), theta, "what read returns"
         )
@@ -203,6 +216,7 @@ class _Converter(Generic[FormT]):
         def in_torch(lam: object, *theta: object) -> Any:
             given = (self.at.arrays_of(lam), *map(self.state.arrays_of, theta))
             found = answer(*given)
+            require_ends("hypergradient", found)
             if stateful and isinstance(found, tuple) and len(found) == 2:
                 value, after = found
                 return self.library.tensors_of(value, "hypergradient"), self.library.tensors_of(

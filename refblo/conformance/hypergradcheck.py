@@ -25,6 +25,7 @@ from refblo.conformance.in_numpy import NumPyArrays, is_in_numpy
 from refblo.conformance.of_run import run_report
 from refblo.conformance.options import BlackBoxOptions, Options
 from refblo.conformance.report import HypergradientMismatch, Report, Verdict
+from refblo.conformance.trees import require_ends
 from refblo.errors import ArgumentTypeError, OracleError
 from refblo.ravel import Tree
 
@@ -273,6 +274,8 @@ class _Arguments:
             self._require("inner", "outer", "lam", "theta0", "hypergradient")
             run = (self.inner, self.outer, self.lam, self.theta0, self.hypergradient, options)
             if "jax" in sys.modules:
+                for name in ("lam", "theta0"):
+                    require_ends(name, getattr(self, name))
                 # Imported here: it imports JAX, which only a caller with JAX arrays needs.
                 from refblo.conformance.in_jax import JAXArrays, is_in_jax
 

@@ -160,6 +160,23 @@ def leaves(argument: str, tree: object) -> dict[Path, Tensor]:
     return dict(_walk(argument, tree, ()))
 
 
+def require_ends(argument: str, tree: object, depth: int = 0) -> None:
+    """Check that a tree ends, before a library's own code walks it.
+
+    Raises:
+        ArgumentError: if it contains itself, or is deeper than any tree of arrays.
+    """
+    if depth > DEEPEST:
+        raise ArgumentError(
+            f"{argument} must be a tree of at most {DEEPEST} levels, got more; it may contain itself"
+        )
+    if isinstance(tree, dict):
+        tree = list(tree.values())
+    if isinstance(tree, list | tuple):
+        for child in tree:
+            require_ends(argument, child, depth + 1)
+
+
 def _walk(argument: str, tree: object, path: Path) -> Iterator[tuple[Path, Tensor]]:
     name = argument + text(path)
     if isinstance(tree, Tensor):

@@ -1,14 +1,16 @@
 """Every argument of hypergradcheck with every bad value, and what each call raises.
 
 The test suite checks types at run time, so there a bad argument is refused before refblo's own check sees it.
-`python -m tests.conformance.abuse [every]` makes the calls in a process without that, which is what a user
-has, and prints as JSON what they raised; with `every` = k only one call of k.
+`python -m tests.conformance.abuse [every [form...]]` makes the calls in a process without that, which is what
+a user has, and prints as JSON what they raised; with `every` = k only one call of k. The forms are two losses
+in torch, in NumPy or in JAX, and one function (objective); by default all but JAX.
 """
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any, get_type_hints
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 
 from refblo.conformance import Rule, hypergradient_report
 from refblo.conformance.option_table import TABLE
+from refblo.conformance.options import BlackBoxOptions
 from refblo.errors import RefbloError
 
 LAM = torch.tensor([-1.0, -1.3], dtype=torch.float64)
@@ -106,20 +109,65 @@ BAD: Mapping[str, Callable[[], Any]] = {
 
 POSITIONAL = ("inner", "outer", "lam", "theta0", "hypergradient")
 OPTIONS = ("estimand", *TABLE)
+BLACK_BOX_OPTIONS = tuple(get_type_hints(BlackBoxOptions))
 
 
-def call(argument: str, value: object) -> None:
-    """A call that is good but for one argument."""
-    arguments: dict[str, Any] = {
+def in_arrays(library: Any) -> dict[str, Any]:
+    """The same problem in NumPy or in jax.numpy."""
+    x = library.asarray(X.numpy())
+
+    def loss(lam: Any, theta: Any) -> Any:
+        return ((x @ theta - 1) ** 2).mean() + library.exp(lam).sum() * (theta**2).sum()
+
+    return {
+        "inner": loss,
+        "outer": lambda lam, theta: ((x @ theta + 1) ** 2).mean() + 0.1 * (lam**2).sum(),
+        "batched": lambda lam, theta, batch: batch.sum() * loss(lam, theta),
+        "density": lambda lam, theta: ((theta - lam.sum()) ** 2).sum(),
+        "step": lambda lam, theta, t: theta - 0.1 * library.exp(lam).sum() * theta,
+        "lam": library.asarray(LAM.numpy()),
+        "theta0": library.asarray(THETA.numpy()),
+        "hypergradient": lambda lam: 0 * lam,
+    }
+
+
+def in_torch() -> dict[str, Any]:
+    """The problem of this module."""
+    return {
         "inner": inner,
         "outer": outer,
+        "batched": batched,
+        "density": density,
+        "step": step,
         "lam": LAM,
         "theta0": THETA,
         "hypergradient": torch.zeros_like,
     }
+
+
+def _in_jax() -> dict[str, Any]:
+    import jax
+
+    jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]  # JAX's own
+    return in_arrays(jax.numpy)
+
+
+RUNS: Mapping[str, Callable[[], dict[str, Any]]] = {
+    "torch": in_torch,
+    "numpy": lambda: in_arrays(np),
+    "jax": _in_jax,
+}
+OBJECTIVE = "objective"
+FORMS = (*RUNS, OBJECTIVE)
+
+
+def call(problem: Mapping[str, Any], argument: str, value: object) -> None:
+    """A call with two losses that is good but for one argument."""
+    arguments: dict[str, Any] = {name: problem[name] for name in POSITIONAL}
     options: dict[str, Any] = {"steps": 2, "step_size": 0.1, "diagnosis_seconds": 0.0}
     if argument == "seeds":
-        arguments |= {"inner": density, "outer": density, "theta0": THETA[:1]}
+        arguments |= {"inner": problem["density"], "outer": problem["density"]}
+        arguments["theta0"] = problem["theta0"][:1]
         arguments["hypergradient"] = lambda lam, seed=0: seed * lam
         options["estimand"] = "gibbs"
     if argument == "burn_in":
@@ -129,23 +177,41 @@ def call(argument: str, value: object) -> None:
     if argument in ("step", "read"):
         arguments["inner"] = None
     if argument == "read":
-        options["step"] = step
+        options["step"] = problem["step"]
     if argument == "inner_batches":
-        arguments["inner"] = batched
+        arguments["inner"] = problem["batched"]
     if argument == "outer_batches":
-        arguments["outer"] = batched
+        arguments["outer"] = problem["batched"]
     (arguments if argument in arguments else options)[argument] = value
     hypergradient_report(*arguments.values(), **options)
 
 
-def calls() -> Iterator[tuple[str, str, Callable[[], None]]]:
-    """The argument, the name of the value, and the call."""
-    for argument in (*POSITIONAL, *OPTIONS):
-        for name, make in BAD.items():
-            yield argument, name, lambda argument=argument, make=make: call(argument, make())  # type: ignore[misc]  # bound early
+def call_of_objective(argument: str, value: object) -> None:
+    """A call with one function that is good but for one argument."""
+    arguments: dict[str, Any] = {
+        "objective": lambda lam: (2 * lam).exp().sum(),
+        "lam": LAM,
+        "hypergradient": lambda lam: 2 * (2 * lam).exp(),
+    }
+    hypergradient_report(**(arguments | {argument: value}))
+
+
+def calls(forms: Iterable[str] = FORMS) -> Iterator[tuple[str, str, str, Callable[[], None]]]:
+    """The form, the argument, the name of the value, and the call."""
+    for form in forms:
+        if form == OBJECTIVE:
+            names: Iterable[str] = ("objective", "lam", "hypergradient", *BLACK_BOX_OPTIONS)
+            function: Callable[[str, object], None] = call_of_objective
+        else:
+            names, function = (*POSITIONAL, *OPTIONS), partial(call, RUNS[form]())
+        for argument in names:
+            for name, make in BAD.items():
+                if (form, argument, name) == ("numpy", "seeds", "None"):
+                    continue  # a good call: the Gibbs truth of losses in NumPy takes 45 s
+                yield form, argument, name, lambda a=argument, m=make, f=function: f(a, m())  # type: ignore[misc]  # bound early
     for option, values in _OF_THE_RULE.items():
         for value in values:
-            yield option, repr(value), lambda option=option, value=value: _rule(option, value)  # type: ignore[misc]  # bound early
+            yield "", option, repr(value), lambda option=option, value=value: _rule(option, value)  # type: ignore[misc]  # bound early
 
 
 _NUMBERS: tuple[Any, ...] = (
@@ -185,15 +251,15 @@ def raised(function: Callable[[], None]) -> dict[str, Any]:
     return {"type": "", "text": "", "own": True}
 
 
-def main(every: int) -> None:
+def main(every: int, forms: Iterable[str]) -> None:
     """Print what the calls raise."""
     torch.set_num_threads(1)
     found = []
-    for index, (argument, name, function) in enumerate(calls()):
+    for index, (form, argument, name, function) in enumerate(calls(forms)):
         if index % every == 0:
-            found.append({"argument": argument, "value": name} | raised(function))
+            found.append({"form": form, "argument": argument, "value": name} | raised(function))
     print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1)
+    main(int((sys.argv[1:] or ["1"])[0]), sys.argv[2:] or [name for name in FORMS if name != "jax"])

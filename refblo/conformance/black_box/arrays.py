@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from refblo.conformance.trees import require_ends
 from refblo.errors import ArgumentError, ArgumentTypeError, difference
 
 Array = np.ndarray
@@ -74,8 +75,9 @@ class FlatArrays:
 
         Raises:
             ArgumentTypeError: if a leaf is none of these, or not real floating-point.
-            ArgumentError: if there is no entry at all.
+            ArgumentError: if there is no entry at all, or the tree contains itself.
         """
+        require_ends(argument, tree)
         leaves, parts, start = [], [], 0
         for path, value in _leaves(tree, ""):
             flat, shape, dtype, framework, rebuild = _read(value, f"{argument}{path}")

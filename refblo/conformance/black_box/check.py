@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
+from refblo.conformance.answers import WHICH, called
 from refblo.conformance.black_box.arrays import FlatArrays
 from refblo.conformance.black_box.halves import widened
 from refblo.conformance.black_box.names import name_mistake
@@ -236,11 +237,11 @@ def _calls(hypergradient: Any, arrays: FlatArrays) -> tuple[list[Call], list[str
         return [Call(here, arrays.vector_of(hypergradient, "hypergradient"))], []
     calls: list[Call] = []
     findings: list[str] = []
-    for point in points(here):
+    for which, point in zip(WHICH, points(here), strict=True):
         # What is handed out is a copy: the slopes must not depend on what the caller does to it.
         given = arrays.at(point)
         before = FlatArrays.of(given, "lam").vector
-        answer = arrays.vector_of(hypergradient(given), "hypergradient")
+        answer = arrays.vector_of(called(hypergradient, (given,), which), "hypergradient")
         if not np.array_equal(FlatArrays.of(given, "lam").vector, before) and not findings:
             findings.append("finding: it changes the lam that it is given in place")
         calls.append(Call(before, answer))

@@ -70,13 +70,28 @@ def infinite(program: Program) -> OracleError:
             partial(_at, program.transition, step), lam, state
         ):
             return OracleError(gradient_not_finite(what, f"step {step}"))
-        sampled = step > 0 and schedule.sampled(step)
-        if sampled and not _finite_pull(partial(_at, program.outer, step), lam, state):
-            return OracleError(gradient_not_finite("the derivative of outer", f"iterate {step}"))
+        outer_error = _infinite_outer(program, state, step)
+        if outer_error is not None:
+            return outer_error
     return OracleError(
         "the derivative of the inner run must stay finite, got infinity or nan, although the derivative of "
         "each single step is finite: their product grows too large; lower the step size, or run fewer steps"
     )
+
+
+def _infinite_outer(program: Program, state: Tensor, step: int) -> OracleError | None:
+    """The error for an outer loss that is not finite at an iterate, or whose derivative is not."""
+    if step == 0 or not program.schedule.sampled(step):
+        return None
+    value = float(program.outer(leaf(program.lam), leaf(state), step).detach())
+    if not isfinite(value):
+        return OracleError(
+            f"outer must be finite along the run, got {value} at iterate {step}, where theta is finite; look "
+            "for a logarithm or a division of zero in it"
+        )
+    if not _finite_pull(partial(_at, program.outer, step), program.lam, state):
+        return OracleError(gradient_not_finite("the derivative of outer", f"iterate {step}"))
+    return None
 
 
 def _at(
