@@ -13,11 +13,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refblo.chain import Langevin, Schedule
+from refblo.chain import Chain, Langevin, Schedule
 from refblo.cost import LiveBytes, counting
 from refblo.errors import ArgumentError
 from refblo.estimators import RMD
 from refblo.estimators.checkpointing import advances, next_state, reach, repetitions
+from refblo.noise import SEED_ZERO
 from refblo.problem import BilevelProblem, FixedInitial
 from refblo.testing.explicit import pathwise
 from refblo.testing.strategies import instances
@@ -90,6 +91,26 @@ def diagonal(n: int) -> tuple[BilevelProblem, torch.Tensor]:
         initial=FixedInitial(torch.zeros(n, dtype=torch.float64)),
     )
     return problem, torch.linspace(0, 1, n, dtype=torch.float64)
+
+
+def test_no_graph_is_longer_than_a_segment(monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths: list[int] = []
+    whole = RMD.pull_through_graph
+
+    def recorded(
+        method: RMD, chain: Chain, lam: torch.Tensor, theta: torch.Tensor, run: range,
+        alpha: torch.Tensor, h: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
+        lengths.append(len(run))
+        return whole(method, chain, lam, theta, run, alpha, h)
+
+    monkeypatch.setattr(RMD, "pull_through_graph", recorded)
+    problem, lam = diagonal(3)
+    rule = Langevin(0.01)
+    method = RMD(rule, Schedule.last(7))
+    chain, zero = Chain(problem, rule, SEED_ZERO), torch.zeros_like(lam)
+    method._pull_from_few(chain, lam, zero, range(7), 2, 2, torch.ones_like(lam), zero)
+    assert lengths == [1, 2, 2, 2]
 
 
 @pytest.mark.parametrize(("steps", "states"), [(12, 2), (20, 3), (40, 5), (7, 20)])
