@@ -23,6 +23,7 @@ _FAMILIES = (
     "toy",
     "synth",
     "synth_tables",
+    "amigo_table",
     "unrolled",
     "cheap_modes",
     "losses",

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from functools import cache
 
 import flint
 import numpy as np
@@ -14,12 +15,14 @@ from proofs_check.evidence import Check, at_most, identity, rational, within
 from proofs_check.evidence import spread as spread_of
 from proofs_check.scope import ALL, FUNCTIONS, NORM, ONE, Every, Only, Scope, by_hand
 from proofs_check.statement import ClaimStatement, formula
+from proofs_check.tools.hand import HALF_WIDTH, STEP
 from proofs_check.tools.measure import mean_check
 
 x, mu, z, t = sp.symbols("x mu z t", real=True)
 
 OUTER_RATE, OUTER_STEPS, START = 0.005, 200, 0.1
 SIGMA, SAMPLES = 1e-3, 100
+INNER_STEPS = 100
 
 
 def _bias(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
@@ -104,7 +107,36 @@ def evolve(seeds: int) -> tuple[np.ndarray, np.ndarray]:
     return lam, np.sqrt(1 - before**2)
 
 
+@cache
+def evolve_by_runs(seeds: int, noisy: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The same with an inner run of 100 steps, θ warm-started, on Synth-1D or on (27).
+
+    Args:
+        seeds: how many runs.
+        noisy: whether the inner loss is perturbed, at each step alike for all samples.
+
+    Returns:
+        λ after and θ before the last update; not finite where a run diverged.
+    """
+    generator = np.random.default_rng(27)
+    lam, theta = np.full(seeds, START), np.full(seeds, START)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for _ in range(OUTER_STEPS):
+            noise = generator.normal(size=(seeds, SAMPLES))
+            # The last column is the run at λ itself.
+            lams = lam[:, None] + SIGMA * np.column_stack([noise, np.zeros(seeds)])
+            now = np.repeat(theta[:, None], SAMPLES + 1, axis=1)
+            for _ in range(INNER_STEPS):
+                both = generator.uniform(-HALF_WIDTH, HALF_WIDTH, (2, seeds, 1)) * noisy
+                now = now - STEP * ((1 + 3 * both[0]) * now**2 - (1 - lams**2 + both[1]))
+            values = (lams - now) ** 2 + (now - 0.5) ** 2
+            estimate = (noise * values[:, :-1]).mean(axis=1) / SIGMA
+            lam, theta = lam - OUTER_RATE * estimate, now[:, -1]
+    return lam, theta
+
+
 PRINTED = {"lam": 0.0275, "theta": 0.0169}
+NOISY = {"lam": 0.0041, "theta": 0.0173}
 OPTIMUM = 0.748935575424
 
 
@@ -133,6 +165,22 @@ def _table_16(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
         possible = (0.0, max(centre, 1 - centre))
         label = f"ES on Synth-1D, error in {name}, central 99 % of the seeds"
         yield spread_of(label, PRINTED[name], (float(low), float(high)), possible)
+    yield from _by_runs(250 if context.full else 100)
+
+
+def _by_runs(seeds: int) -> Iterator[Check]:
+    """Both columns with inner runs of 100 steps in the place of the exact inner solution."""
+    for noisy, printed in ((False, PRINTED), (True, NOISY)):
+        lam, theta = evolve_by_runs(seeds, noisy)
+        finite = np.isfinite(lam) & np.isfinite(theta)
+        problem = "noisy Synth-1D" if noisy else "Synth-1D"
+        left = f"{1 - finite.mean():.0%} of the runs diverge"
+        for name, values, centre in (("lam", lam, 0.7487), ("theta", theta, 0.6629)):
+            errors = np.abs(values[finite] - centre)
+            low, high = np.percentile(errors, [0.5, 99.5])
+            label = f"ES with inner runs, {problem} ({left}), error in {name}, central 99 %"
+            yield spread_of(label, printed[name], (float(low), float(high)),
+                            (0.0, max(centre, 1 - centre)))  # fmt: skip
 
 
 def second_derivative() -> sp.Expr:
@@ -191,9 +239,9 @@ CLAIMS = (
         _table_16,
         ClaimVerdict.COMPATIBLE,
         remark="One draw from a wide spread: the estimator's variance explains the row, and hardly any "
-        "printed figure could have disagreed. The other rows are those of Tables 2 and 3; the noisy "
-        "column's inner solution is not specified.",
-        scope=Scope(n=ONE, p=ONE, inner=Only("Synth-1D")),
-        on="Synth-1D, 400 seeds",
+        "printed figure could have disagreed. The other rows are those of Table 14. With inner runs in the "
+        "place of the exact inner solution about a half of the runs diverge.",
+        scope=Scope(n=ONE, p=ONE, inner=Only("Synth-1D and its noisy form")),
+        on="Synth-1D, 400 seeds, and its noisy form, 100 seeds",
     ),
 )

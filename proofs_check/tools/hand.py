@@ -126,6 +126,36 @@ def conjugate_gradient(
     return 2 * (lam - run.theta[-1]) - 2 * lam * _slope(lam, run.theta[-1]) / hessian
 
 
+class Amigo:
+    """AmIGO: q is carried from call to call; steps of SGD on H q = f_θ, or CG, which ends after one.
+
+    Args:
+        rate: α of the steps; None for CG.
+        noisy: whether H is perturbed at every step.
+    """
+
+    def __init__(self, rate: float | None, noisy: bool) -> None:
+        self._rate, self._noisy = rate, noisy
+        self._q: Vector | float = 0.0
+        self._rng = np.random.default_rng(20240608)
+
+    def __call__(self, lam: Vector, run: Inner) -> Vector:
+        """The hypergradient at the end of a run."""
+        theta, slope = run.theta[-1], _slope(lam, run.theta[-1])
+        if self._rate is None:
+            self._q = slope / (2 * run.bend[-1] * theta)
+        else:
+            for _ in range(_SOLVE_STEPS):
+                bend = 1 + 0 * theta
+                if self._noisy:
+                    bend = 1 + 3 * self._rng.uniform(-HALF_WIDTH, HALF_WIDTH, np.shape(theta))
+                self._q = self._q - self._rate * (2 * bend * theta * self._q - slope)
+        return 2 * (lam - theta) - 2 * lam * self._q
+
+
+_SOLVE_STEPS = 10
+
+
 def recursion(lam: Vector, run: Inner, burn_in: int, half: float = 0.5) -> Vector:
     """HPO-SGLD, (22) and (25), with ε/2 = γτ; `half` other than ½ is a misreading of (22)."""
     g, h = 0 * lam, 0 * lam
@@ -139,12 +169,23 @@ def recursion(lam: Vector, run: Inner, burn_in: int, half: float = 0.5) -> Vecto
 @final
 @dataclass(frozen=True)
 class PrintedRow:
-    """One row of Table 2 or 3: the method, the inner steps, √ε·κ and γ."""
+    """One row of Table 2, 3 or 14: the method, the inner steps, √ε·κ and γ.
 
-    method: Method
+    A method that carries something from call to call is made anew for each run: `begin`, of whether the loss
+    is perturbed, in the place of `method`.
+    """
+
+    method: Method | None
     steps: int = 100
     noise: float = 0.0
     step: float = STEP
+    begin: Callable[[bool], Method] | None = None
+
+    def started(self, noisy: bool) -> Method:
+        """The method at the start of a run."""
+        made = self.begin(noisy) if self.begin is not None else self.method
+        assert made is not None
+        return made
 
 
 def _sgld(temperature: float) -> PrintedRow:
@@ -167,6 +208,8 @@ ROWS = {
     "RMD": PrintedRow(reverse),
     "RMD-FO": PrintedRow(first_order),
     "FMD": PrintedRow(forward),
+    "AmIGO-SGD": PrintedRow(None, begin=partial(Amigo, STEP)),
+    "AmIGO-CG": PrintedRow(None, begin=partial(Amigo, None)),
     "RMD (1000 inner iterations)": PrintedRow(reverse, 1000),
     "RMD-FO (1000 inner iterations)": PrintedRow(first_order, 1000),
     "FMD (1000 inner iterations)": PrintedRow(forward, 1000),
@@ -189,6 +232,7 @@ def solve(
         λ after and θ before the last update, each of shape (seeds,); not finite where a run diverged.
     """
     row = ROWS[label]
+    method = row.started(noisy)
     rng = np.random.default_rng(20240607)
     lam, theta = np.full(seeds, START), np.full(seeds, START)
     if seeds == 1 and not noisy and row.noise == 0:
@@ -197,5 +241,5 @@ def solve(
     with np.errstate(over="ignore", invalid="ignore"):
         for _ in range(outer_steps):
             run = inner_run(lam, theta, row.steps, row.noise, noisy, rng, row.step)
-            lam, theta = lam - OUTER_RATE * row.method(lam, run), run.theta[-1]
+            lam, theta = lam - OUTER_RATE * method(lam, run), run.theta[-1]
     return np.atleast_1d(lam), np.atleast_1d(theta)

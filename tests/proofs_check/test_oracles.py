@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from proofs_check.tools.counting import counted, degree
 from proofs_check.tools.hand import solve
 from proofs_check.tools.world import Dual, same, world
-from refblo.experiments.methods import conjugate_gradient, hpo_sgld, neumann, unrolled
+from refblo.experiments.methods import amigo, conjugate_gradient, hpo_sgld, neumann, unrolled
 from refblo.experiments.outer_loop import Descent, as_drawn, final_state
 
 RATIONALS = st.fractions(min_value=-3, max_value=3, max_denominator=20)
@@ -71,6 +71,8 @@ def test_operations_and_bytes_are_counted() -> None:
         ("RMD-FO", unrolled("RMD-FO", "RMD-FO", 100)),
         ("FMD", unrolled("FMD", "FMD", 100)),
         ("HPO-SGLD", hpo_sgld("HPO-SGLD", noise_scale=0.0)),
+        ("AmIGO-SGD", amigo("AmIGO-SGD", 0.005)),
+        ("AmIGO-CG", amigo("AmIGO-CG", None)),
     ],
 )
 def test_the_runs_by_hand_are_those_of_the_experiments(label: str, competitor: object) -> None:
