@@ -22,6 +22,7 @@ from proofs_check.scope import (
     by_hand,
 )
 from proofs_check.statement import ClaimStatement, coefficient, formula
+from proofs_check.tools import field_claims
 
 gamma, h, s, model = sp.symbols("gamma h s hbar", positive=True)
 m, T, M, p, K, N = sp.symbols("m T M p K N", positive=True)
@@ -37,6 +38,7 @@ def _running_solve(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check
     step = identity("one step from q_m", q - gamma * (h * q - s) - s / h, error(m + 1))
     over = {"n": ONE_MATRIX, "m": INDUCTION, "inner": SYMBOL_OF_H}
     yield induction("q_m - q* for every m", base, step, over)
+    yield from field_claims.running_solve(st)
 
 
 def _discounted(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
@@ -50,6 +52,7 @@ def _discounted(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     step = identity("one step from g_T at θ*", moved, stated(T + 1))
     over = {"n": OPERATORS, "p": OPERATORS, "T": INDUCTION, "inner": SYMBOL_OF_H}
     yield induction("g_T for every T", base, step, over)
+    yield from field_claims.discounted(st)
 
 
 def _mean(values: list[sp.Expr]) -> sp.Expr:
@@ -113,6 +116,7 @@ def _tangents_executed(st: ClaimStatement) -> Iterator[Check]:
         mean_square = sp.integrate(sp.expand(away.dot(away)), (angle, 0, 2 * sp.pi)) / (2 * sp.pi)
         stated = st.formula("orthogonal", p=sp.S(2), K=sp.S(count), N=flat.dot(flat))
         yield identity(f"square error, orthogonal, p = 2, K = {count}", mean_square, stated)
+    yield from field_claims.random_tangents(st)
 
 
 def _pairs(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
@@ -126,6 +130,7 @@ def _pairs(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     stated = number(st["ratio"]) * alone
     over = {"p": by_hand("the two estimates of a pair are equal, as checked"), "M": SYMBOL}
     yield identity("square error of M directions in pairs", pairs, stated, over=over)
+    yield field_claims.pairs()
 
 
 def _uoro(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
@@ -146,6 +151,7 @@ def _uoro(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     over = {"n": OPERATORS, "p": OPERATORS, "T": INDUCTION}
     yield induction("E[s w'] for every T", base, identity("one step", sp.expand(kept), step), over)
     yield _uoro_variance(st)
+    yield from field_claims.uoro(st)
 
 
 def _uoro_variance(st: ClaimStatement) -> Check:
@@ -203,6 +209,7 @@ def _posterior(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     yield identity("the distance from the gradient", gradient / mu,
                    st.formula("distance", G=gradient, μ=mu), over=_ALL_BY_NORMS)  # fmt: skip
     yield from _posterior_executed(st)
+    yield from field_claims.bounded(st)
 
 
 def _posterior_executed(st: ClaimStatement) -> Iterator[Check]:
@@ -246,6 +253,7 @@ def _posteriori(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
         value = st.formula("bound", float, r=left, μ=flint.arb(3))
         yield at_most("one guess, least eigenvalue 3: error against the bound", off, value)
         yield at_most("and not below residual over the largest, 150", left / 150, off)
+    yield field_claims.residual(st)
 
 
 CLAIMS = (

@@ -30,6 +30,7 @@ from proofs_check.scope import (
     by_hand,
 )
 from proofs_check.statement import ClaimStatement, formula
+from proofs_check.tools import field_claims
 
 SCALE_SMALL = Assumption("scale", "α < 2/λ_max(H)")
 STRONGLY_CONVEX = Assumption("strongly-convex", "H is positive definite")
@@ -75,6 +76,7 @@ def _implicit_quadratic(s: ClaimStatement, context: ClaimContext) -> Iterator[Ch
     yield matrix_identity(
         "the hypergradient of a quadratic, n = 3, p = 2", total, sp.Matrix(stated)
     )
+    yield field_claims.implicit(s)
 
 
 def _neumann(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
@@ -90,6 +92,7 @@ def _neumann(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     at = Fraction(1, 2) if context.has(SCALE_SMALL) else Fraction(5, 2)
     rate = abs(1 - at)
     yield fact(f"|1 - αh| at h = 1, α = {at}", rate < 1, rate, "< 1")
+    yield from field_claims.neumann(s)
 
 
 def _unscaled(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
@@ -198,6 +201,7 @@ def _conjugate_gradient(s: ClaimStatement, _context: ClaimContext) -> Iterator[C
             value = s.formula("bound", flint.arb, κ=condition, k=step)
             yield at_most(f"error of CG after {step} steps, κ = 50", errors[step], value)
         yield at_most("and after n = 5", errors[5], flint.arb("1e-40"))
+    yield from field_claims.conjugate_gradient(s)
 
 
 _UNROLLED = by_hand(
@@ -217,6 +221,7 @@ def _iterative(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     step = identity("one step", q * bound(t) + c * q**t, bound(t + 1))
     yield induction("the bound for every t", base, step, _ITD)
     yield from _factor_attained()
+    yield field_claims.iterative(s)
 
 
 def _factor_attained() -> Iterator[Check]:
@@ -257,6 +262,7 @@ def _approximate(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     yield identity("an exact solve", sp.simplify((star**2 - slope) / h / q**t), parts["a"])
     alone = s.formula("error", q=q, T=t, k=k, a=sp.S(0), b=star**2 / h)
     yield identity("an exact inner solution", star**2 / h * q**k, alone)
+    yield field_claims.approximate(s)
 
 
 def norm(x: flint.arb_mat) -> flint.arb:

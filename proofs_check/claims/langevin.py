@@ -22,6 +22,7 @@ from proofs_check.scope import (
 )
 from proofs_check.statement import ClaimStatement, coefficient, formula
 from proofs_check.sums import At
+from proofs_check.tools import field_claims
 
 UNIT_KAPPA = Assumption("unit-noise", "κ = 1, so that the chain's temperature is that of p")
 VANISHING_STEP = Assumption("vanishing-step", "ε → 0 along the chain")
@@ -135,6 +136,7 @@ def _ula(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     at = sp.Rational(1) if context.has(STABLE) else sp.Rational(5, 2)
     spread = variance.subs({h: 1, tau: 1, kap: 1, gam: at})
     yield fact(f"the variance is positive at γh = {at}", spread > 0, spread, "> 0")
+    yield field_claims.stationary(s)
 
 
 def _temperature(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:

@@ -9,6 +9,7 @@ from proofs_check.evidence import Check, identity, matrix_identity
 from proofs_check.scope import ALL, FUNCTIONS, JETS, OPERATORS, SYMBOL, Every, Scope, by_hand
 from proofs_check.statement import ClaimStatement, formula
 from proofs_check.sums import At
+from proofs_check.tools import field_claims
 
 STATIONARY = Assumption("stationary", "every θ^m has the law p(θ|λ)")
 INDEPENDENT = Assumption("independent", "the θ^m are independent of one another")
@@ -120,6 +121,7 @@ def _covariance(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     }
     yield identity("any three states, any E and f", sp.diff(mean(values), lam), stated, over=over)
     yield _gaussian(s)
+    yield field_claims.covariance()
 
 
 def _gaussian(s: ClaimStatement) -> Check:

@@ -15,6 +15,7 @@ from proofs_check.evidence import Check, at_most, identity, rational, within
 from proofs_check.evidence import spread as spread_of
 from proofs_check.scope import ALL, FUNCTIONS, NORM, ONE, Every, Only, Scope, by_hand
 from proofs_check.statement import ClaimStatement, formula
+from proofs_check.tools import field_claims
 from proofs_check.tools.hand import HALF_WIDTH, STEP
 from proofs_check.tools.measure import mean_check
 
@@ -59,6 +60,7 @@ def _bias(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
         yield at_most(f"E‖u‖³ against the bound, n = {size}", ball, stated)
         loose = (rational(size + 3) ** 3).sqrt()
         yield at_most(f"and that against the source's (n + 3)^(3/2), n = {size}", stated, loose)
+    yield field_claims.evolution(s)
 
 
 def _variance(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
