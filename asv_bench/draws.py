@@ -20,7 +20,6 @@ from rich.console import Console
 from asv_bench.core_costs import versions
 from asv_bench.measuring.draws import (
     BYTES_LIMIT,
-    COMPILED_LIMIT,
     PART,
     SHORT_LIMIT,
     SIZES,
@@ -58,12 +57,6 @@ def missed(document: Document) -> list[str]:
     short = rows[0]["numerator"]
     if short > SHORT_LIMIT:
         found.append(f"{rows[0]['name']}: {short * 1e6:.0f} µs")
-    large = [each for each in rows if "default" in each["name"] and "10,000,000" in each["name"]]
-    found += [
-        f"inside compiled runs, which draw the default way: {each['ratio']['median']:.2f}"
-        for each in large
-        if each["ratio"]["median"] > COMPILED_LIMIT
-    ]
     beyond = document["bytes beyond the result"]
     return found + [f"{way}: {size} bytes" for way, size in beyond.items() if size > BYTES_LIMIT]
 

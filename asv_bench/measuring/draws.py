@@ -11,8 +11,10 @@ from jaxtyping import Float64
 from scipy import stats
 from torch import Tensor
 
+from asv_bench.benchmarks.problems import tiny
 from asv_bench.benchmarks.timing import interleaved, ratio
 from asv_bench.measuring.measures import Measurement
+from refblo.chain import Chain, Langevin
 from refblo.cost import measure, shapes_only
 from refblo.noise import Draws, Stream
 from refblo.random_words.normal import normal
@@ -26,7 +28,7 @@ LIMITS = {100: None, 100_000: 2.0, 10_000_000: 1.3, 87_000_000: 1.3}
 SHORT_LIMIT = 30e-6
 """Seconds that a draw of 100 numbers may take."""
 OPERATIONS_LIMIT = 4.0
-OPERATIONS_CHUNK = 2048
+OPERATIONS_CHUNK = 1536
 """Lanes at a time in torch operations: fewer, and calls take the time; more, and the cache is too small."""
 COMPILED_LIMIT = 1.0
 BYTES_LIMIT = 64 * 2**20
@@ -52,6 +54,12 @@ def _by_operations(n: int) -> Callable[[], object]:
     return lambda: normal(source, range(5, 6), like, OPERATIONS_CHUNK)
 
 
+def _in_compiled_run(like: Tensor) -> Callable[[], object]:
+    """The noise of one step, drawn as `Compiled` draws what its kernels take."""
+    chain = Chain(tiny().problem, Langevin(1e-3, noise_scale=1.0), Draws(3))
+    return lambda: chain.draw(range(5, 6), (), like)
+
+
 def ratios(n: int, rounds: int) -> list[Measurement]:
     """The ways of drawing n float32 numbers over `torch.randn`, in one interleaved run."""
     like, repeat = torch.empty(n), max(1, 1_000_000 // n) if n <= 100_000 else 1
@@ -60,6 +68,7 @@ def ratios(n: int, rounds: int) -> list[Measurement]:
         "default": lambda: Draws(3).normal(Stream.LANGEVIN, 5, like),
     }
     if n == 10_000_000:
+        functions["compiled"] = _in_compiled_run(like)
         functions["operations"] = _by_operations(n)
 
     def often(function: Callable[[], object]) -> Callable[[], object]:
@@ -70,8 +79,16 @@ def ratios(n: int, rounds: int) -> list[Measurement]:
         return run
 
     seconds = interleaved({name: often(each) for name, each in functions.items()}, rounds)
-    limits = {"default": LIMITS[n], "operations": OPERATIONS_LIMIT}
-    names = {"default": "the default way", "operations": "in torch operations alone"}
+    limits = {
+        "default": LIMITS[n],
+        "compiled": COMPILED_LIMIT,
+        "operations": OPERATIONS_LIMIT,
+    }
+    names = {
+        "default": "the default way",
+        "compiled": "as a compiled run draws them",
+        "operations": "in torch operations alone",
+    }
     found = []
     for name, times in seconds.items():
         if name != "torch.randn":
