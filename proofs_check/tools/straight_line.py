@@ -32,7 +32,7 @@ class Operation:
 
 @final
 @dataclass
-class Meter:
+class OperationCounter:
     """Arithmetic that counts what it executes.
 
     Attributes:
@@ -87,7 +87,7 @@ class CountedRun:
 
 def evaluate(program: Sequence[Operation], inputs: Sequence[Fraction]) -> CountedRun:
     """The program itself."""
-    meter, numbers = Meter(), list(inputs)
+    meter, numbers = OperationCounter(), list(inputs)
     for operation in program:
         numbers.append(meter.apply(operation, numbers))
     return CountedRun((numbers[-1],), meter.units)
@@ -97,7 +97,7 @@ def forward(
     program: Sequence[Operation], inputs: Sequence[Fraction], direction: Sequence[Fraction]
 ) -> CountedRun:
     """Value and tangent, operation by operation."""
-    meter, numbers, tangents = Meter(), list(inputs), list(direction)
+    meter, numbers, tangents = OperationCounter(), list(inputs), list(direction)
     for operation in program:
         u, v = numbers[operation.left], numbers[operation.right]
         du, dv = tangents[operation.left], tangents[operation.right]
@@ -114,7 +114,7 @@ def forward(
 
 def reverse(program: Sequence[Operation], inputs: Sequence[Fraction]) -> CountedRun:
     """The values, kept, and then the adjoints from the last operation to the first."""
-    meter, numbers = Meter(), list(inputs)
+    meter, numbers = OperationCounter(), list(inputs)
     for operation in program:
         numbers.append(meter.apply(operation, numbers))
     adjoints = [Fraction(0)] * len(numbers)
