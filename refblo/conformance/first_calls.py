@@ -48,8 +48,17 @@ def own(name: str, call: Callable[[], T]) -> T:
             ) from error
         raise LossError(
             f"{name} must be a function that can be called and differentiated at the given lam and theta0, "
-            f"got {said}; call it alone with the same arguments to see the whole error"
+            f"got {said}; {_remedy(said)}"
         ) from error
+
+
+def _remedy(said: str) -> str:
+    """What to do about an error of torch's, some of which come under torch.func alone."""
+    if "sparse" in said:
+        return "use dense gradients, such as nn.Embedding(..., sparse=False)"
+    if "inplace" in said or "in-place" in said:
+        return "do not change lam or theta in place; write t = t.clamp(-1, 1) instead of t.clamp_(-1, 1)"
+    return "call it alone, or torch.func.grad of it, with the same arguments to see the whole error"
 
 
 def first_calls(program: Program, inner: str = "inner", outer: str = "outer") -> None:

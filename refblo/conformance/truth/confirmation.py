@@ -108,7 +108,9 @@ class Confirmation:
                 f"{differences.errors[worst]:.1e} by differences of the outer objective along the same "
                 "direction: no verdict is possible; look for .detach(), .item() or torch.no_grad inside "
                 "the losses or the step, for rounding on purpose (.half(), round(), or torch.autocast: check "
-                "with autocast off), for a kink at this lam, or for hidden randomness"
+                "with autocast off), for an operation whose second derivative is wrong (some of torch's, as "
+                "weight_norm; torch.autograd.gradgradcheck tells), for a kink at this lam, or for hidden "
+                "randomness"
             )
         at_a_kink = self.kink() if question.program.lam.numel() <= LARGE else None
         if at_a_kink is not None:

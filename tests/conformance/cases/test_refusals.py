@@ -14,7 +14,7 @@ from torch.func import functional_call
 
 from refblo import hypergradient_report
 from refblo.conformance.report import Verdict
-from refblo.errors import ArgumentError, OracleError
+from refblo.errors import ArgumentError, LossError, OracleError
 
 GENERATOR = torch.Generator().manual_seed(8)
 X, Y, U, V = (
@@ -222,3 +222,29 @@ def test_a_chain_factor_of_several_tensors_under_one_key_is_named() -> None:
     assert report.diagnosis is not None
     assert report.diagnosis.name == "chain factor of lambda", report.describe()
     assert "exp(lam) by lam is left out in block rate" in report.diagnosis.text
+
+
+def test_a_loss_that_torch_func_cannot_take_is_told_what_to_change() -> None:
+    embedding = torch.nn.Embedding(5, 3, sparse=True).double()
+    theta = {name: value.detach().clone() for name, value in embedding.named_parameters()}
+
+    def sparse(lam: Tensor, theta: Any) -> Tensor:
+        looked_up = torch.func.functional_call(embedding, theta, (torch.tensor([0, 1, 1]),))
+        penalty: Tensor = looked_up.square().sum() * lam.exp()
+        return penalty
+
+    def in_place(lam: Tensor, theta: Any) -> Tensor:
+        with torch.no_grad():
+            theta.clamp_(-1, 1)
+        distance: Tensor = (theta - lam).square().sum()
+        return distance
+
+    lam = torch.tensor(0.1).double()
+    for inner, start, remedy in (
+        (sparse, theta, r"sparse=False"),
+        (in_place, torch.ones(3).double(), r"do not change lam or theta in place"),
+    ):
+        with pytest.raises(LossError, match=remedy):
+            hypergradient_report(
+                inner, lambda _, t: lam, lam, start, torch.zeros_like, steps=2, step_size=0.1
+            )
