@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Unpack, final, overload
 
+import torch
+
 from refblo.conformance.answers import Subjected
 from refblo.conformance.arguments import Loss, Start
 from refblo.conformance.buffers import unchanged_buffers
@@ -266,7 +268,9 @@ class _Arguments:
             ArgumentTypeError: if an argument of one form is missing, or both forms are mixed.
         """
         functions = (self.inner, self.outer, self.theta0, self.hypergradient, self.objective)
-        with unchanged_buffers(*functions, options.get("step"), options.get("read")):
+        own = unchanged_buffers(*functions, options.get("step"), options.get("read"))
+        # In inference mode every derivative would be zero, that of the truth as well.
+        with torch.inference_mode(False), own:
             return self._report(options)
 
     def _report(self, options: Mapping[str, object]) -> Report:

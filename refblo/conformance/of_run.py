@@ -1,7 +1,7 @@
 """The verdict on a hypergradient of an inner run on a caller's own losses."""
 
 import dis
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -21,6 +21,7 @@ from refblo.conformance.report import (
     worst_direction,
 )
 from refblo.conformance.sampled import sampled_report
+from refblo.conformance.slips import slips
 from refblo.conformance.truth.cut_off import cut_off_finding
 from refblo.conformance.truth.dependence import depends_on_lam, hidden_from_autograd
 from refblo.conformance.truth.reference import Reference
@@ -80,13 +81,16 @@ def run_report(
     if estimand is not Estimand.GIBBS:  # whose truth takes the loss's values
         cut_off = cut_off_finding(problem.program, Draws(seed))
         report = replace(report, findings=(*report.findings, *([cut_off] if cut_off else [])))
-    if report.verdict is not Verdict.WRONG or not called.calls[judged.position].finite:
+    wrong = report.verdict is Verdict.WRONG and called.calls[judged.position].finite
+    if wrong:
+        _refuse_missing_batches(problem, inner, outer, given)
+    if wrong or judged.judgement.zero:
+        told = list(slips(inner, outer, lam, theta0, estimand, given, judged.truth.program))
+        if wrong and judged.judgement.zero and not depends_on_lam(judged.truth.program):
+            told.append(f"finding: {_INDEPENDENT}")
+        report = replace(report, findings=(*report.findings, *told))
+    if not wrong:
         return report
-    _refuse_missing_batches(problem, inner, outer, given)
-    left_out = list(_left_out(inner, outer, estimand, given))
-    if judged.judgement.zero and not depends_on_lam(judged.truth.program):
-        left_out.append(f"finding: {_INDEPENDENT}")
-    report = replace(report, findings=(*report.findings, *left_out))
     again = None if given.get("stateful", False) else caller_of(hypergradient, problem)
     earlier = tuple((call.lam, call.answer) for call in called.calls[: judged.position])
     observed = called.calls[judged.position].answer
@@ -101,17 +105,6 @@ _INDEPENDENT = (
     "another lam that the losses close over"
 )
 """Where a truth of zero comes from, if from nothing at all."""
-
-
-def _left_out(
-    inner: Loss | None, outer: Loss, estimand: Estimand, given: Mapping[str, object]
-) -> Iterator[str]:
-    """What a wrong verdict may come from that was not said: the number of steps, and batches."""
-    if "steps" not in given and estimand in (Estimand.UNROLLED, Estimand.PATHWISE):
-        yield "finding: steps was not given: the run that it was judged by has one step"
-    for name, loss in (("inner", inner), ("outer", outer)):
-        if f"{name}_batches" not in given and loss is not None and needs_batch(loss):
-            yield f"finding: {name} takes a batch and no {name}_batches were given: it was called with None"
 
 
 def _refuse_what_is_hidden(judged: Judged[Subject, Judgement]) -> None:
