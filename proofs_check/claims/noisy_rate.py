@@ -74,7 +74,7 @@ _SETTLED = 80
 
 def _measured(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     for p in (1, 4, 16) if context.full else (4,):
-        run = noisy_descent(p, 32, 800 if context.full else 240)
+        run = noisy_descent(p, 32, 800 if context.full else 160)
         means = run.means(_AT)
         found, wanted = slope(_AT, means), slope(_AT, run.expected_means(_AT)[None]).value
         half = STANDARD_ERRORS * found.error

@@ -4,6 +4,7 @@ The package is imported inside the functions: it takes two seconds, and most cla
 """
 
 from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 import sympy as sp
@@ -104,23 +105,34 @@ def discounted(s: ClaimStatement) -> Iterator[Check]:
                    on.LAM + on.K.T * on.SLOPE / model)  # fmt: skip
 
 
-def random_tangents(s: ClaimStatement) -> Iterator[Check]:
-    """Means and square errors over groups of directions, of one exact gradient."""
+@cache
+def _tangent_rows(law: str) -> tuple[np.ndarray, np.ndarray]:
+    """400 single directions of a law: the estimates less the exact gradient, and the gradient."""
     from proofs_check.tools import field_runs as on
     from refblo.chain import Langevin, Schedule
     from refblo.estimators.random_tangents import Law, RandomTangents
     from refblo.estimators.rmd import RMD
     from refblo.noise import Draws
 
-    rule, schedule, groups = Langevin(float(on.GAMMA)), Schedule.last(2), 1500
+    rule, schedule, groups = Langevin(float(on.GAMMA)), Schedule.last(2), 400
     exact = on.value(RMD(rule, schedule))
-    names = {"p": sp.Integer(2), "K": sp.Integer(1), "N": sp.Float(float(exact @ exact))}
-    for law, hole in ((Law.RADEMACHER, "signs"), (Law.GAUSSIAN, "normal"),
-                      (Law.ORTHOGONAL, "orthogonal")):  # fmt: skip
-        method = RandomTangents(rule, schedule, 1, law, groups, block=groups)
-        samples = method.samples(on.problem(), on.tensor(on.LAM), Draws(3))
-        rows = np.array(samples.tolist()) - exact
+    method = RandomTangents(rule, schedule, 1, Law[law], groups, block=groups)
+    samples = method.samples(on.problem(), on.tensor(on.LAM), Draws(3))
+    return np.array(samples.tolist()) - exact, exact
+
+
+def random_tangents(s: ClaimStatement) -> Iterator[Check]:
+    """Means and square errors over single directions, of one exact gradient."""
+    from proofs_check.tools import field_runs as on
+
+    for law, hole in (
+        ("RADEMACHER", "signs"),
+        ("GAUSSIAN", "normal"),
+        ("ORTHOGONAL", "orthogonal"),
+    ):
+        rows, exact = _tangent_rows(law)
         square = (rows**2).sum(axis=1)[:, None]
+        names = {"p": sp.Integer(2), "K": sp.Integer(1), "N": sp.Float(float(exact @ exact))}
         stated = float(s.formula(hole, **names))
         if hole == "normal":
             yield on.mean_of(f"square error, {hole}", square, np.array([stated]))
@@ -145,21 +157,29 @@ def pairs() -> Check:
                 f"<= {on.ROUNDINGS:.1e}", EvidenceMethod.NUMERIC)  # fmt: skip
 
 
-def uoro(s: ClaimStatement) -> Iterator[Check]:
-    """Replicas of UORO: the mean is that of RMD, and without balancing the variance is the stated one."""
+@cache
+def _uoro_rows() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """100 replicas: of two steps, of one step without balancing, and what RMD gives for each."""
     from proofs_check.tools import field_runs as on
     from refblo.chain import Langevin, Schedule
     from refblo.estimators.rmd import RMD
     from refblo.estimators.uoro import UORO
 
-    rule, count = Langevin(float(on.GAMMA)), 300
+    rule, count = Langevin(float(on.GAMMA)), 100
     two, one = Schedule.last(2), Schedule.last(1)
     found = np.array([on.value(UORO(rule, two, replica=k)) for k in range(count)])
-    yield on.mean_of("mean of UORO, T = 2", found, on.value(RMD(rule, two)))
     bare = np.array([on.value(UORO(rule, one, balanced=False, replica=k)) for k in range(count)])
+    return found, bare, on.value(RMD(rule, two)), on.value(RMD(rule, one))
+
+
+def uoro(s: ClaimStatement) -> Iterator[Check]:
+    """Replicas of UORO: the mean is that of RMD, and without balancing the variance is the stated one."""
+    from proofs_check.tools import field_runs as on
+
+    found, bare, exact, mean = _uoro_rows()
+    yield on.mean_of("mean of UORO, T = 2", found, exact)
     # At θ* θ stays: a = f_θ, and b is γ times a column of K.
-    a, mean = on.SLOPE, on.value(RMD(rule, one))
-    stated = []
+    a, stated = on.SLOPE, []
     for column in range(2):
         b = on.GAMMA * on.K[:, column]
         both = sum(x**2 * y**2 for x, y in zip(a, b, strict=True))
@@ -293,7 +313,7 @@ def covariance() -> Check:
 
     # f is quadratic and H does not contain λ: the Gaussian's spread adds a constant to E[f].
     method = CovarianceIdentity(
-        Langevin(float(on.GAMMA), 0.5, 0.5), Schedule(30, 5), 400, control=0
+        Langevin(float(on.GAMMA), 0.5, 0.5), Schedule(30, 5), 200, control=0
     )
     rows = method.samples(on.problem(), on.tensor(on.LAM), Draws(5))
     return on.mean_of("the covariance identity over chains, κ = 1/2", np.array(rows.tolist()),
@@ -333,7 +353,7 @@ def stationary(s: ClaimStatement) -> Check:
     tau, kappa = sp.Rational(1, 2), sp.Rational(1, 2)
     rule = Langevin(float(on.GAMMA), float(tau), float(kappa))
     chain = Chain(on.problem(), rule, Draws(8))
-    path = np.array([t.tolist() for t in chain.iterates(on.tensor(on.LAM), 9000)])
+    path = np.array([t.tolist() for t in chain.iterates(on.tensor(on.LAM), 3000)])
     # The slowest eigenvalue is forgotten by 1/e in 20 steps: every 60th iterate is nearly independent.
     away = path[60::60] - on.numbers(on.REST)
     stated = s.formula("covariance", τ=tau, κ=kappa, H=on.H, I=on.EYE, γ=on.GAMMA)
