@@ -1,6 +1,7 @@
 """What a check looks at: calls, directions, replicas, and runs of the objective for differences."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, final
 from unittest.mock import patch
@@ -8,7 +9,7 @@ from unittest.mock import patch
 from torch import Tensor
 
 from asv_bench.measuring.checking import DIAGONAL_SIZE, DIAGONAL_STEPS, STEPS, LargeProblem
-from refblo.conformance.truth import ladder, tangent
+from refblo.conformance.truth import ladder, symmetric, tangent
 from refblo.conformance.truth.program import Program
 
 
@@ -47,7 +48,11 @@ def check_counts() -> list[Counts]:
 def _counted(problem: LargeProblem, steps: int, name: str) -> Counts:
     counts = Counts(name)
     hypergradient = problem.hypergradient(steps)
-    objective, directional = Program.objective, tangent.directional
+    objective, by_symmetry, directional = (
+        Program.objective,
+        symmetric.by_symmetry,
+        tangent.directional,
+    )
 
     def inner(lam: Tensor, theta: Tensor) -> Tensor:
         counts.inner_losses += 1
@@ -61,15 +66,21 @@ def _counted(problem: LargeProblem, steps: int, name: str) -> Counts:
         counts.objective_runs += 1
         return objective(program, lam)
 
-    def tangents(program: Program, directions: Tensor, *rest: Any) -> Any:
-        counts.directions.append(directions.shape[1])
-        counts.replicas.append(rest[2])
-        return directional(program, directions, *rest)
+    def watching(way: Callable[..., Any]) -> Callable[..., Any]:
+        def tangents(program: Program, directions: Tensor, *rest: Any) -> Any:
+            counts.directions.append(directions.shape[1])
+            counts.replicas.append(rest[2])
+            return way(program, directions, *rest)
+
+        return tangents
 
     watched: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
         (Program, "objective", value),
-        (ladder, "directional", tangents),
+        (ladder, "directional", watching(directional)),
+        (ladder, "by_symmetry", watching(by_symmetry)),
     )
-    with patch.object(*watched[0]), patch.object(*watched[1]):
+    with ExitStack() as stack:
+        for target, attribute, replacement in watched:
+            stack.enter_context(patch.object(target, attribute, replacement))
         replace(problem, inner=inner).check(called, steps)
     return counts

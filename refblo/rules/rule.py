@@ -307,6 +307,11 @@ class Rule:
             update: another formula than the rule's own, with as many buffers.
             operations: another arithmetic of tensors, for a derivative with a mistake in it.
         """
+        gamma = self.constant_step_size
+        if gamma is not None and update is None and operations is TORCH and self.plain:
+            # θ − γ g in one pass.
+            moved = torch.sub(state, gradient, alpha=gamma)
+            return moved if noise is None else moved + noise
         n = gradient.numel()
         held = tuple(state[i * n : (i + 1) * n] for i in range(1, self.buffers + 1))
         numbers = self.numbers(lam, step)

@@ -1,5 +1,7 @@
 """hypergradcheck where λ is large: few evaluations, the same verdicts."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,9 @@ from refblo.conformance import Rule, Verdict, hypergradient_report
 from refblo.conformance.arguments import flat_problem
 from refblo.conformance.options import Run
 from refblo.conformance.truth import tangent
+from refblo.conformance.truth.ladder import Ladder, Rung
 from refblo.conformance.truth.reference import LARGE
+from refblo.conformance.truth.symmetric import AsymmetricError, by_symmetry
 from refblo.conformance.truth.tangent import Parts, Pusher, push_forward
 from refblo.derivatives.differences import Frugal, directional_derivatives
 from refblo.derivatives.rounding import _BLOCK, Perturbation, _uniform
@@ -159,6 +163,54 @@ def test_an_affine_rule_may_be_applied_to_the_tangents(
     assert float(whole.indirect.abs().min()) > 0.1
     torch.testing.assert_close(apart.direct, whole.direct, rtol=1e-13, atol=0)
     torch.testing.assert_close(apart.indirect, whole.indirect, rtol=1e-13, atol=0)
+    by_reverse = by_symmetry(problem.program, directions, Draws(0), 2.0**-52, 2)
+    torch.testing.assert_close(by_reverse.direct[0], whole.direct[0], rtol=1e-13, atol=0)
+    torch.testing.assert_close(by_reverse.indirect[0], whole.indirect[0], rtol=1e-13, atol=0)
+    replicas = by_reverse.indirect[1:] - by_reverse.indirect[:1]
+    assert 2.0**-58 < float(replicas.abs().max()) < 2.0**-46
+
+
+class OneWay(torch.autograd.Function):
+    """½ Σ θ_i², with a backward pass of its own: θ_i + θ_{i−1}/2, which is the gradient of no function."""
+
+    @staticmethod
+    def forward(ctx: Any, theta: Tensor) -> Tensor:
+        ctx.save_for_backward(theta)
+        ctx.save_for_forward(theta)
+        return 0.5 * theta.square().sum()
+
+    @staticmethod
+    def backward(ctx: Any, *weights: Tensor) -> Tensor:
+        (theta,) = ctx.saved_tensors
+        pulled: Tensor = weights[0] * (theta + 0.5 * theta.roll(1))
+        return pulled
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
+        (theta,) = ctx.saved_tensors
+        return torch.dot(theta, tangents[0])
+
+
+def test_a_gradient_whose_derivative_is_not_symmetric_is_pushed_forward() -> None:
+    def one_way(lam: Tensor, theta: Tensor) -> Tensor:
+        value: Tensor = OneWay.apply(theta)  # type: ignore[no-untyped-call]  # torch's own
+        return value - torch.dot(lam, theta)
+
+    asked: Run = {"steps": T, "rule": Rule(step_size=GAMMA)}
+    problem = flat_problem(one_way, outer, LAM, THETA, Estimand.UNROLLED, asked)
+    directions = torch.stack([LAM.cos(), LAM.sin(), LAM], dim=1) / P**0.5
+    with pytest.raises(AsymmetricError, match="symmetric"):
+        by_symmetry(problem.program, directions, Draws(0), 2.0**-52, 0)
+    ladder = Ladder(problem.program, directions, Draws(0), 2.0**-52, 1)
+    rung, parts = next(ladder.climb())
+    assert rung is Rung.FORWARD
+    theta, tangent = THETA, torch.zeros_like(THETA)
+    for _ in range(T):
+        slope = theta - LAM + 0.5 * theta.roll(1)
+        tangent = tangent - GAMMA * (tangent + 0.5 * tangent.roll(1) - directions[:, 0])
+        theta = theta - GAMMA * slope
+    expected = torch.dot(theta.cos(), tangent)
+    torch.testing.assert_close(parts.indirect[0, 0], expected, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """How the derivative of a caller's program is found: the first of several ways that works on it.
 
-From the top: torch.func's transforms batched over tangents; forward mode for one tangent; the derivative
-of the reverse pass by its weight; reverse mode; differences. A way that raises anything, or gives what is
+From the top: for a large λ, tangents by reverse mode and the symmetry of second derivatives (`symmetric`);
+torch.func's transforms batched over tangents; forward mode for one tangent; the derivative of the reverse
+pass by its weight; reverse mode; differences. A way that raises anything, or gives what is
 not finite, or what differences refute, is passed over. The last two are weaker evidence, and a report
 says so: reverse mode is how most people compute the hypergradient themselves, and differences know fewer
 digits.
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from refblo.conformance.truth.adjoint import adjoint, along, replicated
 from refblo.conformance.truth.program import Program
+from refblo.conformance.truth.symmetric import by_symmetry, is_for
 from refblo.conformance.truth.tangent import (
     Parts,
     Pusher,
@@ -30,6 +32,10 @@ from refblo.noise import Draws
 class Rung(Enum):
     """A way to differentiate a program; the value is a sentence about what it is worth."""
 
+    SYMMETRIC = (
+        "exact differentiation by tangents, their Hessian products by reverse mode and compared with forward "
+        "mode at some steps"
+    )
     BATCHED = "exact differentiation by torch.func, all tangents side by side"
     FORWARD = "exact differentiation by forward mode, one tangent after another"
     DOUBLE_REVERSE = "exact differentiation by reverse mode twice (an operation lacks forward mode)"
@@ -79,13 +85,15 @@ class Ladder:
     draws: Draws
     ulp: float
     replicas: int
-    first: Rung = Rung.BATCHED
+    first: Rung = Rung.SYMMETRIC
     failures: dict[Rung, str] = field(default_factory=dict)
 
     def climb(self) -> Iterator[tuple[Rung, Parts]]:
         """The ways that give finite derivatives, from the first one on."""
         ways = list(Rung)
         for rung in ways[ways.index(self.first) : ways.index(Rung.DIFFERENCES)]:
+            if rung is Rung.SYMMETRIC and not is_for(self.program, self.directions, self.replicas):
+                continue
             try:
                 parts = self._by(rung)
             except Exception as error:
@@ -111,6 +119,8 @@ class Ladder:
         if rung is Rung.REVERSE:
             return self._by_sweeps()
         arguments = (self.program, self.directions, self.draws, self.ulp, self.replicas)
+        if rung is Rung.SYMMETRIC:
+            return by_symmetry(*arguments)
         return directional(*arguments, _PUSHERS[rung])
 
     def _by_sweeps(self) -> Parts:

@@ -101,7 +101,7 @@ def reference(
     ulp: float,
     runs: int = 4,
     confirm: int = 1,
-    first: Rung = Rung.BATCHED,
+    first: Rung = Rung.SYMMETRIC,
 ) -> Reference:
     """The truth along directions.
 

@@ -178,7 +178,8 @@ BATCHED_ENTRIES = 2**18
 """Up to how many entries of λ, over all rows, the rows are pushed side by side."""
 
 
-_STAGES = 6  # perturbations of a step, at most
+STAGES = 6
+"""Perturbations of a step, at most."""
 
 
 @exclusive
@@ -290,7 +291,7 @@ def _run(
     pusher: Pusher,
     row: int = 0,
 ) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
-    counter = row * _STAGES * (program.schedule.steps + 1)
+    counter = row * STAGES * (program.schedule.steps + 1)
     perturbation = Perturbation(draws, ulp if spared < len(lams) else 0.0, spared)
 
     def perturb(*tensors: Tensor) -> tuple[Tensor, ...]:
