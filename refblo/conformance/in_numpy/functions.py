@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from refblo.conformance.in_numpy.slopes import slope
+from refblo.conformance.in_numpy.slopes import bend, slope
 from refblo.conformance.operation import apply, one_by_one
 
 Array = np.ndarray
@@ -134,6 +134,35 @@ class NumericFunction:
                     return found
         return np.array([u @ moved(lambda y: self.at(fixed, y), x, unit) for unit in units])
 
+    def pulled_along(self, fixed: Any, x: Array, u: Array, v: Array) -> Array:
+        """The derivative of (∂F)ᵀu by x along v."""
+        if not self.how.why_not_complex:
+            return moved(lambda y: self.pulled(fixed, y, u, beside=True), x, v)
+        if not (u.any() and v.any()):
+            return np.zeros(self.inputs)
+        return np.array([u @ self.bent(fixed, x, unit, v) for unit in np.eye(self.inputs)])
+
+    def bent(self, fixed: Any, x: Array, a: Array, b: Array) -> Array:
+        """∂²F(a, b), from derivatives along a + b and a − b, for a function of real numbers alone.
+
+        Two curves of F take fewer values than a curve of its derivatives, each of them from a curve.
+        """
+        if not (a.any() and b.any()):
+            return np.zeros_like(self.at(fixed, x))
+        by_size = float(np.abs(a / _sizes(x)).max()) / float(np.abs(b / _sizes(x)).max())
+        even, odd = a + by_size * b, a - by_size * b
+        found: Array = self._second(fixed, x, even) - self._second(fixed, x, odd)
+        found = found / (4 * by_size)
+        return found
+
+    def _second(self, fixed: Any, x: Array, v: Array) -> Array:
+        """∂²F(v, v)."""
+        if not v.any():
+            return np.zeros_like(self.at(fixed, x))
+        unit = _unit(x, v)
+        found: Array = bend(lambda t: self.at(fixed, x + (t * unit) * v)) / unit**2
+        return found
+
     def _complex_step(self, fixed: Any, x: Array, v: Array) -> Array | None:
         """Im F(x + ihv) / h; None where F takes no complex numbers, which is noted."""
         size = float(np.abs(v).max())
@@ -189,8 +218,12 @@ class JacobianProduct:
         """(x, v, dx, dv) ↦ D_dx P(x, v) + P(x, dv)."""
 
         def pushed(fixed: Any, x: Array, v: Array, dx: Array, dv: Array) -> Vectors:
-            by_x = moved(lambda y: self.of.pushed(fixed, y, v, beside=True), x, dx)
-            return (by_x + self.of.pushed(fixed, x, dv),)
+            first = self.of.pushed(fixed, x, dv)
+            if self.of.how.why_not_complex:
+                by_x = self.of.bent(fixed, x, v, dx)
+            else:
+                by_x = moved(lambda y: self.of.pushed(fixed, y, v, beside=True), x, dx)
+            return (by_x + first,)
 
         return SecondDerivative(pushed)
 
@@ -198,8 +231,8 @@ class JacobianProduct:
         """(x, v, u) ↦ (D_v R(x, u), R(x, u))."""
 
         def pulled(fixed: Any, x: Array, v: Array, u: Array) -> Vectors:
-            by_x = moved(lambda y: self.of.pulled(fixed, y, u, beside=True), x, v)
-            return by_x, self.of.pulled(fixed, x, u)
+            value = self.of.pulled(fixed, x, u)  # first: it finds out whether complex steps serve
+            return self.of.pulled_along(fixed, x, u, v), value
 
         return SecondDerivative(pulled)
 
@@ -219,8 +252,8 @@ class TransposedProduct:
         """(x, u, dx, du) ↦ D_dx R(x, u) + R(x, du)."""
 
         def pushed(fixed: Any, x: Array, u: Array, dx: Array, du: Array) -> Vectors:
-            by_x = moved(lambda y: self.of.pulled(fixed, y, u, beside=True), x, dx)
-            return (by_x + self.of.pulled(fixed, x, du),)
+            value = self.of.pulled(fixed, x, du)
+            return (self.of.pulled_along(fixed, x, u, dx) + value,)
 
         return SecondDerivative(pushed)
 
@@ -228,8 +261,8 @@ class TransposedProduct:
         """(x, u, w) ↦ (D_w R(x, u), P(x, w))."""
 
         def pulled(fixed: Any, x: Array, u: Array, w: Array) -> Vectors:
-            by_x = moved(lambda y: self.of.pulled(fixed, y, u, beside=True), x, w)
-            return by_x, self.of.pushed(fixed, x, w)
+            value = self.of.pushed(fixed, x, w)
+            return self.of.pulled_along(fixed, x, u, w), value
 
         return SecondDerivative(pulled)
 
@@ -268,10 +301,14 @@ def moved(function: Callable[[Array], Array], x: Array, v: Array) -> Float64[Arr
     """The derivative of a function of x along v, by differences."""
     if not v.any():
         return np.zeros_like(function(x))
-    size = float(np.abs(v).max())
-    unit = max(1.0, float(np.abs(x[v != 0]).max())) / size
+    unit = _unit(x, v)
     found: Array = slope(lambda t: function(x + (t * unit) * v)) / unit
     return found
+
+
+def _unit(x: Array, v: Array) -> float:
+    """How many v change x by about the size of its entries that v changes, and by 1 at least."""
+    return max(1.0, float(np.abs(x[v != 0]).max())) / float(np.abs(v).max())
 
 
 def _sizes(x: Array) -> Array:
