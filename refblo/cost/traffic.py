@@ -180,6 +180,8 @@ def place() -> str:
 
 def _package(path: PurePath) -> str:
     parts = path.parts
+    if parts and parts[0].startswith("<@beartype"):
+        return "beartype"  # the name that it gives to the code it makes around a function
     where = [k for k, part in enumerate(parts) if part in {"site-packages", "dist-packages"}]
     return parts[where[-1] + 1] if where and where[-1] + 1 < len(parts) else ""
 

@@ -93,6 +93,16 @@ def _names(code: CodeType) -> tuple[object, ...]:
     return (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars, code.co_flags)
 
 
+def _objects() -> list[object]:
+    """All objects, also those that tests/conftest.py leaves out of collections."""
+    frozen = gc.get_freeze_count() > 0
+    gc.unfreeze()
+    found = gc.get_objects()
+    if frozen:
+        gc.freeze()
+    return found
+
+
 def _live(plant: Plant, changed: dict[str, CodeType]) -> list[tuple[FunctionType, CodeType]]:
     """The imported functions to be changed, each with its new code."""
     module = plant.file.removesuffix(".py").replace("/", ".")
@@ -101,7 +111,7 @@ def _live(plant: Plant, changed: dict[str, CodeType]) -> list[tuple[FunctionType
     path = sys.modules[module].__file__
     found = [
         (function, changed[function.__code__.co_qualname])
-        for function in gc.get_objects()
+        for function in _objects()
         if type(function) is FunctionType
         and function.__code__.co_filename == path
         and function.__code__.co_qualname in changed
