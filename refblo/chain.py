@@ -16,6 +16,7 @@ from typing import final
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from refblo.derivatives import inner_gradient
 from refblo.errors import ArgumentTypeError, require_integer, require_real
@@ -26,15 +27,21 @@ from refblo.types import Batch, Estimand, Lam, Theta
 SMALL = 4096
 """The largest n for which the noise of several steps is drawn at once: a draw is then mostly calls."""
 
-MIN_AHEAD, MAX_AHEAD = 8, 50
+FIRST_AHEAD, MAX_AHEAD = 8, 46
 
 
-def steps_ahead(n: int) -> int:
-    """For how many steps noise is drawn at once where n is small: about 2 SMALL numbers.
+def steps_ahead(step: int, n: int) -> range:
+    """The steps whose noise is drawn together with a step's: about 2 SMALL numbers, but of a run's first few.
 
-    It depends on n alone, so that a long run needs as many bytes as a short one.
+    A draw between gradients starts with cold caches, which takes as long as the numbers of 40 steps. From
+    the ninth step on it depends on n alone how many steps there are, so that a run of 1,000 needs the bytes
+    of one of 10.
     """
-    return max(MIN_AHEAD, min(MAX_AHEAD, 2 * SMALL // max(n, 1)))
+    if step < FIRST_AHEAD:
+        return range(FIRST_AHEAD)
+    ahead = max(FIRST_AHEAD, min(MAX_AHEAD, 2 * SMALL // max(n, 1)))
+    start = step - (step - FIRST_AHEAD) % ahead
+    return range(start, start + ahead)
 
 
 @final
@@ -170,7 +177,7 @@ class Chain:
     dynamics: Langevin
     draws: Draws
     drawn: Drawn | None = None
-    _ahead: dict[object, tuple[Tensor, ...]] = field(default_factory=dict, init=False, repr=False)
+    _ahead: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         dynamics: object = self.dynamics  # a caller may give anything
@@ -250,18 +257,21 @@ class Chain:
     def _normal(self, step: int, like: Theta) -> Theta:
         if self.drawn is not None:
             return self.drawn.noise[step]
-        n = like.numel()
-        if n > SMALL:
+        row = self._ahead.get(step)
+        if (
+            row is not None
+            and row.shape == like.shape
+            and row.dtype == like.dtype
+            and isinstance(row, FakeTensor) == isinstance(like, FakeTensor)
+        ):
+            return row
+        if like.numel() > SMALL:
             return self.draws.normal(Stream.LANGEVIN, step, like)
-        ahead = steps_ahead(n)
-        block, row = divmod(step, ahead)
-        key = (block, type(like), like.shape, like.dtype)
-        if key not in self._ahead:
-            steps = range(block * ahead, (block + 1) * ahead)
-            self._ahead.clear()
-            drawn = self.draws.normal_steps(Stream.LANGEVIN, steps, like)
-            self._ahead[key] = drawn.unbind()
-        return self._ahead[key][row]
+        steps = steps_ahead(step, like.numel())
+        self._ahead.clear()
+        rows = self.draws.normal_steps(Stream.LANGEVIN, steps, like).unbind()
+        self._ahead.update(zip(steps, rows, strict=True))
+        return self._ahead[step]
 
     def step(self, lam: Lam, theta: Theta, step: int) -> Theta:
         """One transition, from θ^step to θ^{step+1}."""

@@ -114,8 +114,9 @@ def test_a_step_adds_the_noise_of_its_number(size: int) -> None:
         lambda lam, theta, _: theta.sum(), lambda lam, theta, _: theta.sum(), FixedInitial(theta)
     )
     chain = Chain(problem, rule, draws)
-    ahead = steps_ahead(size)
-    for step in (0, 1, ahead - 1, ahead, 3 * ahead, 2):
+    later = steps_ahead(20, size)
+    assert 20 in later
+    for step in (0, 1, 7, 8, later.stop - 1, later.stop, 3 * later.stop, 2):
         moved = theta.add(gradient, alpha=-rule.step_size)
         moved.add_(draws.normal(Stream.LANGEVIN, step, theta), alpha=rule.noise)
         assert torch.equal(chain.advance(theta, gradient, step), moved)

@@ -31,7 +31,6 @@ class LanesByOperations:
 
     def __init__(self, lanes: int, dtype: torch.dtype, device: torch.device) -> None:
         self._angles = torch.empty(2 * lanes * HALF_LANE, dtype=dtype, device=device)
-        self._sines = torch.empty(lanes * HALF_LANE, dtype=dtype, device=device)
 
     def fill(
         self, numbers: Float[Tensor, "lanes 2 half"], source: Words, steps: range, first: int
@@ -47,7 +46,6 @@ class LanesByOperations:
         size, dtype = numbers.shape[0] * HALF_LANE, self._angles.dtype
         # Magnitudes of all lanes, then angles: what is computed on lies in one piece.
         working = self._angles[: 2 * size].view(2, -1, HALF_LANE)
-        sine = self._sines[:size].view(-1, HALF_LANE)
         integers = _integers(source, steps, first, numbers)
         if dtype == torch.float64:
             lower = torch.empty_like(working, dtype=torch.int64)
@@ -57,7 +55,7 @@ class LanesByOperations:
         working.copy_(integers)
         radius, angle = working.unbind()
         constants = _constants(dtype, numbers)
-        Working(radius, angle, sine, torch, radius, angle, constants).compute()
+        sine = Working(radius, angle, None, constants, radius, angle).compute()
         if numbers.dtype == dtype:
             cosines, sines = numbers.unbind(1)
             torch.mul(angle, radius, out=cosines)
@@ -81,6 +79,5 @@ def _constants(dtype: torch.dtype, numbers: Tensor) -> Constants:
     if numbers.device.type != "cpu":
         return as_numbers(dtype)
     if isinstance(numbers, FakeTensor):
-        unit, half, turn = map(numbers.fake_mode.from_tensor, as_tensors(dtype))
-        return unit, half, turn
+        return tuple(map(numbers.fake_mode.from_tensor, as_tensors(dtype)))
     return as_tensors(dtype)

@@ -17,7 +17,6 @@ tests/test_noise.py holds it.
 import math
 from dataclasses import dataclass
 from functools import cache
-from types import ModuleType
 from typing import TypeAlias, final
 
 import numpy as np
@@ -34,13 +33,13 @@ WORDS = LANE // 2
 """Words of a lane in single precision, two integers of 32 bits each; double precision takes twice as many."""
 
 Constants: TypeAlias = tuple[Tensor, ...] | tuple[float, ...] | tuple[np.ndarray, ...]
-"""1/2^{b−1}, ½/2^{b−1} and 2π/2^b, where b is the number of bits of the integers: 32 or 64."""
+"""1/2^{b−1}, ½/2^{b−1}, 2π/2^b and −1, where b is the number of bits of the integers: 32 or 64."""
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Working:
-    """What lanes are computed in, and by which library.
+    """What lanes are computed in.
 
     What every library rounds alike (products, sums, changes of sign) may be computed by NumPy, whose calls
     are short. The last bits of log, √, sin and cos differ between libraries; torch computes these.
@@ -48,48 +47,46 @@ class Working:
     Attributes:
         radius: the integers w, as floating-point numbers, to begin with.
         angle: the integers w', likewise.
-        sine: memory.
-        library: `torch`, or `numpy`.
-        radius_in_library: `radius`, as the library's own tensor or array of the same memory.
-        angle_in_library: `angle`, likewise.
-        constants: as the library takes them.
+        sine: memory; new memory if None.
+        constants: for the precision, from `as_numbers` or `as_tensors`.
+        exact_radius: `radius`, or a NumPy array of the same memory.
+        exact_angle: `angle`, likewise.
     """
 
     radius: Float[Tensor, "lanes half"]
     angle: Float[Tensor, "lanes half"]
-    sine: Float[Tensor, "lanes half"]
-    library: ModuleType
-    radius_in_library: Tensor | np.ndarray
-    angle_in_library: Tensor | np.ndarray
+    sine: Float[Tensor, "lanes half"] | None
     constants: Constants
+    exact_radius: Tensor | np.ndarray
+    exact_angle: Tensor | np.ndarray
 
-    def compute(self) -> None:
-        """Replace w by r and w' by cos φ', in place, and write sin φ'."""
-        (unit, half, turn), library = self.constants, self.library
-        radius, angle = self.radius_in_library, self.angle_in_library
-        library.multiply(radius, unit, out=radius)
-        library.add(radius, half, out=radius)
-        library.multiply(radius, radius, out=radius)
+    def compute(self) -> Float[Tensor, "lanes half"]:
+        """Replace w by r and w' by cos φ', in place, and return sin φ'."""
+        unit, half, turn, minus = self.constants
+        radius, angle = self.exact_radius, self.exact_angle
+        radius *= unit
+        radius += half
+        radius *= radius
         self.radius.log_()
-        library.negative(radius, out=radius)
+        radius *= minus
         self.radius.sqrt_()
-        library.multiply(angle, turn, out=angle)
-        torch.sin(self.angle, out=self.sine)
+        angle *= turn
+        sine = torch.sin(self.angle, out=self.sine)
         self.angle.cos_()
+        return sine
 
 
-def as_numbers(dtype: torch.dtype) -> tuple[float, float, float]:
+def as_numbers(dtype: torch.dtype) -> tuple[float, ...]:
     """The constants for a dtype, as Python numbers."""
     bits = 8 * dtype.itemsize
-    return 2.0 ** (1 - bits), 2.0**-bits, math.pi * 2.0 ** (1 - bits)
+    return 2.0 ** (1 - bits), 2.0**-bits, math.pi * 2.0 ** (1 - bits), -1.0
 
 
 @cache
-def as_tensors(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+def as_tensors(dtype: torch.dtype) -> tuple[Tensor, ...]:
     """The constants for a dtype, as CPU tensors: torch multiplies by these twice as fast as by numbers."""
     # Outside all modes: inside FakeTensorMode the cached tensors would have no numbers in later calls either.
     with _disable_current_modes(), torch.inference_mode(False):
-        unit, half, turn = (
+        return tuple(
             torch.tensor(number, dtype=dtype, device="cpu") for number in as_numbers(dtype)
         )
-    return unit, half, turn

@@ -67,7 +67,7 @@ class QuickLanes:
         radius, angle, sine = numbers[: 3 * size].view(3, lanes, width).unbind()
         constants = tuple(each.numpy() for each in as_tensors(dtype))
         self._radius, self._cosine, self._sine = radius.numpy(), angle.numpy(), sine.numpy()
-        self._working = Working(radius, angle, sine, np, self._radius, self._cosine, constants)
+        self._working = Working(radius, angle, sine, constants, self._radius, self._cosine)
         self._floats = numbers[: 2 * size].view(2, lanes, width).transpose(0, 1).numpy()
         self._halves = (
             None if halves is None else halves[: 4 * size].view(lanes, 2, width, 2).numpy()
@@ -88,10 +88,10 @@ class QuickLanes:
             part = QuickLanes(numbers.shape[0], self._dtype, self._width, self._memory)
             part.fill(numbers, source, steps, first)
             return
-        work = self._compute(source, steps, first)
+        sine = self._compute(source, steps, first)
         cosines, sines = numbers.unbind(1)
-        torch.mul(work.angle, work.radius, out=cosines)
-        torch.mul(work.sine, work.radius, out=sines)
+        torch.mul(self._working.angle, self._working.radius, out=cosines)
+        torch.mul(sine, self._working.radius, out=sines)
 
     def short(self, source: Words, steps: range, numbers: Float[np.ndarray, "steps count"]) -> None:
         """The first numbers of some consecutive steps, in place."""
@@ -110,8 +110,8 @@ class QuickLanes:
             np.multiply(sine, radius, out=lanes[:, 1])
             numbers[:] = lanes.reshape(len(steps), -1)[:, :count]
 
-    def _compute(self, source: Words, steps: range, first: int) -> Working:
-        """Radius, cosine and sine of the lanes."""
+    def _compute(self, source: Words, steps: range, first: int) -> Float[Tensor, "lanes width"]:
+        """The lanes' radii and cosines, in place; their sines are returned."""
         assert isinstance(source, Source)
         integers = self._integers(source, steps, first)
         if self._halves is not None:
@@ -119,8 +119,7 @@ class QuickLanes:
             self._halves[..., 1] = integers
             integers = self._halves.view(np.int64)[..., 0]
         np.copyto(self._floats, integers, casting="unsafe")
-        self._working.compute()
-        return self._working
+        return self._working.compute()
 
     def _integers(
         self, source: Source, steps: range, first: int
