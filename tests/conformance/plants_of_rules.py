@@ -145,6 +145,26 @@ def of_adam(seed: int) -> Iterator[Plant]:
 
 
 @planter
+def of_adamw(seed: int) -> Iterator[Plant]:
+    rule = Rule(0.12, betas=(0.8, 0.9), weight_decay=DECAY, adam_epsilon=0.05, decoupled_decay=True)
+    problem = generated(seed, rule=rule)
+    bare = replace(rule, weight_decay=0.0, decoupled_decay=False)
+
+    def after(state: Tensor, g: Tensor, t: int, noise: Tensor | None) -> Tensor:
+        moved = bare.advance(state, g, t, noise)
+        return torch.cat([(1 - 0.12 * DECAY) * moved[:N], moved[N:]])
+
+    def without_rate(state: Tensor, g: Tensor, t: int, noise: Tensor | None) -> Tensor:
+        return bare.advance(torch.cat([(1 - DECAY) * state[:N], state[N:]]), g, t, noise)
+
+    for advance in (after, without_rate):
+        found = unrolled(problem, advance=advance)
+        yield Plant(Mistake.DECOUPLED_DECAY_MISPLACED, problem, found)
+    coupled = unrolled(problem, rule=replace(rule, decoupled_decay=False))
+    yield Plant(Mistake.DECOUPLED_DECAY, problem, coupled)
+
+
+@planter
 def of_clipping(seed: int) -> Iterator[Plant]:
     rule = Rule(0.12, clip_norm=0.7, clip_norm_epsilon=0.0)
     problem = generated(seed, rule=rule)

@@ -110,9 +110,9 @@ class Mistake(Enum):
     )
     SUM_FOR_MEAN = (
         "sum instead of mean",
-        "The sum over the samples is used instead of their mean.",
-        "The accumulated sum was not divided by M.",
-        "Divide by the number of samples M.",
+        "The sum over the samples, or over the examples of a loss, is used instead of their mean.",
+        "The sum was not divided by the number M of samples, or a loss was given reduction='sum'.",
+        "Divide by the number of samples or examples, or use the same reduction in both losses.",
     )
     DIVIDED_BY_ALL_STEPS = (
         "divided by all steps",
@@ -529,6 +529,12 @@ class Mistake(Enum):
         "AdamW's decay θ ← (1 − γw) θ is used instead of decay as part of the gradient, or the reverse.",
         "AdamW was used instead of Adam with weight decay, or the reverse.",
         "Use the form of decay that the rule states.",
+    )
+    DECOUPLED_DECAY_MISPLACED = (
+        "decoupled weight decay misplaced",
+        "The factor 1 − γw of AdamW's decay is applied after the step, or is 1 − w.",
+        "The weights were decayed after the optimiser's step, or w was not multiplied by the learning rate.",
+        "Set θ ← (1 − γw) θ, then subtract the step.",
     )
     ADAM_EPSILON_EARLY = (
         "Adam's epsilon before the bias correction",

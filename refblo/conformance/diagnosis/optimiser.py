@@ -118,12 +118,42 @@ def _decay(subject: Subject, losses: Losses) -> Iterator[Candidate]:
         replace(rule, weight_decay=0.0, decoupled_decay=False),
         "the optimiser's weight decay is missing from the run",
     )
+    if rule.decoupled_decay:
+        yield from _misplaced(subject, losses)
     if rule.buffers > 0:
         text = "θ ← (1 − γw) θ beside the step, where the decay belongs to the gradient"
         if rule.decoupled_decay:
             text = "w θ is added to the gradient, where the decay is θ ← (1 − γw) θ beside the step"
         other = replace(rule, decoupled_decay=not rule.decoupled_decay)
         yield from _by_rule(subject, Mistake.DECOUPLED_DECAY, other, text)
+
+
+def _misplaced(subject: Subject, losses: Losses) -> Iterator[Candidate]:
+    """Decoupled decay that follows the step, or leaves the learning rate out."""
+    rule, size = losses.rule, subject.program.size
+    bare = replace(rule, weight_decay=0.0, decoupled_decay=False)
+
+    def after(
+        state: Tensor, gradient: Tensor, step: int, noise: Tensor | None, lam: Tensor
+    ) -> Tensor:
+        numbers = rule.numbers(lam, step)
+        moved = bare.advance(state, gradient, step, noise, lam)
+        decayed = (1 - numbers.step_size * numbers.weight_decay) * moved[:size]
+        return torch.cat([decayed, moved[size:]])
+
+    def without_rate(
+        state: Tensor, gradient: Tensor, step: int, noise: Tensor | None, lam: Tensor
+    ) -> Tensor:
+        decayed = (1 - rule.numbers(lam, step).weight_decay) * state[:size]
+        return bare.advance(torch.cat([decayed, state[size:]]), gradient, step, noise, lam)
+
+    for advance, text in (
+        (after, "θ is multiplied by 1 − γw after the step, in place of before it"),
+        (without_rate, "θ is multiplied by 1 − w, in place of 1 − γw"),
+    ):
+        other = Trace.of(stepping(subject.program, losses, advance))
+        vector = other.direct() + sweep(other).total
+        yield Candidate(Mistake.DECOUPLED_DECAY_MISPLACED, vector, text)
 
 
 def _decayed_before(subject: Subject, losses: Losses) -> Candidate:

@@ -1,12 +1,15 @@
 """Terms left out, with the wrong sign or by the wrong factor: the mistakes of an expression."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
+from torch import Tensor
 
 from refblo.conformance.diagnosis.choose import factor_text
 from refblo.conformance.diagnosis.mistakes import Mistake, Place
 from refblo.conformance.diagnosis.setting import Candidate, Setting, Subject
+from refblo.conformance.truth.referred import held
 from refblo.types import Estimand
 
 _RADII = tuple(10.0**power for power in range(-1, -9, -1))
@@ -14,6 +17,9 @@ _RADII = tuple(10.0**power for power in range(-1, -9, -1))
 
 _SEEN = 10.0
 """How many times rounding a term must be for its factor to be told."""
+
+_WHOLE = 1e-6
+"""How far a factor may be from a whole number, relative to it."""
 
 
 def candidates(subject: Subject) -> Iterator[Candidate]:
@@ -78,8 +84,26 @@ def scaled(setting: Setting) -> Iterator[Candidate]:
         if square == 0:
             continue
         factor = float((seen - along(rest)) @ image) / square
-        text = f"{place.value or 'the whole'} is multiplied by {factor_text(factor)}"
-        yield Candidate(Mistake.SCALED, rest + factor * part, text, 1, place)
+        mistake, text = Mistake.SCALED, f"is multiplied by {factor_text(factor)}"
+        count = round(factor)
+        off = max(_WHOLE * count, _SEEN * setting.noise / math.sqrt(square))
+        rows = _rows(subject, count) if place is Place.WHOLE and abs(factor - count) <= off else ""
+        if rows:
+            mistake, text = Mistake.SUM_FOR_MEAN, f"is multiplied by {count}, the number of {rows}"
+        text = f"{place.value or 'the whole'} {text}"
+        yield Candidate(mistake, rest + factor * part, text, 1, place)
+
+
+def _rows(subject: Subject, count: int) -> str:
+    """Of what there are so many that a loss may be a mean of: rows of a tensor; "" if of nothing."""
+    if count < 2:
+        return ""
+    losses = subject.program.losses
+    for name, value in held(subject.program.outer if losses is None else losses.outer):
+        if isinstance(value, Tensor) and value.ndim > 0 and value.shape[0] == count:
+            return f"rows of {name}" if name else "rows of a tensor of outer"
+    stacked = any(len(shape) > 1 and shape[0] == count for shape in subject.shapes)
+    return "rows of theta" if stacked else ""
 
 
 def _times(

@@ -4,6 +4,7 @@ Made small from public reports. The quick ones take about 15 s of processor time
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -435,3 +436,30 @@ def test_no_mistake_is_named_where_autograd_itself_is_wrong(
     assert report.diagnosis is not None
     assert "which is the one that was given" in report.diagnosis.failed[0]
     assert "wrong backward" in report.describe()
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=pytest.mark.full) for s in (1, 2, 3))])
+def test_a_sum_over_the_rows_of_a_loss_is_no_nameless_factor(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    rows = int(torch.randint(5, 40, (), generator=generator))
+    draw = _draw(seed)
+    x, y = draw(rows, 3), draw(rows)
+    lam, start = torch.linspace(-2, 0, 3).double(), torch.zeros(3).double()
+
+    def inner(lam: Tensor, theta: Tensor) -> Tensor:
+        return (theta - 1).square().sum() + lam.exp() @ theta.square()
+
+    def outer(_: Tensor, theta: Tensor) -> Tensor:
+        return torch.nn.functional.mse_loss(x @ theta, y)
+
+    def scaled(lam: Tensor, factor: int) -> Tensor:
+        lam, theta = lam.clone().requires_grad_(), start.clone().requires_grad_()
+        for _ in range(3):
+            (slope,) = torch.autograd.grad(inner(lam, theta), theta, create_graph=True)
+            theta = theta - 0.07 * slope
+        return factor * torch.autograd.grad(outer(lam, theta), lam)[0]
+
+    for factor, mistake in ((rows, Mistake.SUM_FOR_MEAN), (rows + 1, Mistake.SCALED)):
+        answer = partial(scaled, factor=factor)
+        report = hypergradient_report(inner, outer, lam, start, answer, steps=3, step_size=0.07)
+        assert _name(report) == mistake.printed, report.describe()
