@@ -59,7 +59,9 @@ class Compiled(Estimator):
             so that it may form up to `fused` − 1 products that it has no use for.
         fused: how many transitions, or iterations of a solve, a kernel holds.
         backend: "inductor" for torch's compiler, or "eager" for the traced operations one after another:
-            some tenths of a second to prepare, no compiler, and two to four times as fast as with autograd.
+            some tenths of a second to prepare, no compiler, and two to four times as fast as with autograd;
+            or "cuda-graph" for the same operations launched at once, on a CUDA device alone: elsewhere a
+            PlainWayWarning says so.
 
     Raises:
         ArgumentError: if `fused` is less than 1, the backend is unknown, or the method is none of these.

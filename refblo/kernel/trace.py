@@ -17,13 +17,14 @@ from torch.utils._python_dispatch import _disable_current_modes
 from refblo.cost import Evaluations, count_all, counting
 from refblo.derivatives import exclusive
 from refblo.errors import RefbloError, require_one_of
+from refblo.kernel.cuda_graph import GraphKernel
 from refblo.kernel.emit import straight
 from refblo.kernel.record import Recorded, record
 from refblo.kernel.simplify import simplify
 
 Tensors = tuple[Tensor, ...]
 Function = Callable[..., Tensors]
-Backend = Literal["inductor", "eager"]
+Backend = Literal["inductor", "eager", "cuda-graph"]
 
 
 class CompilerError(RefbloError, RuntimeError):
@@ -63,12 +64,13 @@ def trace(function: Function, examples: Tensors, backend: Backend) -> Kernel:
             Anything else that it reads is read once, now (`refblo.kernel.watch` finds out if it changes).
         examples: arguments with the shapes, dtypes and devices of all later calls.
         backend: "inductor" for machine code (torch's compiler, which needs a C++ compiler on a CPU), or
-            "eager" for the recorded operations one by one.
+            "eager" for the recorded operations one by one, or "cuda-graph" for the same operations captured
+            as one CUDA graph.
 
     Raises:
         ArgumentError: if the backend is unknown.
         NotRecordableError: if the function's operations depend on the numbers it is given, or it draws random
-            numbers or writes to what it did not make.
+            numbers or writes to what it did not make; for a CUDA graph also without a CUDA device.
         CompilerError: if the compiler is missing or fails.
     """
     require_one_of("backend", backend, get_args(Backend))
@@ -83,9 +85,12 @@ def _kernel(function: Function, examples: Tensors, backend: Backend) -> Kernel:
     # In an empty context, so that its evaluations are not counted either.
     recorded, counted = Context().run(_counted, function, examples)
     evaluations = {kind: number for kind, number in asdict(counted).items() if number}
-    if backend == "eager":
+    if backend != "inductor":
         simplified = simplify(recorded.graph)
         run = straight(simplified)
+        if backend == "cuda-graph":
+            replay = GraphKernel(run, recorded.data, examples)
+            return Kernel(_operations(simplified), replay, evaluations)
         return Kernel(_operations(simplified), partial(run, *recorded.data), evaluations)
     recorded.graph.eliminate_dead_code()
     for node in recorded.graph.nodes:
