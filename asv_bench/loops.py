@@ -6,6 +6,7 @@ method, size and K, on processor time of one thread; everybody has to end at the
 to asv_bench/results/loops.json, and the page docs/speed-in-a-loop.md from it.
 """
 
+import json
 import statistics
 import sys
 from collections.abc import Callable
@@ -182,6 +183,25 @@ def left_out(document: dict[str, Any]) -> list[str]:
     ]
 
 
+def known_results(path: Path) -> list[dict[str, Any]]:
+    """The results in a file; none if there is no file."""
+    if not path.exists():
+        return []
+    known: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["results"]
+    return known
+
+
+def merged(known: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The new results, and the known ones of other cases, in the order of the cases."""
+    places = [(n, count) for n, count, _ in CASES]
+    methods = list(estimators())
+
+    def place(one: dict[str, Any]) -> tuple[int, int]:
+        return places.index((one["n"], one["count"])), methods.index(one["method"])
+
+    return [each for _, each in sorted(({place(one): one for one in (*known, *new)}).items())]
+
+
 @click.command()
 @click.option("--largest", type=click.IntRange(min=100), default=10**6, show_default=True)
 @click.option(
@@ -189,14 +209,17 @@ def left_out(document: dict[str, Any]) -> list[str]:
 )
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), default=OUTPUT)
 def loops(largest: int, most: int, output: Path) -> None:
-    """Compare the loops, print and write them; 1 if a limit is missed, 2 if no library is here."""
+    """Compare the loops, print and write them; 1 if a limit is missed, 2 if no library is here.
+
+    Cases that are not run keep their results in the file: each is an interleaved run of its own.
+    """
     console = begin()
     file = ResultFile(output, OUTPUT, PAGE, page, STEPS)
+    cases = [case for case in CASES if case[0] <= largest and case[1] <= most]
     results: list[dict[str, Any]] = []
+    known = known_results(output)
     names: dict[tuple[str, int], list[str]] = {}
-    for n, count, rounds in CASES:
-        if n > largest or count > most:
-            continue
+    for n, count, rounds in cases:
         for method in estimators():
             key = (method, n)
             rivals = names.get(key) or list(contenders(method, separable(n)))
@@ -208,7 +231,7 @@ def loops(largest: int, most: int, output: Path) -> None:
                 names[key] = near(result)
             results.append(result)
             console.print(line(result))
-            file.write(results)
+            file.write(merged(known, results))
     sys.exit(0 if all(map(holds, results)) else 1)
 
 

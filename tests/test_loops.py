@@ -62,6 +62,15 @@ def test_a_median_below_the_limit_does_not_hold() -> None:
     assert loops.holds(result | {"limit": 1.69})
 
 
+def test_new_results_take_the_place_of_known_ones_of_the_same_case() -> None:
+    def one(method: str, n: int, count: int, seconds: float) -> dict[str, object]:
+        return {"method": method, "n": n, "count": count, "seconds": seconds}
+
+    known = [one("RMD", 100, 1, 1.0), one("RMD", 100, 500, 2.0), one("RMD", 10_000, 1, 3.0)]
+    new = [one("IFT-CG", 100, 1, 4.0), one("RMD", 100, 1, 5.0)]
+    assert [each["seconds"] for each in loops.merged(known, new)] == [5.0, 4.0, 2.0, 3.0]
+
+
 def test_near_are_libraries_and_not_ourselves() -> None:
     seconds = {"refblo": 0.1, "one": 1.0, "two": 1.2, "three": 1.3}
     assert loops.near({"seconds": seconds}) == ["one", "two"]
