@@ -366,21 +366,30 @@ def _own_step(
 
     theta = state_form.size
     if "read" not in run and isinstance(state_form.tree, list | tuple):
-        _require_read(outer, form.unflatten(lam), state_form.tree, frozen.outer(schedule.steps))
+        at, batch = form.unflatten(lam), frozen.outer(schedule.steps)
+        require_read(lambda state: outer(at, state, batch), state_form.tree)
         theta = Form.of("theta", state_form.tree[0]).size
     return Program(lam, start, transition, measure, schedule, theta)
 
 
-def _require_read(outer: _Batched, lam: Tree, state: Sequence[Tree], batch: Any) -> None:
-    """Raise if outer takes a state of several parts as a whole: then its first part is not what is meant."""
+def require_read(outer: Callable[[Any], Any], state: Sequence[Any]) -> None:
+    """Check that outer does not take a state of several parts as a whole: its first part is another loss.
+
+    Args:
+        outer: the outer loss as a function of the state.
+        state: the initial state.
+
+    Raises:
+        ArgumentError: if it does.
+    """
     if len(state) < 2:
         return
     try:
-        whole = float(outer(lam, state, batch))
+        whole = float(outer(state))
     except Exception:  # an outer loss of theta alone fails in any way on a tuple
         return
     try:
-        part = float(outer(lam, state[0], batch))
+        part = float(outer(state[0]))
     except Exception:
         part = math.nan
     require(

@@ -13,10 +13,13 @@ from torch import Tensor
 from torch.nn import Module
 
 from refblo.conformance.answers import only_returns
+from refblo.conformance.arguments import require_read
 from refblo.conformance.first_calls import own
 from refblo.conformance.of_run import run_report
 from refblo.conformance.report import Report
 from refblo.conformance.trees import require_ends
+from refblo.conformance.truth.confirmation import LOOK_FOR
+from refblo.errors import OracleError
 
 
 @runtime_checkable
@@ -38,6 +41,11 @@ FormT = TypeVar("FormT", bound=ArrayForm)
 @runtime_checkable
 class ArrayLibrary(Protocol[FormT]):
     """How the arrays of a library become tensors, for one check."""
+
+    @property
+    def look_for(self) -> str:
+        """What makes the two oracles of losses in this library disagree, for an error."""
+        ...
 
     def form(self, argument: str, tree: object) -> FormT:
         """The structure of an argument.
@@ -129,6 +137,10 @@ def converted_report(
     changed, theta = dict(options), state
     read = options.get("read")
     if callable(options.get("step")):
+        if read is None and isinstance(first, tuple | list):
+            batches = options.get("outer_batches")
+            last = (batches[-1],) if isinstance(batches, list | tuple) and batches else ()
+            require_read(lambda whole: outer(lam, whole, *last), first)
         if read is None or (callable(read) and not isinstance(read, Module)):
             theta, changed["read"] = make.read(read, first)
         changed["step"] = make.step(options["step"])
@@ -139,7 +151,7 @@ def converted_report(
     noise = options.get("noise")
     if noise is not None and not isinstance(noise, Tensor):
         changed["noise"] = library.tensors_of(noise, "noise")
-    report = run_report(
+    arguments = (
         None if inner is None else make.loss("inner", inner, theta),
         make.loss("outer", outer, theta),
         library.tensors_of(lam, "lam"),
@@ -147,6 +159,12 @@ def converted_report(
         make.answer(hypergradient, stateful=options.get("stateful") is True),
         changed,
     )
+    try:
+        report = run_report(*arguments)
+    except OracleError as error:
+        said = str(error).replace(LOOK_FOR, library.look_for)
+        said = said.replace("whose derivatives torch knows", "that are differentiated rightly")
+        raise OracleError(said) from error
     return library.told(report)
 
 

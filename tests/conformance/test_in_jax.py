@@ -351,6 +351,13 @@ def test_control_flow_by_numbers_is_run_as_it_is() -> None:
     assert report.verdict is Verdict.RIGHT
 
 
+@jax.custom_vjp  # type: ignore[untyped-decorator]  # JAX is imported as Any
+def _squared(x: Any) -> Any:
+    return x**2
+
+
+_squared.defvjp(lambda x: (x**2, x), lambda x, weight: (2.1 * x * weight,))
+
 ONES, HIDDEN, CALLS = jnp.ones(2), np.random.default_rng(1), iter(range(9))
 BAD: dict[str, tuple[tuple[Any, ...], type[Exception], str]] = {
     "theta0 in torch": (
@@ -403,6 +410,11 @@ BAD: dict[str, tuple[tuple[Any, ...], type[Exception], str]] = {
         ),
         OracleError,
         "hidden randomness",
+    ),
+    "a wrong custom_vjp": (
+        (simple, lambda _, theta: _squared(theta).sum(), ONES, 2 * ONES, ONES),
+        OracleError,
+        "look for jax.lax.stop_gradient .* a wrong jax.custom_vjp",
     ),
 }
 

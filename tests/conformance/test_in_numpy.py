@@ -272,6 +272,17 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
         OracleError,
         "hidden randomness",
     ),
+    "a state of two parts": (
+        {
+            "inner": None,
+            "outer": lambda lam, state: np.sum((state[0] - state[1]) ** 2),
+            "theta0": (THETA, THETA + 1),
+            "step": lambda lam, state, t: (state[0] - 0.1 * state[1], state[1]),
+            "step_size": None,
+        },
+        ArgumentError,
+        "read must be given",
+    ),
     "another shape": (
         {"hypergradient": np.ones(2)},
         ArgumentError,
@@ -286,5 +297,6 @@ def test_bad_input_is_said_clearly(name: str) -> None:
     given: dict[str, Any] = {
         "inner": inner, "outer": outer, "lam": LAM, "theta0": THETA, "hypergradient": unrolled, **changed,
     }  # fmt: skip
+    given = {"step_size": STEP_SIZE, **given}
     with pytest.raises(error, match=text):
-        hypergradient_report(**given, steps=STEPS, step_size=STEP_SIZE, diagnosis_seconds=0)
+        hypergradient_report(**given, steps=STEPS, diagnosis_seconds=0)

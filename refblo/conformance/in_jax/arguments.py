@@ -149,6 +149,15 @@ X64_OFF = (
 class JAXArrays:
     """JAX as an `ArrayLibrary` (`refblo.conformance.converted`)."""
 
+    @property
+    def look_for(self) -> str:
+        """What makes the two oracles disagree."""
+        return (
+            "look for jax.lax.stop_gradient inside the losses or the step, for a wrong jax.custom_vjp or "
+            "jax.custom_jvp, for rounding on purpose (astype, round), for a kink at this lam, or for hidden "
+            "randomness"
+        )
+
     def form(self, argument: str, tree: object) -> PyTree:
         """The structure of a pytree."""
         return PyTree.of(argument, tree)

@@ -182,6 +182,14 @@ class NumPyArrays:
 
     functions: list[HowDifferentiated] = field(default_factory=list)
 
+    @property
+    def look_for(self) -> str:
+        """What makes the two oracles disagree."""
+        return (
+            "look for rounding on purpose (astype, round), for a tie, a sort or a kink at this lam, or for "
+            "hidden randomness"
+        )
+
     def form(self, argument: str, tree: object) -> ArrayTree:
         """The structure of a tree."""
         return ArrayTree.of(argument, tree)

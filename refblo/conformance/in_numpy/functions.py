@@ -152,8 +152,8 @@ class NumericFunction:
         by_size = float(np.abs(a / _sizes(x)).max()) / float(np.abs(b / _sizes(x)).max())
         even, odd = a + by_size * b, a - by_size * b
         found: Array = self._second(fixed, x, even) - self._second(fixed, x, odd)
-        found = found / (4 * by_size)
-        return found
+        scaled: Array = found / (4 * by_size)
+        return scaled
 
     def _second(self, fixed: Any, x: Array, v: Array) -> Array:
         """∂²F(v, v)."""

@@ -54,6 +54,15 @@ _DOUBLE = 1e-10
 """Machine epsilon below which the dtype of a program counts as float64."""
 
 
+LOOK_FOR = (
+    "look for .detach(), .item() or torch.no_grad inside the losses or the step, for rounding on purpose "
+    "(.half(), round(), or torch.autocast: check with autocast off), for an operation whose second "
+    "derivative is wrong (some of torch's, as weight_norm; torch.autograd.gradgradcheck tells), for a kink "
+    "at this lam, or for hidden randomness"
+)
+"""What makes the two oracles of losses in torch disagree."""
+
+
 @final
 class Confirmation:
     """Confirms derivatives by differences of the outer objective, which are taken once, at the first call.
@@ -109,11 +118,7 @@ class Confirmation:
                 "inner and outer must be smooth functions whose derivatives torch knows, got "
                 f"{expected[worst]:.10g} by differentiation and {differences.values[worst]:.10g} ± "
                 f"{differences.errors[worst]:.1e} by differences of the outer objective along the same "
-                "direction: no verdict is possible; look for .detach(), .item() or torch.no_grad inside "
-                "the losses or the step, for rounding on purpose (.half(), round(), or torch.autocast: check "
-                "with autocast off), for an operation whose second derivative is wrong (some of torch's, as "
-                "weight_norm; torch.autograd.gradgradcheck tells), for a kink at this lam, or for hidden "
-                "randomness"
+                f"direction: no verdict is possible; {LOOK_FOR}"
             )
         at_a_kink = self.kink() if question.program.lam.numel() <= LARGE else None
         if at_a_kink is not None:
