@@ -10,7 +10,7 @@ it here (1e-6 or 1e-7 in float64, 1e-5 to 0.2 in float32) say that it is neither
 true. The tables WRONG and UNEQUAL take new cases. What has no verdict is
 in test_black_box_refusals.py.
 
-Share of the quick suite: about 10 s of processor time.
+Share of the quick suite: about 20 s of processor time.
 """
 
 import subprocess

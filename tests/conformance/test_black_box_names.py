@@ -1,6 +1,6 @@
 """`hypergradcheck(objective=…)`: names where λ has many entries, λ in half precision, a truth of zero.
 
-Share of the quick suite: about 2 s of processor time.
+Share of the quick suite: about 5 s of processor time.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """Runs that diverge, for every estimand and every way to give a run: refused by name, after one forward run.
 
-No warning of NumPy's reaches the caller: the test settings make every warning an error. About 3 s.
+No warning of NumPy's reaches the caller: the test settings make every warning an error. About 2 s.
 """
 
 from typing import Any

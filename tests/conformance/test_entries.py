@@ -1,4 +1,4 @@
-"""A gross error in one small entry of λ is seen, or the report says that it would not be. About 2 s."""
+"""A gross error in one small entry of λ is seen, or the report says that it would not be. About 5 s."""
 
 import math
 from collections.abc import Callable

@@ -98,7 +98,6 @@ def test_errors_above_the_floor_are_seen(size: float) -> None:
 
     options: dict[str, Any] = {"steps": T, "step_size": 0.1}
     assert not hypergradient_is_right(inner, outer, LAM, THETA, off, **options)
-    assert hypergradient_is_right(inner, outer, LAM, THETA, unrolled, **options)
 
 
 def test_a_finer_floor_can_be_asked_for() -> None:

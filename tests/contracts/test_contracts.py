@@ -1,6 +1,6 @@
 """The contracts hold for the estimators they are about, and for no planted bug.
 
-Share of the quick suite: about 25 s of processor time, for a third of the pairs of contract and planted bug.
+Share of the quick suite: about 20 s of processor time, for a third of the pairs of contract and planted bug.
 The oracles answer once for each problem: `CONTEXT` keeps the truths, and no estimator changes them.
 """
 
