@@ -12,7 +12,8 @@ from refblo.chain import Langevin, Schedule
 from refblo.estimators import HPOSGLD
 from refblo.estimators.fsla import FSLA
 from refblo.estimators.protocol import Estimator
-from refblo.outer.loop import OuterLoop, OuterStep
+from refblo.outer.loop import OuterLoop
+from refblo.outer.steps import OuterStep
 from refblo.problems import build
 
 STEPS = 40

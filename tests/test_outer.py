@@ -18,7 +18,8 @@ from refblo.chain import Langevin, Schedule
 from refblo.errors import ArgumentError, ResumeError
 from refblo.estimators import RMD, IFTConjugateGradient, IFTNeumann
 from refblo.estimators.soba import SOBA
-from refblo.outer.loop import OuterLoop, OuterStep, progress_bar
+from refblo.outer.loop import OuterLoop
+from refblo.outer.steps import OuterStep, progress_bar
 from refblo.problem import BilevelProblem, FixedInitial
 from refblo.problems import build
 from refblo.types import Status

@@ -28,7 +28,8 @@ from refblo.estimators import HPOSGLD, RMD, Estimator
 from refblo.experiments.report import Scale
 from refblo.experiments.store import Store, Values
 from refblo.noise import SEED_ZERO, Draws
-from refblo.outer.loop import Optimiser, OuterLoop, outer_draws
+from refblo.outer.loop import Optimiser, OuterLoop
+from refblo.outer.steps import outer_draws
 from refblo.plotting import COLOURS, OURS, PRINTED, drawing
 from refblo.problem import BilevelProblem, FixedInitial, FullBatch
 from refblo.types import Estimand, Hypergradient, Lam, Theta

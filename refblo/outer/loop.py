@@ -14,13 +14,11 @@ this. The file's format and its refusals are in `refblo.outer.checkpoint`.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Protocol, final, runtime_checkable
+from typing import final
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from refblo.cost import Evaluations
@@ -29,15 +27,13 @@ from refblo.estimators.by_default import estimate_in_loop
 from refblo.estimators.protocol import Estimator
 from refblo.estimators.warm import WarmEstimator, WarmState
 from refblo.files import sweep
-from refblo.noise import Draws, Stream
+from refblo.noise import Stream
 from refblo.outer import checkpoint
 from refblo.outer.identity import digest, identity
+from refblo.outer.steps import SEED_BITS, Callback, OuterRun, OuterStep, outer_draws
 from refblo.problem import BilevelProblem, FixedInitial
 from refblo.types import DIVERGED, Hypergradient, Lam, Status
 from refblo.validation import check_vector
-
-SEED_BITS = 20
-"""Outer step k draws from `Draws(seed · 2^20 + k)`, so that no two steps, and no two seeds, share a draw."""
 
 Optimiser = Callable[[list[Tensor]], torch.optim.Optimizer]
 """Builds the optimiser of [λ], e.g. `lambda ps: torch.optim.Adam(ps, lr=0.1)`."""
@@ -45,51 +41,6 @@ Scheduler = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRSchedul
 """Builds the learning-rate schedule of that optimiser."""
 Projection = Callable[[Tensor], Tensor]
 """λ, shape (p,) ↦ the nearest allowed λ."""
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class OuterStep:
-    """One outer step, as a callback gets it.
-
-    Attributes:
-        step: the number of steps made so far: k + 1 after step k.
-        lam: λ after the step, shape (p,).
-        result: the hypergradient of the step, at λ before it.
-    """
-
-    step: int
-    lam: Float[Tensor, " p"]
-    result: Hypergradient
-
-
-@runtime_checkable
-class Callback(Protocol):
-    """A function that is called after each outer step; the loop ends if it returns True."""
-
-    def __call__(self, step: OuterStep) -> bool | None:
-        """Called with the step that was just made; True ends the loop."""
-        ...
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class OuterRun:
-    """The result of an outer loop.
-
-    Attributes:
-        lam: the last λ, shape (p,).
-        theta: the last inner iterate, shape (n,).
-        steps: the number of outer steps made, including those before a resumption.
-        status: the status of the last hypergradient; the loop stops at a divergence.
-        cost: the derivative evaluations, including those before a resumption.
-    """
-
-    lam: Float[Tensor, " p"]
-    theta: Float[Tensor, " n"]
-    steps: int
-    status: Status
-    cost: Evaluations
 
 
 @final
@@ -432,33 +383,8 @@ class _StopAtDivergence(Exception):  # noqa: N818  (not an error: the way out of
     """Leaves the optimiser's step: the hypergradient diverged."""
 
 
-def outer_draws(seed: int, step: int) -> Draws:
-    """The randomness of one outer step."""
-    return Draws((seed << SEED_BITS) + step)
-
-
 def _sum(one: Evaluations, two: Evaluations) -> Evaluations:
     """The sum of two counts, for each type of evaluation."""
     return Evaluations(
         **{each.name: getattr(one, each.name) + getattr(two, each.name) for each in fields(one)}
     )
-
-
-@contextmanager
-def progress_bar(steps: int, description: str = "outer steps") -> Iterator[Callback]:
-    """A callback that shows a progress bar in the terminal.
-
-    Args:
-        steps: K, the number of outer steps.
-        description: the text beside the bar.
-    """
-    from rich.progress import Progress
-
-    with Progress(transient=True) as shown:
-        task = shown.add_task(description, total=steps)
-
-        def callback(step: OuterStep) -> bool | None:
-            shown.update(task, completed=step.step)
-            return None
-
-        yield callback
