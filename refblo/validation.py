@@ -21,7 +21,14 @@ from refblo.errors import (
     RefbloError,
 )
 from refblo.noise import Draws, Stream
-from refblo.problem import Batches, BilevelProblem, FixedInitial, LamInitial, Separable
+from refblo.problem import (
+    Batches,
+    BilevelProblem,
+    Composed,
+    FixedInitial,
+    LamInitial,
+    Separable,
+)
 from refblo.types import Batch, Lam, Loss, Theta
 
 Signature = tuple[torch.dtype, torch.device, int, int]
@@ -99,15 +106,20 @@ def _check_functions(problem: BilevelProblem, lam: Lam, theta: Theta, draws: Dra
     _check_initial(problem, lam, theta)
     inner_batch = _check_batches("inner_batches", problem.inner_batches, draws, Stream.INNER_BATCH)
     outer_batch = _check_batches("outer_batches", problem.outer_batches, draws, Stream.OUTER_BATCH)
-    # Where the initial point does not depend on λ, the gradient by θ has to.
-    at = leaf(lam) if isinstance(problem.initial, FixedInitial) else lam
+    # Where the initial point does not depend on λ, the gradient by θ has to. Where a structure is declared,
+    # the gradient through a network needs no graph for that: it would take most of the run's memory.
+    fixed = isinstance(problem.initial, FixedInitial)
+    plain = not isinstance(problem.inner, Separable | Composed)
+    at = leaf(lam) if fixed and plain else lam
     gradient = check_loss("inner", problem.inner, at, theta, inner_batch)
     reached: bool | None = True
-    if at.requires_grad:
+    if fixed:
         reached = None
         # No second derivative through this kernel: an estimator that needs it says so; one that works with
         # the declared structure does not.
         with suppress(RuntimeError, NotImplementedError):
+            if isinstance(problem.inner, Separable | Composed):
+                at, gradient = _gradient_with_lam(problem.inner, lam, theta, inner_batch)
             reached = depends(gradient, at)
     del gradient
     check_loss("outer", problem.outer, lam, theta, outer_batch)
@@ -145,16 +157,17 @@ def check_loss(name: str, loss: Loss, lam: Lam, theta: Theta, batch: Batch) -> T
             f"{name} must be finite at the initial point, got {value.item()}; start at another point, or "
             "correct the loss"
         )
-    again = loss(lam, leaf(theta), batch)
-    if not bool(value.detach() == again.detach()):
-        raise LossError(
-            f"{name} must be a deterministic function of (lam, theta, batch), got {value.item()} and then "
-            f"{again.item()} for the same arguments; draw its randomness through the problem's batches"
-        )
+    # Before the second call, so that one graph is alive at a time.
     gradient: Tensor | None = None
     if value.requires_grad:
         (gradient,) = torch.autograd.grad(
             (value,), (at,), create_graph=lam.requires_grad, allow_unused=True
+        )
+    again = loss(lam, leaf(theta), batch).detach()
+    if not bool(value.detach() == again):
+        raise LossError(
+            f"{name} must be a deterministic function of (lam, theta, batch), got {value.item()} and then "
+            f"{again.item()} for the same arguments; draw its randomness through the problem's batches"
         )
     if gradient is None:
         raise LossError(
@@ -162,6 +175,27 @@ def check_loss(name: str, loss: Loss, lam: Lam, theta: Theta, batch: Batch) -> T
             ".item(), torch.no_grad or a torch.tensor(...) copy inside the loss"
         )
     return gradient
+
+
+def _gradient_with_lam(
+    inner: Separable | Composed, lam: Lam, theta: Theta, batch: Batch
+) -> tuple[Lam, Tensor]:
+    """A leaf λ, and the part of the gradient that λ can enter, by θ or by the outputs."""
+    at = leaf(lam)
+    if isinstance(inner, Separable):
+        cut = leaf(theta)
+        value = inner.regulariser(at, cut)
+    else:
+        with torch.no_grad():
+            outputs = inner.outputs(theta, batch)
+        cut = leaf(outputs)
+        value = inner.loss(at, cut, batch)
+    if not value.requires_grad:
+        return at, torch.zeros_like(cut)
+    (gradient,) = torch.autograd.grad(
+        (value,), (cut,), create_graph=True, allow_unused=True, materialize_grads=True
+    )
+    return at, gradient
 
 
 def depends(value: Tensor, vector: Tensor) -> bool:

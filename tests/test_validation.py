@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -13,8 +14,10 @@ from torch import Tensor
 from refblo.chain import Langevin, Schedule
 from refblo.errors import ArgumentError, ArgumentTypeError, LossError, MissingProductError
 from refblo.estimators import HPOSGLD
-from refblo.problem import BilevelProblem, FixedInitial, UniformBatches
+from refblo.noise import Draws
+from refblo.problem import BilevelProblem, Composed, FixedInitial, Separable, UniformBatches
 from refblo.types import Batch
+from refblo.validation import check_arguments
 from tests.bad_input.__main__ import CASES, EVERY_METHOD
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -115,3 +118,46 @@ def test_randomness_that_comes_through_batches_is_no_mistake() -> None:
     )
     method = HPOSGLD(Langevin(0.1, noise_scale=0.1), Schedule.last(4))
     assert torch.isfinite(method.estimate(problem, torch.ones(2, dtype=torch.float64)).value).all()
+
+
+class Watched(torch.autograd.Function):
+    """½ Σ x², which notes whether its backward pass makes a graph of its own."""
+
+    recorded: ClassVar[list[bool]] = []
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return 0.5 * x.square().sum()
+
+    @staticmethod
+    def backward(ctx: Any, *weights: Tensor) -> Tensor:
+        Watched.recorded.append(torch.is_grad_enabled())
+        pulled: Tensor = weights[0] * ctx.saved_tensors[0]
+        return pulled
+
+
+def watched(x: Tensor) -> Tensor:
+    value: Tensor = Watched.apply(x)  # type: ignore[no-untyped-call]  # torch's own
+    return value
+
+
+STRUCTURES: dict[str, Separable | Composed] = {
+    "separable": Separable(lambda theta, _: watched(theta), torch.dot),
+    "composed": Composed(
+        lambda theta, _: torch.stack([watched(theta), theta.sum()]),
+        lambda lam, outputs, _: lam.sum() * outputs.square().sum(),
+    ),
+}
+
+
+@pytest.mark.parametrize("inner", STRUCTURES.values(), ids=STRUCTURES)
+def test_no_graph_of_a_networks_gradient_is_made_where_a_structure_is_declared(
+    inner: Separable | Composed,
+) -> None:
+    Watched.recorded.clear()
+    lam = torch.tensor([0.5, 0.7], dtype=torch.float64)
+    problem = BilevelProblem(inner, lambda _, theta, __: theta.sum(), FixedInitial(2 * lam))
+    check_arguments(problem, lam, Draws(0))
+    assert Watched.recorded
+    assert not any(Watched.recorded)
