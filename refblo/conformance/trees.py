@@ -92,6 +92,12 @@ class Form:
         missing = [path for path in self.shapes if path not in found]
         besides = [path for path in found if path not in self.shapes]
         if missing or besides:
+            if () in self.shapes:
+                raise ArgumentError(
+                    f"{argument} must be one array or tensor, as {self.argument} is, got a "
+                    f"{type(tree).__name__} of {len(found)}; join them, as by torch.stack, or make "
+                    f"{self.argument} a {type(tree).__name__} too"
+                )
             raise ArgumentError(
                 f"{argument} must have the structure of {self.argument} ({listed(_names(self.shapes))}), got "
                 f"{difference(_names(missing), _names(besides))}; return each tensor "

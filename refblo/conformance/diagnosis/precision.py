@@ -11,6 +11,7 @@ are noise alone (Moré and Wild 2011). Noise of the error's own size explains it
 import math
 
 import numpy as np
+import torch
 
 from refblo.conformance.diagnosis.setting import Setting
 from refblo.conformance.diagnosis.trace import numpy_of
@@ -40,9 +41,9 @@ def explains(setting: Setting) -> str | None:
     scale = max(setting.subject.reference.scale, float(np.finfo(np.float64).tiny))
     if error > 1e-2 * scale or setting.accuracy > _OF_FLOAT32 * scale:
         return None
-    rounded = observed.astype(np.float32).astype(np.float64)
-    if np.array_equal(observed, rounded) and np.any(observed != np.round(observed, 3)):
-        return "every entry is a float32 number"
+    narrow = _narrowest(observed)
+    if narrow is not None and np.any(observed != np.round(observed, 3)):
+        return f"every entry is a {narrow} number"
     if setting.again is None:
         return None
     noise = _noise(setting, _SPACING)
@@ -51,6 +52,15 @@ def explains(setting: Setting) -> str | None:
             f"its value jumps by {noise:.1e} between values of lam that are {_SPACING:.1e} apart, as "
             "float32 does"
         )
+    return None
+
+
+def _narrowest(observed: np.ndarray) -> str | None:
+    """The narrowest dtype that holds every entry exactly; None if that takes float64."""
+    entries = torch.from_numpy(observed)
+    for dtype in (torch.bfloat16, torch.float16, torch.float32):
+        if torch.equal(entries.to(dtype).double(), entries):
+            return str(dtype).removeprefix("torch.")
     return None
 
 
