@@ -66,6 +66,20 @@ def test_bytes_do_not_depend_on_the_number_of_steps() -> None:
     assert measures.hpo_sgld_peak_bytes(4) == measures.hpo_sgld_peak_bytes(12)
 
 
+def test_a_longer_run_with_noise_holds_no_more_bytes_either() -> None:
+    assert measures.live_bytes(10, 70, noise_scale=1.0).holds
+
+
+@pytest.mark.full
+def test_a_run_of_a_thousand_steps_with_noise_holds_the_bytes_of_ten() -> None:
+    assert measures.live_bytes(noise_scale=1.0).holds
+
+
+@pytest.mark.full
+def test_noise_holds_at_most_a_vector() -> None:
+    assert measures.bytes_of_noise().holds
+
+
 def test_a_library_that_disagrees_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(setting: Setting, *_: object) -> dict[str, peers.Hypergradient]:
         def hypergradient() -> Tensor:

@@ -118,6 +118,18 @@ def test_short_draws_have_the_bits_of_any_other(
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize(("rows", "n"), [(46, 5), (3, 70_000), (1, 1_100_000)])
+def test_a_draw_has_the_same_bits_when_it_is_counted(rows: int, n: int, dtype: torch.dtype) -> None:
+    like, steps = torch.empty(n, dtype=dtype), range(3, 3 + rows)
+    drawn = Draws(4).normal_steps(Stream.LANGEVIN, steps, like)
+    with FlopCounterMode(display=False):
+        assert torch.equal(Draws(4).normal_steps(Stream.LANGEVIN, steps, like), drawn)
+    if rows == 1:  # on large pages, from 4 MiB on, and as torch's own memory lies
+        assert drawn.data_ptr() % 64 == 0
+        assert drawn.is_contiguous()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("shape", [(0,), (5,), (128,), (300, 500)])
 def test_adding_a_draw_is_adding_its_numbers(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     draws, to = Draws(4), torch.full(shape, 0.3, dtype=dtype)

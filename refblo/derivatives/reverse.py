@@ -112,7 +112,8 @@ def pull_back(
     Raises:
         MissingProductError: if a kernel in the graph has no second derivative.
     """
-    if not all(output.requires_grad for output in outputs):
+    # Loops, not generators: on small problems what they take shows beside the kernels.
+    if [output for output in outputs if not output.requires_grad]:
         pairs = [pair for pair in zip(outputs, weights, strict=True) if pair[0].requires_grad]
         if not pairs:
             return tuple(torch.zeros_like(tensor) for tensor in inputs)
@@ -124,10 +125,11 @@ def pull_back(
     except RuntimeError as error:  # torch's NotImplementedError is one
         explain(error)
         raise
-    # Not by `materialize_grads`, which takes as long as a short kernel.
     return tuple(
-        torch.zeros_like(tensor) if found is None else found
-        for tensor, found in zip(inputs, pulled, strict=True)
+        [
+            torch.zeros_like(tensor) if found is None else found
+            for tensor, found in zip(inputs, pulled, strict=True)
+        ]
     )
 
 
