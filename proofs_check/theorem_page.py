@@ -155,14 +155,15 @@ def _step(check: Check, grade: Strength) -> str:
         how = f"by hand: {'; '.join(map(cell, hands))}" if hands else grade.words
     else:
         how = f"{grade.words}, {check.method.value}"
-    return f"{cell(check.name)}: {_compared(check)} ({how})"
+    name = re.sub(r": base and step \(.*\)$", ", by induction; its step", check.name)
+    return f"{cell(name)}: {_compared(check)} ({how})"
 
 
 def _compared(check: Check) -> str:
     """What was found, and what is stated of it."""
     found, stated = readable(check.left), readable(check.right)
     if found == stated:
-        return found
+        return f"both sides are {found}" if check.equal else found
     if check.equal:
         return f"{found} = {stated}"
     for relation, sign in _RELATIONS.items():
