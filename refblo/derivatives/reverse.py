@@ -29,11 +29,12 @@ def inner_gradient(inner: Inner, lam: Lam, theta: Theta, batch: Batch) -> Theta:
     """∂_θ L_T, shape (n,)."""
     count("inner_gradients")
     theta = leaf(theta)
-    lam = lam.detach()
+    if lam.requires_grad:  # small problems notice a call that changes nothing
+        lam = lam.detach()
     if isinstance(inner, Separable) and inner.products is not None:
-        (gradient,) = torch.autograd.grad(inner.data(theta, batch), theta)
+        (gradient,) = torch.autograd.grad((inner.data(theta, batch),), (theta,))
         return gradient + inner.products.gradient(lam, theta.detach())
-    (gradient,) = torch.autograd.grad(inner(lam, theta, batch), theta)
+    (gradient,) = torch.autograd.grad((inner(lam, theta, batch),), (theta,))
     return gradient
 
 
