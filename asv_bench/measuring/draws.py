@@ -28,7 +28,7 @@ LIMITS = {100: None, 100_000: 2.0, 10_000_000: 1.3, 87_000_000: 1.3}
 SHORT_LIMIT = 30e-6
 """Seconds that a draw of 100 numbers may take."""
 OPERATIONS_LIMIT = 4.0
-OPERATIONS_CHUNK = 1536
+OPERATIONS_CHUNK = 2048
 """Lanes at a time in torch operations: fewer, and calls take the time; more, and the cache is too small."""
 COMPILED_LIMIT = 1.0
 BYTES_LIMIT = 64 * 2**20
