@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from refblo import rules
+from refblo import Rule, Schedule, rules
 from refblo.conformance import Verdict, hypergradient_report
+from refblo.conformance.truth.program import Frozen, Losses, build
 from refblo.errors import ArgumentError, OracleError, RefbloError
 
 DRAW = torch.Generator().manual_seed(8)
@@ -116,3 +117,25 @@ def test_as_one_function(steps: int) -> None:
     with pytest.raises(RefbloError, match=r"objective must .* step size") as raised:
         hypergradient_report(objective=train, lam=LAM, hypergradient=LAM)
     assert isinstance(raised.value, ArgumentError if steps == 250 else OracleError)
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_a_run_that_has_stopped_moving_is_not_computed_to_its_end(batched: bool) -> None:
+    calls = 0
+
+    def inner(lam: Tensor, theta: Tensor, _: object) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return (theta - lam).square().sum() + lam.exp() @ theta.square()
+
+    lam, steps = torch.tensor([-1.0, 0.3], dtype=torch.float64), 1000
+    frozen = Frozen(inner_batches=[None] * steps if batched else None)
+    losses = Losses(inner, lambda *_: lam.sum(), torch.zeros_like, Rule(0.1), frozen)
+    states = build(losses, lam, Schedule.last(steps)).states(lam)
+    theta, wanted = torch.zeros_like(lam), [torch.zeros_like(lam)]
+    for _ in range(steps):
+        theta = theta - 0.1 * (2 * (theta - lam) + 2 * lam.exp() * theta)
+        wanted.append(theta)
+    assert len(states) == steps + 1
+    torch.testing.assert_close(torch.stack(states), torch.stack(wanted), rtol=1e-14, atol=1e-15)
+    assert calls == steps if batched else calls < steps / 4

@@ -7,6 +7,7 @@ for every sample, the right answer is Σ_m w_m d_m + Σ_t α_{t+1}·G_t + α_0·
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import final
 
 import numpy as np
@@ -72,6 +73,17 @@ class Trace:
         n, p = self.states[0].numel(), self.program.lam.numel()
         return n <= _DENSE_STATE and self.steps * n * (n + p) <= _DENSE_ENTRIES
 
+    @cached_property
+    def _first_at(self) -> list[int]:
+        """The first step with the same transition from the same state: of a run that has stopped moving."""
+        if not self.program.autonomous:
+            return list(range(self.steps))
+        found: list[int] = []
+        for t in range(self.steps):
+            stays = t > 0 and self.states[t] is self.states[t - 1]
+            found.append(found[-1] if stays else t)
+        return found
+
     def weight(self, m: int) -> float:
         """The weight of iterate m in the outer objective."""
         schedule = self.program.schedule
@@ -79,6 +91,7 @@ class Trace:
 
     def matrices(self, t: int) -> tuple[Float64[Array, "N N"], Float64[Array, "N p"]]:
         """(J_t, G_t), kept."""
+        t = self._first_at[t]
         if t not in self._dense:
             lam, z = leaf(self.program.lam), leaf(self.states[t])
             found = jacobians_of(self.program.transition(lam, z, t), (z, lam))

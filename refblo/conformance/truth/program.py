@@ -7,6 +7,7 @@ z⁰ = start(λ), z^{t+1} = Φ_t(λ, z^t), and the outer objective is (1/M) Σ_{
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import repeat
 from typing import Any, TypeAlias, TypeVar, final
 
 import torch
@@ -24,6 +25,10 @@ T = TypeVar("T")
 Sample: TypeAlias = Any
 """What one step sees of the data: a tensor, several of them, or a seed; whatever the losses take."""
 Batches = Sequence[Sample] | None
+
+_LOOKED_AT = 8
+"""Every so many steps a run is asked whether it has stopped moving, to the last bit."""
+
 Flat = Callable[[Tensor, Tensor, Any], Tensor]
 """A loss (lam, theta, batch) ↦ scalar on flat vectors."""
 
@@ -184,12 +189,24 @@ class Program:
         bound = bound_of(caller or self.lam.dtype)
         return Growth.of(self._iterates(self.lam), self.size, self.schedule.steps, bound)
 
+    @property
+    def autonomous(self) -> bool:
+        """Whether every transition is the same function of (λ, z): then a state that it keeps is the last."""
+        losses = self.losses
+        if losses is None or losses.rule.betas is not None or losses.rule.functions:
+            return False
+        return losses.frozen.noise is None and losses.frozen.inner_batches is None
+
     def _iterates(self, lam: Float[Tensor, " p"]) -> Iterator[Float[Tensor, " N"]]:
         at = leaf(lam)
         state = self.start(at).detach()
         yield state
         for step in range(self.schedule.steps):
-            state = self._moved(at, state.clone(), step)
+            moved = self._moved(at, state.clone(), step)
+            if step % _LOOKED_AT == 0 and self.autonomous and torch.equal(moved, state):
+                yield from repeat(state, self.schedule.steps - step)
+                return
+            state = moved
             yield state
 
     def _moved(self, at: Float[Tensor, " p"], state: Tensor, step: int) -> Tensor:
