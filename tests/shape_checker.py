@@ -8,6 +8,7 @@ of the suite.
 
 import ast
 import functools
+import inspect
 import marshal
 import sys
 from collections.abc import Callable, Sequence
@@ -52,6 +53,12 @@ def _checked(function: Any) -> Any:
     except BeartypeDecorHintPep673Exception:
         return function
     if any(map(_has_shapes, function.__annotations__.values())):
+        if inspect.isgeneratorfunction(function):
+            # jaxtyping would no longer check what it yields anywhere: annotations of one text are one object.
+            arguments = {
+                name: each for name, each in found.__annotations__.items() if name != "return"
+            }
+            found.__annotations__ = arguments
         return jaxtyped(found, typechecker=None)
     return found
 

@@ -17,12 +17,23 @@ from tests import shape_checker
 
 MODULE = '''"""A module."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
 from jaxtyping import Float
 from torch import Tensor
+
+
+Listed = list[Float[Tensor, " n"]]
+
+
+def takes(a: Listed) -> int:
+    return len(a)
+
+
+def yields(a: Float[Tensor, " n"]) -> Iterator[Listed]:
+    yield [a]
 
 
 def added(a: Float[Tensor, " n"], b: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
@@ -94,6 +105,7 @@ REFUSED: dict[str, Callable[[Any], object]] = {
     "another number of dimensions": lambda m: m.added(TWO[None], TWO[None]),
     "integers": lambda m: m.added(TWO.long(), TWO.long()),
     "no tensor": lambda m: m.added([0.0], TWO),
+    "an argument of a generator": lambda m: list(m.yields(TWO.long())),
     "in a list": lambda m: m.listed([TWO.long()], len),
     "no function": lambda m: m.listed([TWO], 3),
     "a field": lambda m: m.Pair(TWO, THREE),
@@ -114,6 +126,7 @@ def test_what_fits_is_called(module: Any) -> None:
     # A letter stands for a size during one call: the call inside has others.
     assert module.calls(TWO, THREE).shape == (2,)
     assert module.listed([TWO, TWO], len) == 2
+    assert [len(each) for each in module.yields(TWO)] == [1]
     assert module.Pair.of(TWO).same().right is TWO
 
 
