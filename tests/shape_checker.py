@@ -46,12 +46,19 @@ def check(given: Checked) -> Checked:
 
 
 def _checked(function: Any) -> Any:
-    if not getattr(function, "__annotations__", None):
+    annotations = getattr(function, "__annotations__", None)
+    if not annotations:
         return function
+    function.__annotations__ = {
+        name: _resolved(function, each) for name, each in annotations.items()
+    }
     try:
         found = beartype.beartype(conf=_CONFIGURATION)(function)
     except BeartypeDecorHintPep673Exception:
         return function
+    finally:
+        function.__annotations__ = annotations
+    found.__annotations__ = annotations
     if any(map(_has_shapes, function.__annotations__.values())):
         if inspect.isgeneratorfunction(function):
             # jaxtyping would no longer check what it yields anywhere: annotations of one text are one object.
@@ -61,6 +68,19 @@ def _checked(function: Any) -> Any:
             found.__annotations__ = arguments
         return jaxtyped(found, typechecker=None)
     return found
+
+
+def _resolved(function: Any, annotation: Any) -> Any:
+    """An annotation that is text, as what it names; Any where that is not there, or not yet.
+
+    Such are the class that is being made, and what is imported for the type checker alone.
+    """
+    if not isinstance(annotation, str):
+        return annotation
+    try:
+        return eval(annotation, function.__globals__)
+    except NameError:
+        return Any
 
 
 def _has_shapes(annotation: Any) -> bool:

@@ -19,10 +19,18 @@ MODULE = '''"""A module."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from jaxtyping import Float
 from torch import Tensor
+
+
+if TYPE_CHECKING:
+    from nowhere import Unknown
+
+
+def takes_unknown(a: "Unknown", b: "int") -> "Unknown":
+    return a
 
 
 Listed = list[Float[Tensor, " n"]]
@@ -104,6 +112,7 @@ REFUSED: dict[str, Callable[[Any], object]] = {
     "another size in the result": lambda m: m.longer(TWO),
     "another number of dimensions": lambda m: m.added(TWO[None], TWO[None]),
     "integers": lambda m: m.added(TWO.long(), TWO.long()),
+    "not what the text names": lambda m: m.takes_unknown(1, "no number"),
     "no tensor": lambda m: m.added([0.0], TWO),
     "an argument of a generator": lambda m: list(m.yields(TWO.long())),
     "in a list": lambda m: m.listed([TWO.long()], len),
@@ -127,6 +136,7 @@ def test_what_fits_is_called(module: Any) -> None:
     assert module.calls(TWO, THREE).shape == (2,)
     assert module.listed([TWO, TWO], len) == 2
     assert [len(each) for each in module.yields(TWO)] == [1]
+    assert module.takes_unknown("anything", 1) == "anything"
     assert module.Pair.of(TWO).same().right is TWO
 
 
