@@ -99,11 +99,15 @@ def _floor(s: ClaimStatement, run: NoisyDescent, p: int) -> Iterator[Check]:
     floor = s.formula("bound", float, D=0.0, k=1.0, **names)
     yield fact(f"p = {p}: that floor against the bound's", found - half <= floor, found,
                f"<= {floor:.4g}", EvidenceMethod.STATISTICAL)  # fmt: skip
-    averages = run.means(_AT).mean(axis=0)
+    # Where p = 1 the bound is attained: the mean may be above it by what the runs' spread allows.
+    means = run.means(_AT)
+    averages = means.mean(axis=0)
+    room = STANDARD_ERRORS * means.std(axis=0, ddof=1) / np.sqrt(len(means))
     bounds = [s.formula("bound", float, D=run.start, k=float(at), **names) for at in _AT]
-    below = all(mean <= bound for mean, bound in zip(averages, bounds, strict=True))
+    below = bool((averages - room <= np.array(bounds)).all())
     yield fact(f"p = {p}: the mean of the first 40 products against the bound", below,
-               float(averages[-1]), f"<= {bounds[-1]:.4g}", EvidenceMethod.STATISTICAL)  # fmt: skip
+               f"{averages[-1]:.5g} ± {room[-1]:.1g}", f"<= {bounds[-1]:.5g}",
+               EvidenceMethod.STATISTICAL)  # fmt: skip
 
 
 CLAIMS = (
