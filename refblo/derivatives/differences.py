@@ -71,12 +71,10 @@ class Frugal:
     Attributes:
         enough: the relative error from which on no more evaluations are spent.
         expected: what the derivatives are thought to be, shape (k,): it chooses the step, and nothing else.
-        beside: whether noise is measured beside a special point as well.
     """
 
     enough: float
     expected: Float64[Array, " k"]
-    beside: bool = False
 
     def step(self, noise: float) -> Float64[Array, " k"]:
         """The first step, such that at half of it rounding is a tenth of what is enough."""
@@ -133,7 +131,7 @@ def batched_derivatives(
     """`directional_derivatives` of a function that takes many points at once."""
     precision = precision or float(np.finfo(np.float64).eps)
     noise, value = _noise_and_value(function, point, draws, precision)
-    if (frugal is None or frugal.beside) and _is_special(point):
+    if frugal is None and _is_special(point):
         # There hardly anything is rounded: look at a point beside it as well.
         moved = _BESIDE * draws.normal(Stream.DIRECTIONS, 1, point) * point.abs().clamp(min=1)
         with contextlib.suppress(OracleError):

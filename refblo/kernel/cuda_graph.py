@@ -19,7 +19,7 @@ Capture: TypeAlias = Callable[[Run, torch.device], tuple[Callable[[], Any], tupl
 
 def captured(run: Run, device: torch.device) -> tuple[Callable[[], None], tuple[Tensor, ...]]:
     """Capture the kernels that a function launches on a CUDA device."""
-    stream = torch.cuda.Stream(device)
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch's own
     stream.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(stream):
         run()  # what torch's libraries make at a first call cannot be captured

@@ -38,11 +38,8 @@ from refblo.noise import Draws, Stream
 
 Array = np.ndarray
 
-_FEW_EVALUATIONS = 2**15
-"""Hyperparameters above which differences of order 2 are taken, until their error is `_ENOUGH`."""
-
 _ENOUGH = 1e-4
-"""The relative error of the differences from which on no more evaluations are spent."""
+"""The relative error from which on no more evaluations are spent, with more than `LARGE` hyperparameters."""
 
 _RESOLUTION = 1e-3
 """The relative error of the differences above which they confirm nothing, in float64."""
@@ -188,8 +185,8 @@ def _differences(
     """Differences of the objective along the columns of `along`."""
     lam = question.program.lam
     frugal = None
-    if lam.numel() > _FEW_EVALUATIONS and expected is not None:
-        frugal = Frugal(_ENOUGH, expected, beside=lam.numel() <= LARGE)
+    if lam.numel() > LARGE and expected is not None:
+        frugal = Frugal(_ENOUGH, expected)
     return directional_derivatives(
         lambda at: objective(at.to(lam)),
         lam.detach().cpu().double(),
