@@ -49,6 +49,8 @@ def _checked(function: Any) -> Any:
     annotations = getattr(function, "__annotations__", None)
     if not annotations:
         return function
+    if inspect.isgeneratorfunction(function):
+        return _checked_when_called(function)
     function.__annotations__ = {
         name: _resolved(function, each) for name, each in annotations.items()
     }
@@ -60,14 +62,25 @@ def _checked(function: Any) -> Any:
         function.__annotations__ = annotations
     found.__annotations__ = annotations
     if any(map(_has_shapes, function.__annotations__.values())):
-        if inspect.isgeneratorfunction(function):
-            # jaxtyping would no longer check what it yields anywhere: annotations of one text are one object.
-            arguments = {
-                name: each for name, each in found.__annotations__.items() if name != "return"
-            }
-            found.__annotations__ = arguments
         return jaxtyped(found, typechecker=None)
     return found
+
+
+def _checked_when_called(generator: Any) -> Any:
+    """A generator function whose arguments are checked at the call, and what it yields nowhere.
+
+    A checker of beartype's would look at them at the first `next`, when the letters of another function's
+    annotations stand for sizes.
+    """
+
+    @functools.wraps(generator)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return generator(*args, **kwargs)
+
+    call.__annotations__ = {
+        name: each for name, each in generator.__annotations__.items() if name != "return"
+    }
+    return _checked(call)
 
 
 def _resolved(function: Any, annotation: Any) -> Any:
@@ -78,7 +91,7 @@ def _resolved(function: Any, annotation: Any) -> Any:
     if not isinstance(annotation, str):
         return annotation
     try:
-        return eval(annotation, function.__globals__)
+        return eval(annotation, inspect.unwrap(function).__globals__)
     except NameError:
         return Any
 

@@ -52,6 +52,10 @@ def longer(a: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     return a.repeat(2)
 
 
+def iterates(a: Float[Tensor, " n"]) -> int:
+    return sum(1 for _ in yields(a[1:]))
+
+
 def calls(a: Float[Tensor, " n"], b: Float[Tensor, " m"]) -> Float[Tensor, " n"]:
     added(b, b)
     return added(a, a)
@@ -136,6 +140,8 @@ def test_what_fits_is_called(module: Any) -> None:
     assert module.calls(TWO, THREE).shape == (2,)
     assert module.listed([TWO, TWO], len) == 2
     assert [len(each) for each in module.yields(TWO)] == [1]
+    # So does that of a generator, which runs while the outer call does.
+    assert module.iterates(THREE) == 1
     assert module.takes_unknown("anything", 1) == "anything"
     assert module.Pair.of(TWO).same().right is TWO
 

@@ -260,8 +260,8 @@ SHARED_MUTANTS = [
     Mutant(
         "the noise of the next step",
         CHAIN,
-        "divmod(step, AHEAD)",
-        "divmod(step + 1, AHEAD)",
+        "self._ahead.get(step)",
+        "self._ahead.get(step + 1)",
     ),
     Mutant("ascent", CHAIN, "alpha=-self.dynamics.step_size", "alpha=self.dynamics.step_size"),
     Mutant(
