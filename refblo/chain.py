@@ -16,7 +16,6 @@ from typing import final
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 
 from refblo.derivatives import inner_gradient
 from refblo.errors import ArgumentTypeError, require_integer, require_real
@@ -178,6 +177,7 @@ class Chain:
     draws: Draws
     drawn: Drawn | None = None
     _ahead: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False)
+    _scale: float = field(default=0.0, init=False, repr=False)
 
     def __post_init__(self) -> None:
         dynamics: object = self.dynamics  # a caller may give anything
@@ -186,6 +186,8 @@ class Chain:
                 f"dynamics must be Langevin for this method, got {_shown(dynamics)}; give "
                 "Langevin(step_size), or use RMD or FMD, which run any rule"
             )
+        # Computed once: a small run's step would spend as long on it as on adding the noise.
+        object.__setattr__(self, "_scale", dynamics.noise)
 
     def draw(self, run: range, outer: Iterable[int], like: Theta) -> Drawn:
         """What the transitions of a run draw, and the outer batches at some iterates."""
@@ -215,8 +217,8 @@ class Chain:
     def advance(self, theta: Theta, gradient: Theta, step: int) -> Theta:
         """θ^{step+1} from θ^step and its inner gradient, as a new tensor."""
         moved = torch.add(theta, gradient, alpha=-self.dynamics.step_size)
-        if self.dynamics.noise_scale > 0:
-            noise = self.dynamics.noise
+        noise = self._scale
+        if noise > 0:
             if self.drawn is None and theta.numel() > SMALL:
                 self.draws.add_normal(Stream.LANGEVIN, step, moved, noise)
             else:
@@ -225,8 +227,7 @@ class Chain:
 
     def noise(self, step: int, like: Theta) -> Theta | None:
         """√ε κ z^step, what is added to θ; None without noise."""
-        scale = self.dynamics.noise
-        return scale * self._normal(step, like) if scale > 0 else None
+        return self._scale * self._normal(step, like) if self._scale > 0 else None
 
     def lifted(self, theta: Tensor) -> Tensor:
         """The state: θ itself."""
@@ -261,8 +262,8 @@ class Chain:
         if (
             row is not None
             and row.shape == like.shape
-            and row.dtype == like.dtype
-            and isinstance(row, FakeTensor) == isinstance(like, FakeTensor)
+            and row.dtype is like.dtype
+            and type(row) is type(like)
         ):
             return row
         if like.numel() > SMALL:

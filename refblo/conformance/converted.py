@@ -18,7 +18,7 @@ from refblo.conformance.first_calls import own
 from refblo.conformance.of_run import run_report
 from refblo.conformance.report import Report
 from refblo.conformance.trees import require_ends
-from refblo.conformance.truth.confirmation import LOOK_FOR
+from refblo.conformance.truth.refusal import LOOK_FOR
 from refblo.errors import OracleError
 
 

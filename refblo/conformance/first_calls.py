@@ -58,7 +58,7 @@ def _remedy(said: str) -> str:
         return "use dense gradients, such as nn.Embedding(..., sparse=False)"
     if "inplace" in said or "in-place" in said:
         return "do not change lam or theta in place; write t = t.clamp(-1, 1) instead of t.clamp_(-1, 1)"
-    return "call it, or its gradient, alone with the same arguments to see the whole error"
+    return "call it alone, and its gradient, with the same arguments to see the whole error"
 
 
 def first_calls(program: Program, inner: str = "inner", outer: str = "outer") -> None:

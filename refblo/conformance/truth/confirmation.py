@@ -30,7 +30,7 @@ from refblo.conformance.truth.held_tensors import small_tensors
 from refblo.conformance.truth.ladder import Ladder, Rung
 from refblo.conformance.truth.program import leaf
 from refblo.conformance.truth.reference import LARGE, Question, Reference, dust_of, is_dust
-from refblo.conformance.truth.refusal import kink
+from refblo.conformance.truth.refusal import LOOK_FOR, kink
 from refblo.derivatives.differences import Differences, Frugal, directional_derivatives
 from refblo.derivatives.rounding import SAFETY
 from refblo.errors import OracleError
@@ -49,15 +49,6 @@ _RESOLUTION_SINGLE = 0.5
 
 _DOUBLE = 1e-10
 """Machine epsilon below which the dtype of a program counts as float64."""
-
-
-LOOK_FOR = (
-    "look for .detach(), .item() or torch.no_grad inside the losses or the step, for rounding on purpose "
-    "(.half(), round(), or torch.autocast: check with autocast off), for an operation whose second "
-    "derivative is wrong (some of torch's, as weight_norm; torch.autograd.gradgradcheck tells), for a kink "
-    "at this lam, or for hidden randomness"
-)
-"""What makes the two oracles of losses in torch disagree."""
 
 
 @final

@@ -23,6 +23,14 @@ _JUMPS = (10, 41, 5)
 _JUMP = 0.05
 """The share of the residual by which it then changes at least; without a kink it is that of the step."""
 
+LOOK_FOR = (
+    "look for .detach(), .item() or torch.no_grad inside the losses or the step, for rounding on purpose "
+    "(.half(), round(), or torch.autocast: check with autocast off), for an operation whose second "
+    "derivative is wrong (some of torch's, as weight_norm; torch.autograd.gradgradcheck tells), for a kink "
+    "at this lam, or for hidden randomness"
+)
+"""What makes the two oracles of losses in torch disagree."""
+
 
 def refuse_divergence(program: Program, option: str) -> None:
     """Raise if the run at λ leaves the numbers that can be judged; one forward run.
