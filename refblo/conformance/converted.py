@@ -91,13 +91,14 @@ class ArrayLibrary(Protocol[FormT]):
 
         Args:
             name: the caller's name of it, for findings.
-            function: (fixed, *trees of arrays) ↦ a tree; nothing is differentiated by `fixed`.
+            function: takes `fixed` and then trees of arrays, and returns a tree; nothing is differentiated by
+                `fixed`.
             inputs: the structures of its trees.
             output: the structure of what it returns; None for one number.
             returned: what it returns, for errors.
 
         Returns:
-            (fixed, *trees of tensors) ↦ a tree of tensors, or a tensor without dimensions.
+            The same function of trees of tensors; it returns one, or a tensor without dimensions.
         """
         ...
 
