@@ -66,12 +66,10 @@ def by_symmetry(
     """
     columns = [column.contiguous() for column in directions.T]
     base = _run(program, columns, Perturbation(draws, 0.0), 0)
-    again = [_run(program, columns[:1], Perturbation(draws, ulp), 1 + r) for r in range(replicas)]
+    again = [_run(program, columns, Perturbation(draws, ulp), 1 + r) for r in range(replicas)]
 
     def rows(part: int) -> Tensor:
-        # The directions are drawn alike, so what rounding does along one it does along the others.
-        first = base[part]
-        return torch.stack([first, *(first + (run[part] - first[:1]) for run in again)])
+        return torch.stack([run[part] for run in (base, *again)])
 
     return Parts(rows(0), rows(1))
 
@@ -79,7 +77,7 @@ def by_symmetry(
 def _run(
     program: Program, us: Sequence[Tensor], perturbation: Perturbation, row: int
 ) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
-    """The direct and the indirect parts along directions, by one run; perturbed, along one direction."""
+    """The direct and the indirect parts along directions, by one run."""
     counter = row * STAGES * (program.schedule.steps + 1)
 
     def perturb(*tensors: Tensor) -> tuple[Tensor, ...]:
