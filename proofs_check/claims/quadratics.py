@@ -13,6 +13,7 @@ from proofs_check.claims.small_scale import report
 from proofs_check.evidence import Check, EvidenceMethod, Role, fact
 from proofs_check.scope import Only, Scope
 from proofs_check.statement import ClaimStatement, choice, formula, index
+from refblo.experiments.printed_networks import TABLE_15
 
 Vector = NDArray[np.float64]
 
@@ -122,16 +123,6 @@ def _quadratic(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
                     f"{seeds} of {seeds}", Role.FIGURE, reached == seeds)  # fmt: skip
 
 
-PRINTED = {
-    "HPO-SGLD": ("12K", "58K"),
-    "IFT-Neumann": ("13K", "57K"),
-    "IFT-CG": ("12K", "56K"),
-    "AmIGO-CG": ("12K", "52K"),
-    "AmIGO-SGD": ("12K", "58K"),
-    "RMD": ("13K", "> 200K"),
-}
-
-
 def _iterations(context: ClaimContext) -> tuple[int, dict[str, list[float]]]:
     """Outer steps, and the package's iterations to the target at both condition numbers; NaN: not reached.
 
@@ -142,7 +133,7 @@ def _iterations(context: ClaimContext) -> tuple[int, dict[str, list[float]]]:
 
     if context.full:
         most = table_15.OUTER_STEPS[Scale.SMOKE]
-        methods = {name: table_15.methods()[name] for name in PRINTED}
+        methods = {name: table_15.methods()[name] for name in TABLE_15}
         with np.errstate(over="ignore", invalid="ignore"):  # a run that diverges leaves the numbers
             return most, {
                 name: [
@@ -153,7 +144,7 @@ def _iterations(context: ClaimContext) -> tuple[int, dict[str, list[float]]]:
             }
     content = report(15)
     found = {row["label"]: row["ours"] for row in content["rows"]}
-    labels = {n: [f"{n}, condition {c:g}" for c in table_15.CONDITIONS] for n in PRINTED}
+    labels = {n: [f"{n}, condition {c:g}" for c in table_15.CONDITIONS] for n in TABLE_15}
     return table_15.OUTER_STEPS[Scale(content["scale"])], {
         name: [float("nan") if found[label] is None else found[label] for label in both]
         for name, both in labels.items()
@@ -169,7 +160,7 @@ def _columns(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
         yield fact(f"methods that reach the target at {count} of 2 condition numbers",
                    ", ".join(names) == s.word(hole), ", ".join(names), s.word(hole),
                    EvidenceMethod.NUMERIC)  # fmt: skip
-    for name, printed in PRINTED.items():
+    for name, printed in TABLE_15.items():
         for kappa, needed, text in zip((10, 1000), found[name], printed, strict=True):
             shown = f"{needed:.0f}" if np.isfinite(needed) else f"more than {100 * steps}"
             agrees = bool(np.isfinite(needed)) and f"{needed / 1000:.0f}K" == text
