@@ -214,9 +214,17 @@ class Chain:
             return self.drawn.outer[step]
         return self.problem.outer_batches(self.draws, Stream.OUTER_BATCH, step)
 
-    def advance(self, theta: Theta, gradient: Theta, step: int) -> Theta:
-        """θ^{step+1} from θ^step and its inner gradient, as a new tensor."""
-        moved = torch.add(theta, gradient, alpha=-self.dynamics.step_size)
+    def advance(self, theta: Theta, gradient: Theta, step: int, overwrite: bool = False) -> Theta:
+        """θ^{step+1} from θ^step and its inner gradient.
+
+        Args:
+            theta: θ^step.
+            gradient: ∂_θ L_T there.
+            step: the transition's number.
+            overwrite: put the result where the gradient is, which saves a new vector.
+        """
+        out = gradient if overwrite else None
+        moved = torch.add(theta, gradient, alpha=-self.dynamics.step_size, out=out)
         noise = self._scale
         if noise > 0:
             if self.drawn is None and theta.numel() > SMALL:

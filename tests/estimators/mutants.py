@@ -12,47 +12,47 @@ HPO_SGLD_MUTANTS = [
     Mutant(
         "ε where ε/2 is meant",
         HPO,
-        "state.g.sub(mixed(slope), alpha=gamma)",
-        "state.g.sub(mixed(slope), alpha=2 * gamma)",
+        "[(mixed(slope), -gamma)]",
+        "[(mixed(slope), -2 * gamma)]",
     ),
     Mutant(
         "the sign of B",
         HPO,
-        "state.g.sub(mixed(slope), alpha=gamma)",
-        "state.g.add(mixed(slope), alpha=gamma)",
+        "[(mixed(slope), -gamma)]",
+        "[(mixed(slope), gamma)]",
     ),
     Mutant(
         "τ forgotten",
         HPO,
-        "state.g.sub(mixed(slope), alpha=gamma)",
-        "state.g.sub(mixed(slope), alpha=self.dynamics.epsilon / 2)",
+        "[(mixed(slope), -gamma)]",
+        "[(mixed(slope), -self.dynamics.epsilon / 2)]",
     ),
     Mutant(
         "no memory of earlier steps",
         HPO,
-        "state.g.sub(mixed(slope), alpha=gamma)",
-        "mixed(slope).mul(-gamma)",
+        "g.add_(change, alpha=factor)",
+        "g.copy_(change).mul_(factor)",
     ),
     Mutant("no direct term", HPO, "h.add_(direct)", "pass"),
-    Mutant("no indirect term", HPO, "h.add_(state.g)", "pass"),
+    Mutant("no indirect term", HPO, "h.add_(g)", "pass"),
     Mutant("a sum where a mean is meant", HPO, "h.div_(self.schedule.samples)", "pass"),
     Mutant("divided by T", HPO, "h.div_(self.schedule.samples)", "h.div_(self.schedule.steps)"),
     Mutant(
         "one sample too many",
         HPO,
-        "if self.schedule.sampled(m):\n                h.add_(state.g)",
-        "if self.schedule.sampled(m + 1):\n                h.add_(state.g)",
+        "if self.schedule.sampled(m):\n                h.add_(g)",
+        "if self.schedule.sampled(m + 1):\n                h.add_(g)",
     ),
     Mutant(
         "the batch of the next step",
         HPO,
-        "state.theta, chain.inner_batch(m - 1)",
-        "state.theta, chain.inner_batch(m)",
+        "batch = chain.inner_batch(m - 1)",
+        "batch = chain.inner_batch(m)",
     ),
     Mutant(
         "g₀ = 0 for θ⁰(λ)",
         HPO,
-        "return State(theta, initial_vjp(chain.problem.initial, lam, slope))",
+        "return State(theta, initial_vjp(chain.problem.initial, lam, slope).clone())",
         "return State(theta, torch.zeros_like(lam))",
     ),
     Mutant(
@@ -77,7 +77,7 @@ HPO_SGLD_MUTANTS = [
         "the sign of A", HPO, ".sub(hessian_slope, alpha=gamma)", ".add(hessian_slope, alpha=gamma)"
     ),
     Mutant("no A", HPO, ".sub(hessian_slope, alpha=gamma)", ""),
-    Mutant("no B for θ⁰(λ)", HPO, "g = state.g.sub(slope_mixed, alpha=gamma)", "g = state.g"),
+    Mutant("no B for θ⁰(λ)", HPO, "(slope_mixed, -gamma),", ""),
 ]
 
 FMD_MUTANTS = [
