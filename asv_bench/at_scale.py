@@ -27,7 +27,7 @@ from torch import Tensor
 from asv_bench.benchmarks.problems import Setting
 from asv_bench.benchmarks.timing import interleaved, ratio
 from asv_bench.measuring import bare
-from asv_bench.measuring.measures import one_step
+from asv_bench.measuring.measures import steps_and_gradients
 from refblo.chain import Langevin, Schedule
 from refblo.cost import Cost, LiveBytes, measure, shapes_only
 from refblo.cost.predict import in_words
@@ -45,6 +45,9 @@ Precision = Literal["float32", "tf32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "tf32", "bf16")
 
 SCHEDULE = Schedule(5, 5)
+STEPS_TIMED = 2
+"""Steps of a run that are timed together."""
+
 RULE = Langevin(1e-3)
 PRINTED_MS = 2325.3
 """Table 13, L1-Reg, HPO-SGLD, on a V100."""
@@ -234,10 +237,7 @@ def row(
             _seconds(now, lambda: _estimate(setting, SCHEDULE, noise_scale))
             for _ in range(rounds if device.type == "cuda" else 1)
         ]
-        pair = {
-            "step": one_step(setting, _rule(noise_scale)),
-            "gradients": lambda: bare.inner_and_outer_gradient(setting),
-        }
+        pair = steps_and_gradients(setting, _rule(noise_scale), STEPS_TIMED)
         seconds = interleaved(pair, rounds, now)
         rate = matrix_rate(device, precision, roof)
     finally:
@@ -256,7 +256,7 @@ def row(
         batch=batch,
         n=setting.lam.numel(),
         seconds=statistics.median(whole),
-        gradients=statistics.median(seconds["gradients"]),
+        gradients=statistics.median(seconds["gradients"]) / STEPS_TIMED,
         step=(share.lower_quartile, share.median, share.upper_quartile),
         step_flops=step_flops,
         rate=cost.flops / statistics.median(whole),

@@ -94,7 +94,9 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
             return
         often = times()
         self.kernels += often
-        inputs, outputs = list(tensors_in((args, kwargs))), list(tensors_in(result))
+        # What `out` names is written and not read.
+        read = [value for key, value in kwargs.items() if key != "out"]
+        inputs, outputs = list(tensors_in((args, read))), list(tensors_in(result))
         touched = outputs if name in _SETTING else inputs + outputs
         self.moved += often * sum(tensor.numel() * tensor.element_size() for tensor in touched)
         formula: Callable[..., int] | None = self._formulas.get(packet)
