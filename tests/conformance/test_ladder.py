@@ -14,10 +14,10 @@ import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 from torch import Tensor
 
 from refblo import FMD, BilevelProblem, FixedInitial, Langevin, Schedule, check_assumptions
-from refblo.conformance import Rule, Verdict, hypergradient_report
+from refblo.conformance import Verdict, hypergradient_report
 from refblo.conformance.report import Report
 from refblo.conformance.truth.ladder import Rung
-from refblo.errors import ArgumentError, OracleError
+from refblo.errors import OracleError
 from tests.conformance.ordinary.layers import LAYERS, LayerCase
 from tests.conformance.ordinary.losses import LOSSES, LossCase
 from tests.conformance.ordinary.problems import STEP_SIZE, STEPS, OrdinaryProblem, ordinary
@@ -357,82 +357,6 @@ def test_a_singular_hessian_is_named() -> None:
     with pytest.raises(OracleError, match="singular inner Hessian"):
         hypergradient_report(
             inner, outer, LAM, THETA, LAM, steps=3, step_size=0.1, estimand="implicit"
-        )
-
-
-def test_the_implicit_estimand_obeys_batches_and_decay() -> None:
-    first, decay = torch.arange(4), 0.3
-
-    def inner(lam: Tensor, theta: Tensor, rows: Tensor) -> Tensor:
-        return (X[rows] @ theta - Y[rows]).square().mean() + (lam[0].exp() * theta.square()).sum()
-
-    def answer(rows: Tensor) -> Tensor:
-        def value(lam: Tensor) -> Tensor:
-            factor = X[rows].T @ X[rows] / len(rows)
-            hessian = factor + (lam[0].exp() + decay / 2) * torch.eye(3, dtype=torch.float64)
-            return outer(lam, torch.linalg.solve(hessian, X[rows].T @ Y[rows] / len(rows)))
-
-        result: Tensor = torch.func.grad(value)(LAM)
-        return result
-
-    def verdict(rows: Tensor) -> Verdict:
-        return hypergradient_report(
-            inner,
-            outer,
-            LAM,
-            THETA,
-            answer(rows),
-            rule=Rule(0.1, weight_decay=decay),
-            steps=200,
-            inner_batches=[first] * 200,
-            estimand="implicit",
-            diagnosis_seconds=0,
-        ).verdict
-
-    assert verdict(first) is Verdict.RIGHT
-    assert verdict(torch.arange(8)) is Verdict.WRONG
-
-
-@pytest.mark.parametrize(
-    ("rule", "right"),
-    [
-        pytest.param(Rule(0.1, temperature=0.5), (0.0, 0.5), marks=pytest.mark.full),
-        (Rule(0.1, temperature=0.5, weight_decay=3.0), (3.0, 0.5)),
-    ],
-)
-def test_the_gibbs_estimand_obeys_the_rule(rule: Rule, right: tuple[float, float]) -> None:
-    # p ∝ exp(−(a/2 (θ − λ)² + w/2 θ²)/τ) has mean aλ/(a + w) and variance τ/(a + w); f = λθ².
-    lam, a = torch.tensor([0.7], dtype=torch.float64), 2.0
-
-    def value(decay: float, temperature: float) -> Tensor:
-        return 3 * (a / (a + decay)) ** 2 * lam.square() + temperature / (a + decay)
-
-    def verdict(answer: Tensor) -> Verdict:
-        return hypergradient_report(
-            lambda lam, theta: a / 2 * (theta - lam).square().sum(),
-            lambda lam, theta: (lam * theta.square()).sum(),
-            lam,
-            torch.zeros(1, dtype=torch.float64),
-            answer,
-            rule=rule,
-            estimand="gibbs",
-            diagnosis_seconds=0,
-        ).verdict
-
-    assert verdict(value(*right)) is Verdict.RIGHT
-    assert verdict(value(0.0, 1.0)) is Verdict.WRONG
-
-
-def test_the_gibbs_estimand_refuses_momentum() -> None:
-    with pytest.raises(ArgumentError, match="rule must be plain Langevin dynamics"):
-        hypergradient_report(
-            lambda lam, theta: (theta - lam).square().sum(),
-            lambda lam, theta: (lam * theta.square()).sum(),
-            torch.ones(1, dtype=torch.float64),
-            torch.zeros(1, dtype=torch.float64),
-            torch.ones(1, dtype=torch.float64),
-            rule=Rule(0.1, momentum=0.9),
-            estimand="gibbs",
         )
 
 
