@@ -11,6 +11,7 @@ from proofs_check.evidence import Check, fact, identity
 from proofs_check.scope import ALL, Scope, by_hand
 from proofs_check.statement import ClaimStatement, formula
 from proofs_check.sums import At
+from proofs_check.tools import learner_claims
 
 eta, rho, m, mu = sp.symbols("eta rho m mu", real=True)
 A, B, G, h, t, w, P = sp.symbols("A B G h t w P", positive=True)
@@ -34,9 +35,12 @@ def _bound(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     divergence = normal_mean(sp.expand(own - prior), z1)
     stated = st.formula("divergence", η=eta, ρ=rho, m=m, μ=mu)
     yield identity("mean of log q - log p", divergence, stated, over=over)
+    yield learner_claims.abml(st)
 
 
-_ONE_WEIGHT = by_hand("from one weight to all: the loss is a sum over the weights")
+_ONE_WEIGHT = by_hand(
+    "from one weight to all: the loss is a sum of a function of each ρ and one of the means"
+)
 
 
 @cache
@@ -61,10 +65,36 @@ def _mean_field(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     log_mean = sp.diff(sp.log(normaliser), shape).subs(rate, A / (2 * t))
     off = sp.diff(log_mean / 2 - at_rest, A)
     yield identity("derivative in A of E[ρ] - ρ*", off, sp.Integer(0))
-    precision = G + sp.exp(-2 * eta)
-    spread = sp.diff(t * B / (2 * precision), eta)
-    stated = st.formula("shift", t=t, η=eta, A=precision, B=B)
-    yield identity("d/dη of tB/(2A), one weight", spread, stated, over=over)
+    yield from _shift(st)
+    yield from learner_claims.abml_gibbs(st)
+
+
+_TRACE = by_hand(
+    "m is normal with covariance tP⁻¹, so that ½m'Bm has the mean ½t·tr(BP⁻¹) and a constant in t, and a "
+    "trace is cyclic"
+)
+
+
+def _shift(st: ClaimStatement) -> Iterator[Check]:
+    """d/dη of ½t·tr(BP⁻¹); P changes by -2e^(-2η) in the weight's own entry."""
+    whole, query, moved = sp.symbols("P B N", commutative=False)
+    # (P + xN)(P⁻¹ - xP⁻¹NP⁻¹) = I + O(x²), for any N.
+    inverse = -(whole**-1) * moved * whole**-1
+    first = sp.expand(moved * whole**-1 + whole * inverse)
+    yield identity("(P + xN)(P⁻¹ - xP⁻¹NP⁻¹) at first order in x", first, sp.S(0))
+    by_eta = sp.diff(sp.exp(-2 * eta), eta)
+    found = -t / 2 * by_eta * whole**-1 * query * whole**-1
+    stated = st.formula("shift", t=t, η=eta, P=whole, B=query)
+    over = {"n": _TRACE}
+    yield identity("-½t·dP/dη·P⁻¹BP⁻¹, the weight's own entry", sp.expand(found), sp.expand(stated),
+                   over=over)  # fmt: skip
+    a, b, c, d, e, f = sp.symbols("a b c d e f")
+    precision = sp.Matrix([[a + sp.exp(-2 * eta), b], [b, c]])
+    bend = sp.Matrix([[d, e], [e, f]])
+    spread = sp.diff(t / 2 * (bend * precision.inv()).trace(), eta)
+    of_two = st.formula("shift", t=t, η=eta, P=precision, B=bend)
+    entry = of_two[0, 0] if isinstance(of_two, sp.MatrixBase) else sp.nan
+    yield identity("d/dη of ½t·tr(BP⁻¹), two weights", sp.together(spread), sp.together(entry))
 
 
 def _stein(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
@@ -89,6 +119,8 @@ def _stein(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     second = (b + near * a - tau * sp.diff(near, a)) / 2
     curl = sp.simplify((sp.diff(first, b) - sp.diff(second, a)).subs({a: 1, b: 2, h: 1}))
     yield fact("∂_b of a's step minus ∂_a of b's", curl != 0, curl, "not 0: no loss's gradient")
+    yield learner_claims.bmaml(st)
+    yield learner_claims.stein_mean(st)
 
 
 CLAIMS = (
@@ -113,13 +145,14 @@ CLAIMS = (
         ClaimSource.FIELD,
         "ABML's minimum, and the Gibbs distribution around it",
         ClaimStatement(
-            "for a weight of precision A the minimum over ρ is at {rho}; around it the mean of the squared "
-            "spread is {mean} at any temperature t, and the Gibbs gradient in η less the implicit one is "
-            "{shift}",
+            "for a weight with its own entry A of the posterior's precision P the minimum over ρ is at "
+            "{rho}; around it the mean of the squared spread is {mean} at any temperature t, and the Gibbs "
+            "gradient in η less the implicit one is the weight's own entry of {shift}, B the query points' "
+            "precision",
             (
                 formula("rho", "-1/2*log(A)"),
                 formula("mean", "exp(2*ρ)"),
-                formula("shift", "t*exp(-2*η)*B/A**2"),
+                formula("shift", "t*exp(-2*η) * P**(-1) @ B @ P**(-1)", "P B"),
             ),
         ),
         _mean_field,
@@ -132,7 +165,7 @@ CLAIMS = (
         ClaimSource.FIELD,
         "the Stein step that Bayesian MAML differentiates (Liu and Wang 2016)",
         ClaimStatement(
-            "the repulsion of a particle j by another i over their kernel is {push}; with the repulsion "
+            "the repulsion of a particle i by another j over their kernel is {push}; with the repulsion "
             "weighted by w a step vanishes in the mean over p to the power {power}",
             (formula("push", "2*(θ[i] - θ[j])/h"), formula("power", "1/w")),
         ),

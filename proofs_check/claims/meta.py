@@ -8,7 +8,7 @@ from proofs_check.claim import Claim, ClaimContext, ClaimSource, ClaimVerdict
 from proofs_check.evidence import Check, identity, induction
 from proofs_check.scope import ALL, INDUCTION, OPERATORS, Every, Scope, by_hand
 from proofs_check.statement import ClaimStatement, formula
-from proofs_check.tools import field_claims
+from proofs_check.tools import learner_claims
 
 gamma, rho = sp.symbols("gamma rho", positive=True)
 T, k = sp.symbols("T k", positive=True)
@@ -40,7 +40,7 @@ def _proximal_plane(st: ClaimStatement) -> Iterator[Check]:
     stated = st.formula("h", Jt=start.T, H=hessian, I=sp.eye(2), ρ=rho, f_θ=slope)
     value = stated[0] if isinstance(stated, sp.MatrixBase) and stated.shape == (1, 1) else sp.nan
     yield identity("quadratic, n = 2", sp.together(found), sp.together(value))
-    yield field_claims.imaml(st)
+    yield learner_claims.imaml(st)
 
 
 l, t = sp.symbols("l t", real=True)  # noqa: E741
@@ -91,7 +91,7 @@ def _first_order(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
         stated = st.formula("gap", γ=gamma, T=sp.S(steps), **pieces)
         stated = sp.expand(sp.S(stated).subs(at_start))
         yield identity(f"order 1, T = {steps}", found.coeff(gamma, 1) * gamma, stated)
-    yield field_claims.first_order(st)
+    yield learner_claims.first_order(st)
 
 
 def _reptile(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
@@ -112,7 +112,7 @@ def _reptile(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
         stated = sp.expand(st.formula("moved", γ=gamma, T=sp.S(steps), H=bend, a=first))
         kept = found.coeff(gamma, 0) + gamma * found.coeff(gamma, 1)
         yield identity(f"to order 1, T = {steps}", kept, stated)
-    yield field_claims.reptile(st)
+    yield learner_claims.reptile(st)
 
 
 def _batches(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
@@ -134,6 +134,7 @@ def _batches(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
         for name, found in _executed(count, g, e).items():
             stated = sp.expand(st.formula(name, k=sp.S(count), **names))
             yield identity(f"{name}, k = {count}", found, stated)
+    yield from learner_claims.batches(st)
 
 
 SYMBOL_K = by_hand("k is a symbol of the sums over the batches")

@@ -248,62 +248,6 @@ def residual(s: ClaimStatement) -> Check:
                 bool(same) and off <= stated, off, f"<= {stated:.4g}", EvidenceMethod.NUMERIC)  # fmt: skip
 
 
-def imaml(s: ClaimStatement) -> Check:
-    """IMAML where its adaptation has converged, θ⁰ = λ."""
-    from proofs_check.tools import field_runs as on
-    from refblo.chain import Langevin
-    from refblo.estimators.imaml import IMAML
-
-    rho = sp.Integer(1)
-    rest = (on.H + rho * on.EYE).inv() * (on.K * on.LAM + rho * on.META_LAM)
-    stated = s.formula("h", Jt=on.EYE, I=on.EYE, H=on.H, ρ=rho, f_θ=rest - on.TARGET)
-    found = on.value(IMAML(Langevin(0.4), 120, 3, float(rho)), on.meta_problem(), on.META_LAM)
-    return on.equal("IMAML, θ⁰ = λ", found, stated, 1e-12)
-
-
-def _order_two(name: str, gaps: list[float]) -> Check:
-    """That what a first-order statement leaves falls four times where γ is halved."""
-    ratio = gaps[0] / gaps[1]
-    # What follows the second order is a part in a hundred at these γ.
-    return fact(f"refblo: {name}, what is left at γ over that at γ/2", abs(ratio - 4) < 0.1, ratio, "near 4",
-                EvidenceMethod.NUMERIC)  # fmt: skip
-
-
-def first_order(s: ClaimStatement) -> Check:
-    """FO-MAML less MAML, and the stated gap: what is left is of order γ²."""
-    from proofs_check.tools import field_runs as on
-    from refblo.chain import Langevin
-    from refblo.estimators.fo_maml import FOMAML
-    from refblo.estimators.maml import MAML
-
-    gaps, steps = [], 4
-    for gamma in (sp.Rational(1, 500), sp.Rational(1, 1000)):
-        rule = Langevin(float(gamma))
-        short, whole = (
-            on.value(kind(rule, steps), on.meta_problem(), on.META_LAM) for kind in (FOMAML, MAML)
-        )
-        slope = (on.META_LAM - on.TARGET).T
-        stated = s.formula("gap", γ=gamma, T=sp.Integer(steps), f_θ=slope, H=on.H, J=on.EYE,
-                           C=sp.zeros(3, 3))  # fmt: skip
-        gaps.append(float(np.abs(short - whole - on.numbers(stated)).max()))
-    return _order_two("FO-MAML less MAML less the stated", gaps)
-
-
-def reptile(s: ClaimStatement) -> Check:
-    """Reptile's direction, and the stated one: what is left is of order γ²."""
-    from proofs_check.tools import field_runs as on
-    from refblo.chain import Langevin
-    from refblo.estimators.reptile import Reptile
-
-    gaps, steps = [], 4
-    first = on.H * on.META_LAM - on.K * on.LAM
-    for gamma in (sp.Rational(1, 500), sp.Rational(1, 1000)):
-        found = on.value(Reptile(Langevin(float(gamma)), steps), on.meta_problem(), on.META_LAM)
-        stated = s.formula("moved", γ=gamma, T=sp.Integer(steps), H=on.H, a=first)
-        gaps.append(float(np.abs(found - on.numbers(stated)).max()))
-    return _order_two("Reptile less the stated", gaps)
-
-
 def covariance() -> Check:
     """CovarianceIdentity on the quadratic at κ = 1/2, where d E[f]/dλ is the implicit hypergradient."""
     from proofs_check.tools import field_runs as on

@@ -15,6 +15,8 @@ The likelihood is Gaussian, of known variance ν, around φ'x for features x, so
     −E_q[log p(D|φ)] = (‖r‖² + Σ_d (Σ_i x_id²) e^{2ρ_d}) / (2ν) + constants
 
 is exact, and m and ρ do not meet in the inner loss. The paper's image tasks need samples from q instead.
+
+Claims: field-abml, field-abml-gibbs.
 """
 
 from collections.abc import Callable, Mapping

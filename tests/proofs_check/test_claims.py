@@ -45,6 +45,9 @@ def test_the_evidence_holds_and_the_page_says_so(claim: Claim) -> None:
     assert row.strength.proves or "proved" not in row.word
     remedy = "make it again: python -m proofs_check --markdown > docs/theory/ledger.md"
     assert f"**{cell(row.word)}** · {row.strength.words} ·" in section_of(claim.key), remedy
+    if claim.source is ClaimSource.FIELD:
+        runs = [check.name for check in row.checks if "refblo" in check.name]
+        assert runs, "give a result of the field a check that runs the package's own estimator"
     # Here, because settling a claim takes longer than deriving its constants once more.
     for check in row.checks:
         if check.method is EvidenceMethod.BALL:
