@@ -2,6 +2,7 @@
 
 import dis
 import inspect
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
@@ -36,11 +37,13 @@ class Answers:
         calls: in order.
         findings: what was noticed beside the numbers.
         constant: whether one and the same tensor was returned each time; then only the first call is kept.
+        seconds: how long the last call took.
     """
 
     calls: list[Call]
     findings: tuple[str, ...]
     constant: bool = False
+    seconds: float = 0.0
 
     def between(self, allowed: float) -> tuple[str, ...]:
         """Whether two answers at the same λ differ by more than is allowed."""
@@ -116,12 +119,14 @@ def answers(hypergradient: Subjected, problem: FlatProblem, *, stateful: bool = 
         return _warm_started(hypergradient, problem, here)
     calls: list[Call] = []
     findings: list[str] = []
-    first, constant = None, True
+    first, constant, seconds = None, True, 0.0
     for which, point in zip(WHICH, points(here), strict=True):
         # A copy of its own: the truth must not depend on what the caller does to it.
         tensor = torch.as_tensor(point).to(problem.lam).clone()
         before = tensor.clone()
+        begun = time.monotonic()
         result = called(hypergradient, (problem.form.unflatten(tensor),), which)
+        seconds = time.monotonic() - begun
         first = result if first is None else first
         constant = constant and result is first
         calls.append(Call(point, vector_of(result, problem)))
@@ -132,7 +137,7 @@ def answers(hypergradient: Subjected, problem: FlatProblem, *, stateful: bool = 
     if unchanged and constant and only_returns(hypergradient):
         # A number computed before, in a function: `lambda lam: value`.
         return Answers(calls[:1], (*findings, *_not_finite(calls[:1])), constant=True)
-    return Answers(calls, (*findings, *_not_finite(calls)))
+    return Answers(calls, (*findings, *_not_finite(calls)), seconds=seconds)
 
 
 def called(function: Callable[..., Any], arguments: tuple[Any, ...], which: str) -> Any:

@@ -54,6 +54,8 @@ def own(name: str, call: Callable[[], T]) -> T:
 
 def _remedy(said: str) -> str:
     """What to do about an error of torch's, some of which come under torch.func alone."""
+    if "nference tensors" in said:
+        return "make its data outside torch.inference_mode, or give it clones of them"
     if "sparse" in said:
         return "use dense gradients, such as nn.Embedding(..., sparse=False)"
     if "inplace" in said or "in-place" in said:

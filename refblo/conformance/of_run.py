@@ -84,7 +84,8 @@ def run_report(
     wrong = report.verdict is Verdict.WRONG and called.calls[judged.position].finite
     if wrong:
         _refuse_missing_batches(problem, inner, outer, given)
-    if wrong or judged.judgement.zero:
+    # Without an indirect term, right code may be right of another problem than was meant.
+    if wrong or judged.judgement.zero or not judged.truth.reference.indirect.any():
         told = list(slips(inner, outer, lam, theta0, estimand, given, judged.truth.program))
         if wrong and judged.judgement.zero and not depends_on_lam(judged.truth.program):
             told.append(f"finding: {_INDEPENDENT}")
@@ -92,10 +93,16 @@ def run_report(
     if not wrong:
         return report
     again = None if given.get("stateful", False) else caller_of(hypergradient, problem)
-    earlier = tuple((call.lam, call.answer) for call in called.calls[: judged.position])
-    observed = called.calls[judged.position].answer
-    noise = judged.judgement.whole.noise
-    setting = Setting(judged.truth, observed, earlier, again, noise)
+    pairs = tuple((call.lam, call.answer) for call in called.calls)
+    setting = Setting(
+        judged.truth,
+        pairs[judged.position][1],
+        earlier=pairs[: judged.position],
+        later=pairs[judged.position + 1 :],
+        again=again,
+        seconds=called.seconds,
+        accuracy=judged.judgement.whole.noise,
+    )
     seconds = given.get("diagnosis_seconds", DIAGNOSIS_SECONDS)
     return _diagnosed(report, setting, problem.blocks, seconds)
 

@@ -221,7 +221,7 @@ class Plant:
         truth = subject.reference
         noise = float(np.linalg.norm(truth.rounding + truth.error))
         assert np.linalg.norm(self.vector - truth.value) > 1e-9 * truth.scale, "the plant is right"
-        setting = Setting(subject, self.vector, self.earlier, self.again, noise)
+        setting = Setting(subject, self.vector, self.earlier, again=self.again, accuracy=noise)
         return diagnose(setting, self.blocks, seconds=60)
 
 
@@ -354,6 +354,9 @@ def between_calls(seed: int) -> Iterator[Plant]:
         return unrolled(problem, lam=torch.as_tensor(lam)).astype(np.float32).astype(np.float64)
 
     yield Plant(Mistake.FLOAT32, problem, single(here.numpy()), again=single)
+    for dtype in (torch.bfloat16, torch.float16):
+        rounded = torch.from_numpy(unrolled(problem)).to(dtype).double().numpy()
+        yield Plant(Mistake.HALF_PRECISION, problem, rounded)
 
     def quotients(lam: Array, h: float = 1e-7) -> Array:
         objective = problem.subject_program().objective

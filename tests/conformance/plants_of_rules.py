@@ -1,6 +1,6 @@
 """Mistakes in the optimiser's part of a run, in normalisers, and in a Gibbs density."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -142,6 +142,65 @@ def of_adam(seed: int) -> Iterator[Plant]:
         yield Plant(mistake, problem, found)
     yield Plant(Mistake.DECAY_NOT_DIFFERENTIATED, problem, decay_held(problem))
     yield Plant(Mistake.DECOUPLED_DECAY, problem, decoupled(problem))
+    yield from _counted_wrongly(problem, bare=rule)
+
+
+COUNTS: tuple[Callable[[int], int], ...] = (
+    lambda t: t + 2,
+    lambda t: max(t, 1),
+    lambda t: t,
+)
+"""t, from 0 ↦ the power of β in Adam's bias corrections; 0 stands for no correction."""
+
+
+def _counted_wrongly(problem: Problem, bare: Rule) -> Iterator[Plant]:
+    """Adam whose step count is off by one, in one moment or both, or is not kept.
+
+    Args:
+        problem: whose rule is Adam, with any form of weight decay.
+        bare: the rule without the part of the weight decay that `_decayed` makes.
+    """
+
+    def right(t: int) -> int:
+        return t + 1
+
+    for count in COUNTS:
+        for first, second in ((count, count), (count, right), (right, count)):
+            advance = partial(_by_counts, problem.rule, bare, first, second)
+            yield Plant(Mistake.OFF_BY_ONE, problem, unrolled(problem, advance=advance))
+    fixed = partial(_by_counts, problem.rule, bare, lambda _: 1, lambda _: 1)
+    yield Plant(Mistake.STATE_NOT_KEPT, problem, unrolled(problem, advance=fixed))
+
+    def anew(state: Tensor, g: Tensor, t: int, noise: Tensor | None) -> Tensor:
+        n = g.numel()
+        return problem.rule.advance(
+            torch.cat([state[:n], torch.zeros(2 * n).double()]), g, 0, noise
+        )
+
+    yield Plant(Mistake.STATE_NOT_KEPT, problem, unrolled(problem, advance=anew))
+
+
+def _by_counts(
+    rule: Rule,
+    bare: Rule,
+    first: Callable[[int], int],
+    second: Callable[[int], int],
+    state: Tensor,
+    gradient: Tensor,
+    t: int,
+    _: Tensor | None,
+) -> Tensor:
+    n = gradient.numel()
+    size, decay = rule.constant("step_size"), rule.constant("weight_decay")
+    theta = state[:n] * (1 - size * decay) if rule.decoupled_decay else state[:n]
+    g = gradient + bare.constant("weight_decay") * theta
+    one, two = bare.numbers(None, t).betas or (0.0, 0.0)
+    m = one * state[n : 2 * n] + (1 - one) * g
+    v = two * state[2 * n :] + (1 - two) * g * g
+    along = m / (1 - one ** first(t)) if first(t) else m
+    square = v / (1 - two ** second(t)) if second(t) else v
+    moved = size * along / (root(square) + rule.constant("adam_epsilon"))
+    return torch.cat([theta - moved, m, v])
 
 
 @planter
@@ -162,6 +221,7 @@ def of_adamw(seed: int) -> Iterator[Plant]:
         yield Plant(Mistake.DECOUPLED_DECAY_MISPLACED, problem, found)
     coupled = unrolled(problem, rule=replace(rule, decoupled_decay=False))
     yield Plant(Mistake.DECOUPLED_DECAY, problem, coupled)
+    yield from _counted_wrongly(problem, bare)
 
 
 @planter

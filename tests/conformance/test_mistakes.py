@@ -9,7 +9,7 @@ Share of the quick suite: about 25 s of processor time.
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import pytest
@@ -17,11 +17,13 @@ import torch
 from torch import Tensor
 
 from refblo.conformance.diagnosis import Diagnosis, Mistake, Setting, diagnose
+from refblo.rules import Rule
 from tests.conformance import plants_of_habits, plants_of_rules, plants_of_solves
 from tests.conformance.plants import P, Plant, Problem, generated, plants
 
 NAMED, WRONGLY_NAMED = 0.97, 0.01
 SEEDS = range(6)
+ADAMW = Rule(0.12, betas=(0.8, 0.9), weight_decay=0.4, adam_epsilon=0.05, decoupled_decay=True)
 ADDED = (plants_of_habits.__name__, plants_of_rules.__name__, plants_of_solves.__name__)
 """The modules that add plants where they are imported."""
 
@@ -77,6 +79,7 @@ def test_few_plants_have_no_name_and_next_to_none_a_wrong_one(seeds: tuple[int, 
     [
         (generated, 10),
         pytest.param(generated, 40, marks=pytest.mark.full),
+        pytest.param(partial(generated, rule=ADAMW), 40, marks=pytest.mark.full),
         pytest.param(plants_of_solves.implicit_problem, 40, marks=pytest.mark.full),
     ],
 )

@@ -27,11 +27,14 @@ def time_limit(seconds: float) -> Iterator[None]:
         _DEADLINE.reset(token)
 
 
-def check_time() -> None:
+def check_time(needed: float = 0.0) -> None:
     """Raise if the time is used up.
 
+    Args:
+        needed: the seconds that what comes next takes.
+
     Raises:
-        OutOfTime: if it is.
+        OutOfTime: if it is, or would be by then.
     """
-    if time.monotonic() > _DEADLINE.get():
+    if time.monotonic() + needed > _DEADLINE.get():
         raise OutOfTime("the time limit was reached")

@@ -138,6 +138,7 @@ def _changes(setting: Setting, tally: _Tally) -> None:
 
 def _single_precision(setting: Setting, tally: _Tally) -> None:
     for mistake, explains in (
+        (Mistake.HALF_PRECISION, precision.halves),
         (Mistake.FLOAT32, precision.explains),
         (Mistake.DIFFERENCE_NOISE, precision.differences),
     ):

@@ -263,6 +263,12 @@ class Mistake(Enum):
         "A computation in float64 contains a constant, a buffer or a cast in float32.",
         "Make every tensor in the dtype of λ.",
     )
+    HALF_PRECISION = (
+        "half precision inside",
+        "The error is rounding noise of float16 or bfloat16.",
+        "The answer, or a computation in float64, was cast to half precision.",
+        "Make every tensor in the dtype of λ.",
+    )
     DIFFERENCE_NOISE = (
         "noise of a difference quotient",
         "The error is rounding noise of float64, multiplied by 1/h.",
@@ -559,6 +565,12 @@ class Mistake(Enum):
         "The moments are used without their bias corrections.",
         "m is used instead of m / (1 − β₁ᵗ), v instead of v / (1 − β₂ᵗ), or one of the two.",
         "Divide the moments by 1 − βᵗ.",
+    )
+    STATE_NOT_KEPT = (
+        "optimiser's state not kept between steps",
+        "The optimiser's moments, or its step count, start anew at every step.",
+        "The optimiser was made inside the loop, or its step count was never advanced.",
+        "Keep the moments and the step count from step to step.",
     )
     # The estimand.
     ANOTHER_ESTIMAND = (

@@ -32,10 +32,11 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
         (Mistake.ADAM_CORRECTION, "v is used as it is", _second_uncorrected),
         (Mistake.FLOAT32, "Adam's bias corrections 1 − βᵗ are rounded to float32", _single),
         (Mistake.ADAM_ROOT, "v stands where √v belongs", _rootless),
-        (Mistake.OFF_BY_ONE, "Adam's bias corrections are those of the next step", _late),
+        *_step_counts(),
     ):
         other = Trace.of(_with(program, losses, direction))
         yield Candidate(name, other.direct() + sweep(other).total, text)
+    yield _made_anew(program, losses)
     for name, text, direction in (
         (Mistake.ADAM_EPSILON, "∂√v/∂v is taken as 1 / 2(√v + ε)", _smooth),
         (
@@ -48,6 +49,73 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
         replayed = Trace(_with(program, losses, direction), subject.trace.states)
         total = subject.direct + sweep(subject.trace, replayed.pull).total
         yield Candidate(name, total, text)
+
+
+Count = Callable[[int], int]
+"""Step, counted from 0 ↦ the power of β in a bias correction; 0 for none."""
+
+
+def _step_counts() -> Iterator[tuple[Mistake, str, Direction]]:
+    """Bias corrections whose step count is off by one, or stays at one."""
+
+    def right(step: int) -> int:
+        return step + 1
+
+    def late(step: int) -> int:
+        return step + 2
+
+    def early(step: int) -> int:
+        return max(step, 1)
+
+    def none_first(step: int) -> int:
+        return step
+
+    for count, text in (
+        (late, "of the next step"),
+        (early, "of the step before, at the first step its own"),
+        (none_first, "of the step before, at the first step left out"),
+    ):
+        for first, second, whose in (
+            (count, count, "Adam's bias corrections are those"),
+            (count, right, "the bias correction of m is that"),
+            (right, count, "the bias correction of v is that"),
+        ):
+            yield Mistake.OFF_BY_ONE, f"{whose} {text}", partial(_counted, first, second)
+
+    def fixed(_: int) -> int:
+        return 1
+
+    text = "Adam's bias corrections are those of the first step at every step"
+    yield Mistake.STATE_NOT_KEPT, text, partial(_counted, fixed, fixed)
+
+
+def _counted(
+    first: Count, second: Count, m: Tensor, v: Tensor, numbers: StepNumbers, step: int
+) -> Any:
+    one = _corrections(numbers, first(step))[0] if first(step) else 1.0
+    two = _corrections(numbers, second(step))[1] if second(step) else 1.0
+    return (m / one) / (_root(v / two, numbers) + numbers.adam_epsilon)
+
+
+def _made_anew(program: Program, losses: Losses) -> Candidate:
+    """The run of an Adam that is made anew at every step: its moments are zero, and its count is one."""
+    rule, size = losses.rule, program.size
+
+    def advance(
+        state: Tensor, gradient: Tensor, step: int, noise: Tensor | None, lam: Tensor
+    ) -> Tensor:
+        anew = torch.cat([state[:size], torch.zeros_like(state[size:])])
+
+        def update(
+            operations: Operations, numbers: StepNumbers, g: Any, held: tuple[Any, ...], _: int
+        ) -> Moved:
+            return rule.formula.update(operations, numbers, g, held, 0)
+
+        return rule.advance(anew, gradient, step, noise, lam, update=update)
+
+    other = Trace.of(stepping(program, losses, advance))
+    total = other.direct() + sweep(other).total
+    return Candidate(Mistake.STATE_NOT_KEPT, total, "Adam is made anew at every step")
 
 
 def _with(program: Program, losses: Losses, direction: Direction) -> Program:
@@ -104,11 +172,6 @@ def _second_uncorrected(m: Tensor, v: Tensor, numbers: StepNumbers, step: int) -
 def _fixed(m: Tensor, v: Tensor, numbers: StepNumbers, step: int) -> Any:
     one, two = _corrections(numbers, step + 1)
     return (m / one) / (_root(v / two, numbers).detach() + numbers.adam_epsilon)
-
-
-def _late(m: Tensor, v: Tensor, numbers: StepNumbers, step: int) -> Any:
-    one, two = _corrections(numbers, step + 2)
-    return (m / one) / (_root(v / two, numbers) + numbers.adam_epsilon)
 
 
 def _smooth(m: Tensor, v: Tensor, numbers: StepNumbers, step: int) -> Any:

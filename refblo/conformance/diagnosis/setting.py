@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
+from refblo.conformance.diagnosis.asked import Asked
 from refblo.conformance.diagnosis.gibbs import Density
 from refblo.conformance.diagnosis.mistakes import Mistake, Place
 from refblo.conformance.diagnosis.trace import Sweep, Trace, numpy_of, sweep
@@ -226,7 +227,9 @@ class Setting:
         subject: what it should have been.
         observed: the hypergradient that was returned, shape (p,).
         earlier: (λ, returned) of the calls made before, in order.
+        later: those of the calls made afterwards.
         again: calls the implementation once more, at a λ near by; None where it cannot be called.
+        seconds: how long a call takes.
         accuracy: a bound on what rounding does to the observed vector along the reference's directions.
         blocks: named parts of λ.
     """
@@ -234,7 +237,9 @@ class Setting:
     subject: Subject
     observed: Float64[Array, " p"]
     earlier: tuple[tuple[Float64[Array, " p"], Float64[Array, " p"]], ...] = ()
+    later: tuple[tuple[Float64[Array, " p"], Float64[Array, " p"]], ...] = ()
     again: Callable[[Array], Array] | None = None
+    seconds: float = 0.0
     accuracy: float = 0.0
     blocks: Mapping[str, slice] = field(default_factory=dict)
 
@@ -243,6 +248,14 @@ class Setting:
         probes = self.subject.probes.directions
         projected: Array = vector if probes is None else vector @ probes
         return projected
+
+    @cached_property
+    def asked(self) -> Asked | None:
+        """The implementation with the answers that are known; None where it cannot be called."""
+        if self.again is None:
+            return None
+        judged = (numpy_of(self.subject.program.lam), self.observed)
+        return Asked(self.again, (judged, *self.earlier, *self.later), self.seconds)
 
     @cached_property
     def seen(self) -> Float64[Array, " k"]:

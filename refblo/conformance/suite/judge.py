@@ -121,8 +121,16 @@ def deterministic_row(
         found, convention = _as_series(calls, entry, declared, subject, found)
     if not found.right:
         again = _again(process, entry, estimand, plan.seed)
-        earlier = tuple((call.lam, call.answer) for call in calls[: judged.position])
-        setting = Setting(subject, observed, earlier, again, found.noise)
+        pairs = tuple((call.lam, call.answer) for call in calls)
+        setting = Setting(
+            subject,
+            observed,
+            earlier=pairs[: judged.position],
+            later=pairs[judged.position + 1 :],
+            again=again,
+            seconds=seconds,
+            accuracy=found.noise,
+        )
         diagnosis = diagnose(setting)
     return Row(
         name=name,

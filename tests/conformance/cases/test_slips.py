@@ -11,6 +11,7 @@ from torch.func import functional_call
 
 from refblo.conformance import Verdict, hypergradient_report
 from refblo.conformance.report import Report
+from refblo.errors import LossError
 
 Loss = Callable[[Any, Any], Tensor]
 
@@ -75,6 +76,21 @@ def test_a_slip_is_told(arguments: tuple[Loss, Loss, Tensor, Any], finding: str)
     report = _report(*arguments, answer=1.5)
     assert report.verdict is Verdict.WRONG
     assert any(finding in told for told in report.findings), report.describe()
+
+
+def test_a_direct_term_that_is_right_for_want_of_theta_is_told() -> None:
+    report = hypergradient_report(
+        _of_theta, _of_the_module, LAM, WEIGHTS, lambda lam: lam.exp(), steps=3, step_size=0.1
+    )
+    assert report.verdict is Verdict.RIGHT
+    assert any("outer does not depend on theta" in told for told in report.findings)
+
+
+def test_data_made_in_inference_mode_are_told() -> None:
+    with torch.inference_mode():
+        data = X[:, 0].clone()
+    with pytest.raises(LossError, match=r"data outside torch.inference_mode"):
+        _report(lambda _, t: (data[:3] * t).square().sum(), _tied, VECTOR, VECTOR, answer=1.5)
 
 
 def test_a_zero_that_a_slip_has_made_right_is_told() -> None:
