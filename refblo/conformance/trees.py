@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from refblo.errors import ArgumentError, ArgumentTypeError, difference, listed
 from refblo.ravel import Tree, rebuild
+from refblo.types import Hypergradient
 
 Path = tuple[object, ...]
 
@@ -236,10 +237,15 @@ def _remedy(thing: object) -> str:
             "`refblo check MODULE:FUNCTION --framework jax` on refblo's own problems, and its numbers can "
             "be given here beside losses restated in torch, as torch.from_dlpack(array)"
         )
+    if callable(getattr(thing, "estimate", None)):
+        return (
+            "of an estimator give the function lambda lam: estimator.estimate(problem, lam).value"
+        )
     return next(remedy for kinds, remedy in _REMEDIES if isinstance(thing, kinds))
 
 
 _REMEDIES: tuple[tuple[tuple[type, ...], str], ...] = (
+    ((Hypergradient,), "give its .value"),
     ((nn.Module,), "give dict(module.named_parameters())"),
     (
         (np.ndarray, np.generic),

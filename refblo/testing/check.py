@@ -16,7 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from refblo.errors import ArgumentError, LossError, MissingProductError, RefbloError
+from refblo.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    LossError,
+    MissingProductError,
+    RefbloError,
+)
 from refblo.estimators.protocol import Estimator
 from refblo.estimators.warm import WarmEstimator
 from refblo.noise import Draws, Stream
@@ -380,7 +386,24 @@ def _maker(method: Estimator | Callable[[Case], Estimator]) -> Callable[[Case], 
     if isinstance(method, Estimator):
         unused = deepcopy(method)
         return lambda _: deepcopy(unused)
-    return method
+    given: object = method  # a caller may give anything
+    if isinstance(given, type) or not callable(given):
+        raise ArgumentTypeError(
+            "method must be an estimator, or a function that builds one for a problem, got "
+            f"{given!r}; write HPOSGLD(Langevin(0.05), Schedule(2, 2)), or "
+            "lambda case: HPOSGLD(case.dynamics, case.schedule)"
+        )
+
+    def make(case: Case) -> Estimator:
+        built: object = method(case)
+        if not isinstance(built, Estimator):
+            raise ArgumentTypeError(
+                f"method must build an estimator, got {type(built).__name__}; return an instance that has "
+                "name, estimand and estimate(problem, lam, draws)"
+            )
+        return built
+
+    return make
 
 
 def _failures(claim: Property, subject: TestedEstimator) -> list[str]:

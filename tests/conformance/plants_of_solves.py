@@ -127,7 +127,8 @@ def of_solves(seed: int) -> Iterator[Plant]:
         scaled = replace(at, gamma=factor)
         yield Plant(Mistake.SERIES_SHORT, problem, scaled.by(scaled.series(4)))
         yield Plant(Mistake.SERIES_NOT_SCALED, problem, scaled.by(scaled.series(3) / factor))
-    yield Plant(Mistake.CG_EARLY, problem, at.by(at.conjugate_gradients(2)))
+    for count in (1, 2):
+        yield Plant(Mistake.CG_EARLY, problem, at.by(at.conjugate_gradients(count)))
     yield Plant(Mistake.CG_LAST_DROPPED, problem, at.by(at.conjugate_gradients(N - 1)))
     yield Plant(Mistake.CG_OLD_RESIDUAL, problem, at.by(at.conjugate_gradients(2, old=True)))
     for delta in (0.3, 1e-3):

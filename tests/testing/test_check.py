@@ -3,13 +3,14 @@
 import random
 import re
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from refblo.chain import Langevin, Schedule
-from refblo.errors import ArgumentError
+from refblo.errors import ArgumentError, ArgumentTypeError
 from refblo.estimators import HPOSGLD, SOBA, WarmState
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import BilevelProblem, FixedInitial
@@ -243,3 +244,15 @@ def test_a_lam_made_in_inference_mode_is_refused_in_words_that_say_what_to_do() 
         lam = case.lam.clone()
     with pytest.raises(ArgumentError, match=r"lam must be a tensor that autograd.*\.clone\(\)"):
         RIGHT.estimate(case.problem, lam)
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        (HPOSGLD, "method must be an estimator.*lambda case"),
+        (lambda case: case.lam, "method must build an estimator, got Tensor"),
+    ],
+)
+def test_what_is_no_estimator_is_refused_by_name(method: Any, said: str) -> None:
+    with pytest.raises(ArgumentTypeError, match=said):
+        check_estimator(method)

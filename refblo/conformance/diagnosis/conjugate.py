@@ -1,6 +1,7 @@
 """Conjugate gradients that stop early, throw the last iterate away, or are put together wrongly."""
 
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 from jaxtyping import Float64
@@ -83,7 +84,9 @@ def _put_together_wrongly(subject: Subject) -> Iterator[Candidate]:
             )
     for matrix, where in matrices:
         for scale in scales:
-            for count, q in enumerate(_old_residual(matrix, slope, scale), start=1):
+            # The first iterate is that of conjugate gradients.
+            later = islice(_old_residual(matrix, slope, scale), 1, None)
+            for count, q in enumerate(later, start=2):
                 text = (
                     f"β multiplies the direction that is added to the residual before last{where}"
                 )

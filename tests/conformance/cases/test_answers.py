@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from refblo import HPOSGLD, BilevelProblem, FixedInitial, Langevin, Schedule
 from refblo.conformance import Report, Verdict, hypergradient_report
 from refblo.errors import ArgumentError, ArgumentTypeError
 
@@ -29,6 +30,16 @@ def inner(lam: Tensor, theta: Tensor) -> Tensor:
 
 def outer(lam: Tensor, theta: Tensor) -> Tensor:
     return (X @ theta + Y).square().mean() + 0.1 * lam.square().sum()
+
+
+RESULT = HPOSGLD(Langevin(0.05), Schedule(2, 2)).estimate(
+    BilevelProblem(
+        lambda lam, theta, _: inner(lam.reshape(3, 2), theta),
+        lambda lam, theta, _: outer(lam.reshape(3, 2), theta),
+        FixedInitial(THETA),
+    ),
+    LAM.flatten(),
+)
 
 
 def inner_of_tree(lam: dict[str, Tensor], theta: Tensor) -> Tensor:
@@ -109,6 +120,12 @@ REFUSED_FORMS: dict[str, tuple[Any, Callable[[Any], Any], str]] = {
         TREE,
         lambda lam: {"weights": right(lam)["decay"], "decay": right(lam)["weights"]},
         r'hypergradient\["weights"\] must have the shape of lam\["weights"\], \(3,\), got \(1,\)',
+    ),
+    "an estimator's result": (LAM, lambda _: RESULT, r"got Hypergradient; give its \.value"),
+    "an estimator": (
+        LAM,
+        lambda _: HPOSGLD(Langevin(0.05), Schedule(2, 2)),
+        r"got HPOSGLD; .*lambda lam: estimator\.estimate\(problem, lam\)\.value",
     ),
     "None": (LAM, lambda _: None, "hypergradient must be a tensor, got None: .* no path from lam"),
     "None in a tuple": (
