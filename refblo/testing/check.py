@@ -383,16 +383,16 @@ def check_estimator(
 
 
 def _maker(method: Estimator | Callable[[Case], Estimator]) -> Callable[[Case], Estimator]:
-    if isinstance(method, Estimator):
-        unused = deepcopy(method)
-        return lambda _: deepcopy(unused)
-    given: object = method  # a caller may give anything
-    if isinstance(given, type) or not callable(given):
+    given: object = method  # a caller may give anything; a class has an estimator's attributes, too
+    if isinstance(given, type) or not (isinstance(given, Estimator) or callable(given)):
         raise ArgumentTypeError(
             "method must be an estimator, or a function that builds one for a problem, got "
             f"{given!r}; write HPOSGLD(Langevin(0.05), Schedule(2, 2)), or "
             "lambda case: HPOSGLD(case.dynamics, case.schedule)"
         )
+    if isinstance(method, Estimator):
+        unused = deepcopy(method)
+        return lambda _: deepcopy(unused)
 
     def make(case: Case) -> Estimator:
         built: object = method(case)

@@ -19,11 +19,13 @@ from refblo.conformance.black_box.arrays import FlatArrays
 from refblo.conformance.black_box.halves import widened
 from refblo.conformance.black_box.names import name_mistake
 from refblo.conformance.black_box.objective import (
+    FINE,
     Objective,
     Repeatability,
     precision,
     repeatability,
 )
+from refblo.conformance.black_box.quantum import quantum
 from refblo.conformance.black_box.slopes import Slope, slopes
 from refblo.conformance.calls import Call, Judged, first_wrong, floor_of, gap, points
 from refblo.conformance.entries import only
@@ -77,6 +79,10 @@ def black_box_report(
     function = Objective(objective, arrays)
     repeated = repeatability(function)
     unit = precision(function)
+    rounded = 0.0
+    if repeated.deterministic and not function.coarse:
+        rounded, share = quantum(function, precision=unit)
+        unit = max(unit, share)
     draws = Draws(given.get("seed", 0))
     directions = _directions(arrays, given.get("directions"), draws)
     floor, tolerance = given.get("floor"), given.get("tolerance", 0.0)
@@ -106,7 +112,8 @@ def black_box_report(
     )
     report = _report(calls, judged, directions, bar, floor is not None)
     count = function.total + (0 if wide is None else wide.objective.total)
-    findings += _findings(function, count, repeated, unit, calls, judged)
+    findings += _findings(function, count, repeated, _of_values(rounded, unit, function))
+    findings += _between(calls, judged)
     if wide is not None:
         findings.append(
             f"lam is in half precision: the truth is that of the same objective at a lam in "
@@ -125,7 +132,19 @@ def black_box_report(
     named = name_mistake(
         call.answer, earlier, arrays.blocks, slope, seconds, lam=call.lam, spread=gap(calls)
     )
-    return replace(report, diagnosis=named)
+    report = replace(report, diagnosis=named)
+    if named.name is None and report.relative_error <= _OF_A_SOLVER and not named.cut_off:
+        report = replace(report, findings=(*report.findings, _UNCONVERGED))
+    return report
+
+
+_OF_A_SOLVER = 1e-2
+"""The relative error up to which the tolerance of a training may be what explains it."""
+
+_UNCONVERGED = (
+    "if the training stops at a tolerance and this is the hypergradient of its exact solution, an error of "
+    "this size is what the tolerance leaves: tighten it, or declare tolerance="
+)
 
 
 @final
@@ -313,15 +332,25 @@ def _verdict(call: Call, found: Judgement, bar: float, asked: bool) -> tuple[Ver
     return Verdict.RIGHT, reason
 
 
+def _of_values(rounded: float, unit: float, function: Objective) -> str:
+    """What the values of the objective say of its accuracy; "" where it is that of float64."""
+    if rounded > 0:
+        return (
+            f"finding: the objective's values are multiples of {rounded:.3g}, as of a number that was "
+            "rounded or printed, which sets the floor; return the loss as it is"
+        )
+    if unit > FINE:
+        return (
+            "the objective computes in single precision, or coarser, which sets the floor; in float64 more "
+            "would be seen" + _x64(function)
+        )
+    return ""
+
+
 def _findings(
-    function: Objective,
-    count: int,
-    repeated: Repeatability,
-    unit: float,
-    calls: list[Call],
-    judged: Judged[Reference, Judgement],
+    function: Objective, count: int, repeated: Repeatability, of_values: str
 ) -> list[str]:
-    """What else was noticed."""
+    """What was noticed of the objective."""
     said = [f"the objective was called {count} times"]
     if not repeated.deterministic:
         said.append(
@@ -332,18 +361,18 @@ def _findings(
         said.append(
             "finding: objective changes the lam that it is given in place; let it work on a copy"
         )
-    if unit > 1e-10:
-        said.append(
-            "the objective computes in single precision, or coarser, which sets the floor; in float64 more "
-            "would be seen" + _x64(function)
-        )
+    return said + ([of_values] if of_values else [])
+
+
+def _between(calls: list[Call], judged: Judged[Reference, Judgement]) -> list[str]:
+    """What was noticed between the calls of the hypergradient."""
     apart = gap(calls)
-    if apart > judged.judgement.whole.allowed:
-        said.append(
-            f"finding: two calls at the same lam differ by {apart:.1e}: it is not deterministic, or keeps "
-            "state between calls"
-        )
-    return said
+    if apart <= judged.judgement.whole.allowed:
+        return []
+    return [
+        f"finding: two calls at the same lam differ by {apart:.1e}: it is not deterministic, or keeps "
+        "state between calls"
+    ]
 
 
 def _x64(function: Objective) -> str:

@@ -27,6 +27,9 @@ REPEATS = 5
 
 SINGLE = SPACING["float32"]
 
+FINE = 1e-10
+"""The relative spacing of an objective's numbers up to which they are those of float64."""
+
 _POINTS = 9
 """Values along a line from which roughness is measured."""
 
@@ -75,6 +78,11 @@ class Objective:
     def total(self) -> int:
         """How often the function was called."""
         return self.seen.calls
+
+    @property
+    def coarse(self) -> bool:
+        """Whether λ, or what was returned so far, is coarser than float64."""
+        return max(self.arrays.spacing, SPACING[self.seen.dtype]) > SPACING["float64"]
 
     @property
     def of_jax(self) -> bool:
@@ -139,6 +147,11 @@ def _number(value: object) -> tuple[float, str]:
     if dtype not in SPACING:
         raise ArgumentTypeError(
             f"objective must return a real floating-point number, got {dtype}; return the outer loss"
+        )
+    if isinstance(value, Tensor) and value.is_meta:
+        raise ArgumentTypeError(
+            "objective must return a number, got a tensor on the device meta; look for a meta tensor in its "
+            "data"
         )
     flat = (
         value.double().cpu().reshape(-1)
@@ -206,9 +219,8 @@ def precision(objective: Objective) -> float:
     points a few units of float32 apart are rough: their differences of order 4 to 6 (Moré and Wild 2011)
     are then far above those of values that are some units of float64 apart.
     """
-    coarse = max(objective.arrays.spacing, SPACING[objective.seen.dtype])
-    if coarse > SPACING["float64"]:
-        return coarse
+    if objective.coarse:
+        return max(objective.arrays.spacing, SPACING[objective.seen.dtype])
     if _rounded(objective):
         return SINGLE
     fine, single = (roughness(objective, spacing) for spacing in (2.0**-46, 2.0**-21))
@@ -233,7 +245,13 @@ def _rounded(objective: Objective) -> bool:
 
 
 def _beside(objective: Objective, spacing: float) -> list[Array]:
-    """Points along a line from λ, so many relative units of each entry apart.
+    """Points along a line from λ, so many relative units of each entry apart."""
+    at = line_from(objective)
+    return [at(index * spacing) for index in range(_POINTS)]
+
+
+def line_from(objective: Objective) -> Callable[[float], Array]:
+    """So many relative units of each entry ↦ the point of a line from λ.
 
     The entries move by unequal shares of it, so that the terms of a λ that is symmetric about 0 do not cancel
     at every point.
@@ -242,8 +260,13 @@ def _beside(objective: Objective, spacing: float) -> list[Array]:
     signs = np.where(np.arange(lam.size) % 2 == 0, 1.0, -1.0)
     sizes = np.where(lam == 0, np.abs(lam).max(initial=0.0) or 1.0, np.abs(lam))
     shares = 1 - 0.5 * np.modf(np.arange(lam.size) * math.sqrt(2))[0]
-    step = spacing * sizes * shares * signs
-    return [lam + index * step for index in range(_POINTS)]
+    step: Array = sizes * shares * signs
+
+    def at(distance: float) -> Array:
+        moved: Array = lam + distance * step
+        return moved
+
+    return at
 
 
 def roughness(objective: Objective, spacing: float) -> float:

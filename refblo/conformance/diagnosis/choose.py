@@ -26,6 +26,9 @@ _PENALTY = 30.0
 
 _ALIKE = 3.0
 
+_DUST = 1e-9
+"""The share of the error up to which a vector counts as zero, however little is known of the truth."""
+
 
 @runtime_checkable
 class Observation(Protocol):
@@ -110,7 +113,7 @@ def score(candidate: Candidate, setting: Observation) -> Scored | None:
         distance = float(np.linalg.norm(setting.seen - setting.along(candidate.vector)))
     if not math.isfinite(distance):
         return None
-    if candidate.mistake is Mistake.ZERO and distance > setting.noise:
+    if candidate.mistake is Mistake.ZERO and distance > min(setting.noise, _DUST * setting.error):
         return None
     share = distance / setting.error if setting.error > 0 else math.inf
     text = candidate.text or candidate.mistake.what.rstrip(".")
