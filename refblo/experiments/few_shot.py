@@ -5,7 +5,7 @@
 A task is five letters of matplotlib's fonts with their faces as examples, one an outer step; the letters of
 meta training are Latin, those that tune are Cyrillic, those that test are Armenian and Georgian. A tested λ
 is adapted by gradient descent without noise, with the method's own rate and number of steps. The outer
-optimiser is Adam: the paper names none.
+optimiser is Adam: the paper names none. A task has one support image a class, or five.
 
 What the small scale cuts, so that Table 6 takes some ten minutes of one core: layers of width 8, images of 16
 x 16 pixels, 80 outer steps of one task, 150 test episodes, two of the printed τ, four outer rates. The two
@@ -41,7 +41,9 @@ from refblo.outer import OuterRun
 from refblo.problem import BilevelProblem, identity_initial
 from refblo.types import Batch, Lam, Theta
 
-WAY, SHOT = 5, 1
+WAY = 5
+SHOTS = (1, 5)
+"""Support images a class, in the order of the table's columns."""
 
 
 @final
@@ -85,24 +87,24 @@ def effort(scale: Scale) -> FewShotEffort:
     return EFFORTS[scale]
 
 
-def require_data(scale: Scale) -> None:
+def require_data(scale: Scale, shot: int) -> None:
     """Look at the fonts before any work.
 
     Raises:
         ArgumentError, MissingExtraError: if there are too few of them for an episode.
     """
     for scripts in (TRAIN, TUNING, TEST):
-        require_letters(scripts, WAY, SHOT + effort(scale).query)
+        require_letters(scripts, WAY, shot + effort(scale).query)
 
 
-def describe(scale: Scale) -> dict[str, float | int | str]:
+def describe(scale: Scale, shot: int) -> dict[str, float | int | str]:
     """The settings that every part repeats."""
     of = effort(scale)
     return {
         "data": "letters of matplotlib's fonts",
         "network": f"four convolutions of width {of.width} on {of.side} x {of.side} pixels",
         "way": WAY,
-        "shot": SHOT,
+        "shot": shot,
         "query images a class": of.query,
         "letters": of.letters,
         "outer steps": of.outer_steps,
@@ -120,17 +122,19 @@ class EpisodeBatches:
 
     Attributes:
         classes: there are.
-        query: images a class.
+        shot: support images a class.
+        query: query images a class.
     """
 
     classes: int
+    shot: int
     query: int
 
     def __call__(self, draws: Draws, stream: int, step: int) -> Batch:  # noqa: ARG002
-        """Indices of shape (WAY · (SHOT + query),): those of a class together, its support first."""
+        """Indices of shape (WAY · (shot + query),): those of a class together, its support first."""
         chosen = draws.indices(Stream.INSTANCE, 0, self.classes, WAY)
         keys = draws.uniform(Stream.INSTANCE, 1, (WAY, ENOUGH), 0.0, 1.0)
-        faces = torch.argsort(keys, dim=1, stable=True)[:, : SHOT + self.query]
+        faces = torch.argsort(keys, dim=1, stable=True)[:, : self.shot + self.query]
         return (chosen[:, None] * ENOUGH + faces).reshape(-1)
 
 
@@ -141,16 +145,18 @@ class Episodes:
 
     Attributes:
         pictures: of all letters and faces, shape (letters · ENOUGH, side, side).
-        query: images a class.
+        shot: support images a class.
+        query: query images a class.
     """
 
     pictures: Float[Tensor, "N h w"]
+    shot: int
     query: int
 
     @property
     def batches(self) -> EpisodeBatches:
         """Where its tasks come from."""
-        return EpisodeBatches(len(self.pictures) // ENOUGH, self.query)
+        return EpisodeBatches(len(self.pictures) // ENOUGH, self.shot, self.query)
 
     def images(
         self, batch: Batch, *, support: bool
@@ -158,15 +164,26 @@ class Episodes:
         """The support or query images of a task, and their labels."""
         assert batch is not None
         grid = batch.reshape(WAY, -1)
-        part = grid[:, :SHOT] if support else grid[:, SHOT:]
+        part = grid[:, : self.shot] if support else grid[:, self.shot :]
         labels = torch.arange(WAY, device=self.pictures.device).repeat_interleave(part.shape[1])
         return self.pictures[part.reshape(-1)], labels
 
 
-def episodes(scripts: tuple[str, ...], of: FewShotEffort, device: str = "cpu") -> Episodes:
+def episodes(
+    scripts: tuple[str, ...], of: FewShotEffort, shot: int, device: str = "cpu"
+) -> Episodes:
     """The tasks of some scripts."""
     pictures = glyphs(scripts, of.side, of.letters).to(device)
-    return Episodes(pictures.reshape(-1, of.side, of.side), of.query)
+    return Episodes(pictures.reshape(-1, of.side, of.side), shot, of.query)
+
+
+def splits(place: TrialPlace, shot: int) -> tuple[Episodes, Episodes, Episodes]:
+    """The tasks of meta training, tuning and test."""
+    of = effort(place.scale)
+    training, tuning, test = (
+        episodes(scripts, of, shot, place.device) for scripts in (TRAIN, TUNING, TEST)
+    )
+    return training, tuning, test
 
 
 def problem(logits: Logits, tasks: Episodes) -> BilevelProblem:
@@ -256,19 +273,19 @@ def task_errors(
     return result
 
 
-def run(trial: Trial, place: TrialPlace) -> Values:
+def run(trial: Trial, place: TrialPlace, shot: int) -> Values:
     """Meta training, tested after each piece."""
     of = effort(place.scale)
     module = ConvNet(of.side, of.width, 4, WAY, normalised=True)
     lam, logits = as_function(module, 50 + trial.seed)
     lam = lam.to(place.device)
-    splits = [episodes(scripts, of, place.device) for scripts in (TRAIN, TUNING, TEST)]
+    training, tuning_tasks, test_tasks = splits(place, shot)
     rate, adapted = adaptation(trial.arm)
 
     def measure(ended: OuterRun) -> Values:
         test, tuning = (
             task_errors(logits, tasks, ended.lam, rate, adapted, of.episodes)
-            for tasks in (splits[2], splits[1])
+            for tasks in (test_tasks, tuning_tasks)
         )
         return {
             "test": np.array([test.mean()]),
@@ -277,7 +294,7 @@ def run(trial: Trial, place: TrialPlace) -> Values:
         }
 
     return descend(
-        problem(logits, splits[0]),
+        problem(logits, training),
         estimator(trial.arm),
         lam,
         of.outer_steps,
@@ -295,12 +312,12 @@ TWIN_IN_WORDS = (
 )
 
 
-def twin(seed: int) -> Twin:
+def twin(seed: int, shot: int) -> Twin:
     """The shrunken twin of one seed, at τ = 1; its test loss is the mean over 50 tasks, adapted."""
     of = replace(EFFORTS[Scale.SMALL], width=4)
     lam, logits = as_function(ConvNet(of.side, of.width, 4, WAY, normalised=True), 50 + seed)
-    posed = problem(logits, episodes(TRAIN, of))
-    tasks, arm = episodes(TEST, of), Arm("HPO-SGLD", "τ = 1")
+    posed = problem(logits, episodes(TRAIN, of, shot))
+    tasks, arm = episodes(TEST, of, shot), Arm("HPO-SGLD", "τ = 1")
     method = estimator(arm)
     assert isinstance(method, HPOSGLD)
 
@@ -314,25 +331,25 @@ def twin(seed: int) -> Twin:
     return Twin(posed, posed, method, adam, lam, test)
 
 
-def prototypes(trial: Trial, place: TrialPlace) -> Values:
+def prototypes(trial: Trial, place: TrialPlace, shot: int) -> Values:
     """ProtoNet: features trained so that a query image lies nearest to its class's mean."""
     of = effort(place.scale)
     module = ConvNet(of.side, of.width, 4, 0, normalised=True)
     start, features = as_function(module, 50 + trial.seed)
-    splits = [episodes(scripts, of, place.device) for scripts in (TRAIN, TUNING, TEST)]
+    training, tuning, test_tasks = splits(place, shot)
 
     def logits(theta: Theta, tasks: Episodes, draws: Draws) -> tuple[Tensor, Tensor]:
         batch = tasks.batches(draws, 0, 0)
         support, _ = tasks.images(batch, support=True)
         query, labels = tasks.images(batch, support=False)
         both = features(theta, torch.cat([support, query]))
-        means = both[: len(support)].reshape(WAY, SHOT, -1).mean(dim=1)
+        means = both[: len(support)].reshape(WAY, tasks.shot, -1).mean(dim=1)
         return -(both[len(support) :, None] - means).square().sum(dim=2), labels
 
     theta = start.to(place.device, copy=True).requires_grad_()
     optimiser = torch.optim.Adam([theta], lr=trial.rate)
     for step in range(of.outer_steps):
-        out, labels = logits(theta, splits[0], Draws(trial.seed * 2**20 + step))
+        out, labels = logits(theta, training, Draws(trial.seed * 2**20 + step))
         (theta.grad,) = torch.autograd.grad(cross_entropy(out, labels), theta)
         optimiser.step()
 
@@ -344,9 +361,9 @@ def prototypes(trial: Trial, place: TrialPlace) -> Values:
             wrong.append(100.0 * float((out.argmax(1) != labels).float().mean()))
         return np.array(wrong)
 
-    test = errors(splits[2])
+    test = errors(test_tasks)
     return {
         "test": np.array([test.mean()]),
-        "tuning": np.array([errors(splits[1]).mean()]),
+        "tuning": np.array([errors(tuning).mean()]),
         "episode deviation": np.array([test.std(ddof=1)]),
     }

@@ -30,6 +30,7 @@ _ALL: tuple[Experiment, ...] = (
     Table4(),
     Table5(),
     Table6(),
+    Table6(shot=5),
     Table8(),
     Table9(),
     Table13(),

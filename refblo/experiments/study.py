@@ -2,7 +2,7 @@
 
 A run is a `Trial`: an arm (a method with its options), an outer rate and a seed. Each method's outer rate
 is the one of a grid, the same for all methods, with the lowest mean error on the tuning split, over the
-same tuning seeds, for the method's first arm; arms that are different data sets are tuned one by one. The
+same tuning seeds, for the method's first arm; where a table has several tasks, each is tuned apart. The
 test split is looked at by nothing but the report. Every trial is a part of the store of its own, made by
 whichever process is free.
 """
@@ -29,13 +29,13 @@ class Arm:
     """A method with its options.
 
     Attributes:
-        method: the name that shares one tuned rate, unless `alone`.
+        method: the name that shares one tuned rate over its options.
         option: the options as the paper's table prints them; empty if there are none.
+        task: the data set or task, where a table has several: each has tuned rates of its own.
         printed: what the paper prints for it, on its own data.
         printed_rate: the outer rate that the paper states; None where it states none.
         rated: whether there is an outer rate at all.
         weight: how long a run takes beside the others, for the estimate of the time left.
-        alone: whether its rate is tuned for it alone, as for a data set of its own.
     """
 
     method: str
@@ -44,17 +44,17 @@ class Arm:
     printed_rate: float | None = None
     rated: bool = True
     weight: float = 1.0
-    alone: bool = False
+    task: str = ""
 
     @property
     def tuned_as(self) -> str:
         """What its outer rate is tuned for."""
-        return self.label if self.alone else self.method
+        return f"{self.method} {self.task}".strip()
 
     @property
     def label(self) -> str:
         """The name of the row."""
-        return f"{self.method} {self.option}".strip()
+        return " ".join(part for part in (self.method, self.option, self.task) if part)
 
 
 @final

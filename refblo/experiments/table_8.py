@@ -295,7 +295,7 @@ class Table8:
 
         def rows(method: str, weight: float, *, rated: bool) -> list[Arm]:
             return [
-                Arm(method, kind, TABLE_8[method], rated=rated, weight=weight, alone=True)
+                Arm(method, "", TABLE_8[method], rated=rated, weight=weight, task=kind)
                 for kind in of.kinds
             ]
 
@@ -350,7 +350,7 @@ class Table8:
     def train(self, trial: Trial, place: TrialPlace) -> Values:
         """One run."""
         of, arm = effort(place.scale), trial.arm
-        parts = _parts(place.scale, arm.option, trial.seed)
+        parts = _parts(place.scale, arm.task, trial.seed)
         data, validation, tuning, test = (part.to(place.device) for part in parts)
         theta, logits = as_function(Perceptron(of.side, of.hidden, 10), 700 + trial.seed)
         theta = theta.to(place.device)
