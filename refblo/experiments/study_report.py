@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -36,6 +37,7 @@ def run_study(
     findings: Sequence[str] = (),
     also: Callable[[StudyRuns], list[str]] = lambda _: [],
     twin: TwinOf | None = None,
+    pictures: Mapping[str, Callable[[Path, StudyRuns], None]] = MappingProxyType({}),
 ) -> ExperimentReport:
     """Run a table, or what of it is not stored yet, and write its report.
 
@@ -49,6 +51,7 @@ def run_study(
         findings: sentences of the table's own.
         also: makes sentences from the runs.
         twin: the shrunken twin that says why.
+        pictures: the end of a plot's name, and what draws it from the runs.
 
     Raises:
         ArgumentError, MissingExtraError: before any work, if the data or an option cannot be used.
@@ -60,6 +63,10 @@ def run_study(
     plot = f"{study.name}.png"
     _draw(store.folder / plot, runs)
     why, plots = list[str](), [f"{study.name}/{plot}"]
+    for suffix, draw in pictures.items():
+        also_drawn = f"{study.name}-{suffix}.png"
+        draw(store.folder / also_drawn, runs)
+        plots.append(f"{study.name}/{also_drawn}")
     if twin is not None:
         compared = run_twins(store, twin.make, {"twin": twin.description})
         draw_twins(store.folder / f"{study.name}-why.png", compared)

@@ -1,6 +1,6 @@
 """What tables with networks share: splits, plain training, test errors, outer runs kept in pieces."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -15,7 +15,7 @@ from refblo.estimators.protocol import Estimator
 from refblo.experiments.store import Values
 from refblo.experiments.study import Trial, TrialPlace
 from refblo.noise import Draws, Stream
-from refblo.outer import OuterLoop, OuterRun
+from refblo.outer import OuterLoop, OuterRun, OuterStep
 from refblo.outer.loop import Optimiser
 from refblo.problem import BilevelProblem
 from refblo.types import DIVERGED, Lam, Theta
@@ -197,6 +197,7 @@ def descend(
     measure: Callable[[OuterRun], Values],
     rate: float | None = None,
     optimiser: Optimiser | None = None,
+    along: Callable[[OuterStep], dict[str, float]] | None = None,
 ) -> Values:
     """Outer steps with a warm-started θ, measured after each of some pieces.
 
@@ -214,17 +215,25 @@ def descend(
         measure: numbers of a state: vectors of one entry.
         rate: η of gradient descent on λ; the trial's unless given.
         optimiser: of [λ], in the place of gradient descent.
+        along: numbers of an outer step.
 
     Returns:
-        The measured numbers, one entry a piece, with the evaluations spent; after a divergence NaN.
+        The measured numbers, one entry a piece, with the evaluations spent, and those of `along`, one entry
+        an outer step; after a divergence NaN.
     """
     store, rows = place.store, list[Values]()
     eta = trial.rate if rate is None else rate
     path = store.parts / f"{store.file_name(trial.key)}-{place.scale.value}.state.pt"
     ends = [steps * (piece + 1) // pieces for piece in range(pieces)]
-    for end in ends:
+    for begin, end in zip([0, *ends], ends, strict=False):
 
-        def piece(end: int = end) -> Values:
+        def piece(begin: int = begin, end: int = end) -> Values:
+            noted: dict[int, dict[str, float]] = {}
+
+            def note(step: OuterStep) -> None:
+                if along is not None:
+                    noted[step.step] = along(step)
+
             loop = OuterLoop(
                 problem,
                 estimator,
@@ -237,6 +246,7 @@ def descend(
                 unchecked=True,
                 # The evaluations are reported, and a traced estimate makes more of them.
                 plain=True,
+                callbacks=(note,),
             )
             try:
                 ended = loop.run(lam, resume=True)
@@ -244,11 +254,28 @@ def descend(
                 # A state of another version or setting: it counts no more than such a part does.
                 path.unlink(missing_ok=True)
                 ended = loop.run(lam)
+            if along is not None and ended.steps == end and begin + 1 not in noted:
+                # Killed between the state at the end of this piece and its part: no step was made again.
+                path.unlink(missing_ok=True)
+                ended = loop.run(lam)
             measured = dict(measure(ended))
             if ended.status in DIVERGED and ended.steps < end:
                 measured = {name: np.full(1, np.nan) for name in measured}
-            return {**measured, "evaluations": np.array([float(ended.cost.total)])}
+            return {
+                **measured,
+                "evaluations": np.array([float(ended.cost.total)]),
+                **_noted(noted, begin, end),
+            }
 
         rows.append(store.part(f"{trial.key}, to step {end}", place.settings, piece))
     path.unlink(missing_ok=True)
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+
+def _noted(noted: Mapping[int, Mapping[str, float]], begin: int, end: int) -> Values:
+    """One entry for each outer step after `begin` up to `end`; NaN for those that were not made."""
+    names = dict.fromkeys(name for numbers in noted.values() for name in numbers)
+    return {
+        name: np.array([noted.get(k, {}).get(name, np.nan) for k in range(begin + 1, end + 1)])
+        for name in names
+    }

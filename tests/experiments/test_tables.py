@@ -12,7 +12,15 @@ from refblo.chain import Langevin, Schedule
 from refblo.commands.reproduce import reproduce
 from refblo.errors import ArgumentError, MissingExtraError
 from refblo.estimators import HPOSGLD, IFTDense
-from refblo.experiments import few_shot, l1, printed_networks, table_5, table_8, table_13, table_15
+from refblo.experiments import (
+    few_shot,
+    invariance,
+    l1,
+    printed_networks,
+    table_5,
+    table_13,
+    table_15,
+)
 from refblo.experiments.data.fonts import ENOUGH, TEST
 from refblo.experiments.data.packaged import sklearn_digits
 from refblo.experiments.networks import Perceptron, as_function
@@ -116,27 +124,27 @@ def test_an_episode_has_different_letters_and_no_image_twice(shot: int) -> None:
 def test_an_average_without_transformations_is_the_network() -> None:
     theta, logits = as_function(Perceptron(8, 4, 10), 0)
     pictures = sklearn_digits().images[:3]
-    epsilon = torch.linspace(-1, 1, 6 * table_8.COPIES, dtype=torch.float64)
-    out = table_8.averaged(logits, torch.zeros(6), theta, pictures, epsilon)
+    epsilon = torch.linspace(-1, 1, 6 * invariance.COPIES, dtype=torch.float64)
+    out = invariance.averaged(logits, torch.zeros(6), theta, pictures, epsilon)
     # A mean of 31 equal numbers, and bilinear weights of 0 and 1 up to rounding.
     assert torch.allclose(out, logits(theta, pictures), atol=1e-5)
 
 
 def test_the_rotation_turns_a_picture_upside_down() -> None:
     pictures = sklearn_digits().images[:2]
-    half = torch.linalg.matrix_exp(torch.pi * table_8.GENERATORS[table_8.ROTATION])
-    turned = table_8.moved(pictures, half.expand(2, -1, -1))
+    half = torch.linalg.matrix_exp(torch.pi * invariance.GENERATORS[invariance.ROTATION])
+    turned = invariance.moved(pictures, half.expand(2, -1, -1))
     assert torch.allclose(turned, pictures.flip(1, 2), atol=1e-4)
 
 
 def test_augmented_batches_hold_indices_and_draws() -> None:
-    batch = table_8.AugmentedBatches(50, 8)(Draws(1), 1, 4)
+    batch = invariance.AugmentedBatches(50, 8)(Draws(1), 1, 4)
     assert batch is not None
     assert len(set(batch[:8].tolist())) == 8
     assert float(batch[:8].max()) < 50
-    assert batch[8:].shape == (6 * table_8.COPIES,)
+    assert batch[8:].shape == (6 * invariance.COPIES,)
     assert float(batch[8:].abs().max()) <= 1
-    other = table_8.AugmentedBatches(50, 8)(Draws(1), 1, 5)
+    other = invariance.AugmentedBatches(50, 8)(Draws(1), 1, 5)
     assert other is not None
     assert not torch.equal(batch[8:], other[8:])
 
@@ -237,7 +245,7 @@ def test_a_missing_package_is_said_before_any_work(
     def missing(*_: object) -> None:
         raise MissingExtraError(f"the package {package} must be installed for this data, got none")
 
-    module = table_5 if name == "table-5" else table_8
+    module = table_5 if name == "table-5" else invariance
     monkeypatch.setattr(module, "animals" if name == "table-5" else "mnist_digits", missing)
     result = typed(name, "--scale", "small", "--output", str(tmp_path))
     assert result.exit_code == 2
