@@ -41,6 +41,7 @@ class ArrayFunction:
         outputs: l, how many it gives.
         traced: whether JAX may trace it; not one whose control flow turned out to depend on numbers.
         plain_calls: how many calls come before it is traced.
+        own: whether it is the caller's, and not derived of one.
     """
 
     function: OnArrays
@@ -48,6 +49,7 @@ class ArrayFunction:
     outputs: int
     traced: bool = True
     plain_calls: int = 0
+    own: bool = True
     _made: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __call__(self, fixed: object, *arrays: Any) -> Sequence[Any]:
@@ -73,7 +75,11 @@ class ArrayFunction:
             found: Sequence[Any] = pull(tuple(weights))
             return found
 
-        return self._derived("reverse", pulled, self.inputs + self.outputs, self.inputs)
+        # Transitions are called twice to find randomness, and an inner loss is in them by this alone.
+        plain_calls = self.plain_calls if self.own else 0
+        return self._derived(
+            "reverse", pulled, self.inputs + self.outputs, self.inputs, plain_calls=plain_calls
+        )
 
     def forward(self) -> "ArrayFunction":
         """(x, v) ↦ (∂F)v."""
@@ -92,10 +98,14 @@ class ArrayFunction:
         )
         return self._derived(f"batched along {dims}", mapped, self.inputs, self.outputs)
 
-    def _derived(self, name: str, function: OnArrays, inputs: int, outputs: int) -> "ArrayFunction":
+    def _derived(
+        self, name: str, function: OnArrays, inputs: int, outputs: int, plain_calls: int = 0
+    ) -> "ArrayFunction":
         if name not in self._made:
             traced = self.traced and "as it is" not in self._made
-            self._made[name] = ArrayFunction(function, inputs, outputs, traced, self.plain_calls)
+            self._made[name] = ArrayFunction(
+                function, inputs, outputs, traced, plain_calls, own=False
+            )
         found: ArrayFunction = self._made[name]
         return found
 
