@@ -14,6 +14,7 @@ from torch import Tensor
 from refblo.chain import Langevin, Schedule
 from refblo.errors import ArgumentError, OracleError
 from refblo.oracles import (
+    ClosedForm,
     GibbsDifference,
     GibbsQuadrature,
     ImplicitDense,
@@ -52,6 +53,17 @@ def test_both_implicit_oracles_agree_on_larger_problems(seed: int, size: tuple[i
     for case in (random_separable(seed, *size), random_quadratic(seed, *size, curvature=0.5)):
         dense, differences = (oracle.truth(case, Estimand.IMPLICIT) for oracle in IMPLICIT)
         assert agree(dense, differences), story(dense, differences)
+
+
+def test_a_gibbs_formula_is_asked_at_the_temperature_that_the_chain_samples() -> None:
+    """τκ²: it is neither τ nor τκ where κ is neither 0 nor 1."""
+    case = build("abml_regression")
+    case = replace(case, dynamics=replace(case.dynamics, temperature=0.3, noise_scale=0.5))
+    assert case.closed_forms is not None
+    formula = case.closed_forms.gibbs(np.array(case.lam.tolist()), 0.3 * 0.5**2)
+    found = ClosedForm().truth(case, Estimand.GIBBS).value
+    assert formula is not None
+    assert np.array_equal(np.array(found.tolist()), formula)
 
 
 def test_differences_along_directions_are_components() -> None:
