@@ -25,7 +25,7 @@ Numbers = Callable[[int], Any]
 
 _POINTS = {"A", "B", "f_θ", "f_θθ", "f_λ"}
 _UPPER = {"θ", "z"}
-_SHOWN = {"S0": "dθ⁰/dλ", "INF": "∞"}
+_SHOWN = {"S0": "dθ⁰/dλ", "INF": "∞", "l": "ℓ"}
 
 
 @final

@@ -82,10 +82,34 @@ def to_theorems(rows: Sequence[LedgerRow]) -> str:
     Returns:
         A Markdown page.
     """
-    lines = _HEAD.splitlines()
+    lines = [*_HEAD.splitlines(), "", *_overview(rows)]
     for row in rows:
         lines += ["", *_section(row)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _overview(rows: Sequence[LedgerRow]) -> list[str]:
+    """A table of the theorems: verdict, strength, hypotheses and steps."""
+    lines = [
+        "| theorem | as printed | what is proved of it, or holds instead | hypotheses stated, added, "
+        "not needed | steps by machine, with an argument by hand |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        steps = _steps(row)
+        machine = sum(grade is Strength.GENERAL for _, grade in steps)
+        strength = row.strength.words if row.strength is not None else ""
+        lines.append(
+            f"| {_name(row)} | {cell(row.word)} | {strength} | {len(row.assumptions)}, {len(row.added)}, "
+            f"{len(row.unneeded)} | {machine}, {len(steps) - machine + bool(row.by_hand)} |"
+        )
+    return lines
+
+
+def _steps(row: LedgerRow) -> list[tuple[Check, Strength]]:
+    """The checks that are steps of the proof."""
+    graded = zip(row.checks, row.grades, strict=True)
+    return [(c, g) for c, g in graded if g.proves and c.role is Role.SUPPORT]
 
 
 def _name(row: LedgerRow) -> str:
@@ -97,6 +121,11 @@ def _section(row: LedgerRow) -> list[str]:
     lines = [f"## {_name(row)}: {cell(row.title)}", ""]
     what = "as printed; what holds instead: " if row.corrected else "· "
     lines += [f"**{cell(row.word)}** {what}{strength} · [evidence](ledger.md#{row.key})", ""]
+    if row.repeats.startswith("thm-"):
+        lines += [
+            f"The same claim as Theorem {row.repeats.partition('-')[2]}, and counted once.",
+            "",
+        ]
     if row.corrected:
         lines += [f"Printed. {_sentence(row.printed)}", ""]
         lines += [f"Statement that holds. {_sentence(row.corrected)}", ""]
@@ -104,9 +133,8 @@ def _section(row: LedgerRow) -> list[str]:
         lines += [f"Statement. {_sentence(row.printed)}", ""]
     lines += [f"Stated for: {cell(row.scope)}.", ""]
     lines += _hypotheses(row)
-    graded = list(zip(row.checks, row.grades, strict=True))
-    steps = [(c, g) for c, g in graded if g.proves and c.role is Role.SUPPORT]
-    rest = [(c, g) for c, g in graded if not g.proves]
+    steps = _steps(row)
+    rest = [(c, g) for c, g in zip(row.checks, row.grades, strict=True) if not g.proves]
     if steps:
         lines += ["Proof.", ""]
         lines += [f"{k}. {_step(*step)}" for k, step in enumerate(steps, start=1)]

@@ -111,7 +111,7 @@ def fixed_samples(context: ClaimContext) -> Check:
     many = variance_of_h(50, 40)
     taken = many if context.has(FIXED) else variance_of_h(50, 1) / 40
     return fact("Var h at B = 50, M = 40 against the V of the bound", many <= taken, float(many),
-                f"<= {float(taken):.4g}")  # fmt: skip
+                f"<= {float(taken):.7g}")  # fmt: skip
 
 
 _CURVATURE, _GAMMA, _STEPS, _ETA = 2.0, 0.1, 12, 0.2

@@ -46,7 +46,7 @@ f1, f2, b0, e1, e2 = sp.symbols("f1 f2 b0 e1 e2")
 
 
 def recursion_series(series: Series, steps: int) -> PolyElement:
-    """(22) with dθ⁰/dλ = 0: (ε/2)·Σ f'(θ^k)·B(θ^(k-1)), cut as the series is.
+    """(22) from g_0 = f'(θ⁰)·dθ⁰/dλ, cut as the series is.
 
     Args:
         series: the chain's expansion.
@@ -55,11 +55,14 @@ def recursion_series(series: Series, steps: int) -> PolyElement:
     Returns:
         The recursion's g_m.
     """
-    half = weight(Fraction(1, 2))
-    parts = [
-        series.product(root() ** 2, series.f1[k], series.b[k - 1]) for k in range(1, steps + 1)
-    ]
-    return sum(parts[1:], parts[0]) * half
+    half, start = weight(Fraction(1, 2)), series.s[0]
+    g = series.product(series.f1[0], start)
+    for k in range(1, steps + 1):
+        moved = series.delta[k] - series.delta[k - 1]
+        pushed = series.b[k - 1] + series.product(series.a[k - 1], start)
+        g += series.product(moved, series.f2[k - 1], start)
+        g += series.product(root() ** 2, series.f1[k], pushed) * half
+    return g
 
 
 def _fixed_steps(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
@@ -322,7 +325,7 @@ def _alignment(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
 
 
 _HORIZON = ClaimStatement(
-    "at a horizon S the recursion over the truth tends, as ε vanishes, to {ratio}",
+    "at a horizon S and a curvature h the recursion over the truth tends, as ε vanishes, to {ratio}",
     (formula("ratio", "h*S/(1 - exp(-h*S))"),),
 )
 _BOTH = ClaimStatement(
@@ -368,9 +371,9 @@ CLAIMS = (
         _fixed_horizon,
         ClaimVerdict.REFUTED,
         corrected=_HORIZON,
-        remark="(A3) wants m → ∞ and (A2) ε → 0; what decides is S = mγ. The recursion grows "
-        "linearly in S, the truth tends to -f_θA⁻¹B. With a linear f and a quadratic inner loss the noise "
-        "takes no part in either.",
+        remark="θ⁰ does not depend on λ here, as (A1) asks. (A3) wants m → ∞ and (A2) ε → 0; what decides "
+        "is S = mγ. The recursion grows linearly in S, the truth tends to -f_θA⁻¹B. With a linear f and a "
+        "quadratic inner loss the noise takes no part in either.",
         scope=_LINEAR,
     ),
     Claim(

@@ -38,8 +38,12 @@ from proofs_check.tools.bilevel_instances import (
 )
 
 _LIMITS = by_hand(
-    "bounded minimisers w_n at λ_n → λ̄ have a limit point w̄ (Bolzano-Weierstrass), and the outer two "
-    "differences vanish with n by the continuity of L"
+    "λ_n has a limit point λ̄ in the compact Λ, bounded minimisers w_n at λ_n → λ̄ have a limit point w̄ "
+    "(Bolzano-Weierstrass), and the outer two differences vanish with n by the continuity of L"
+)
+_ATTAINED = by_hand(
+    "take w_n with E(w_n, λ_n) - f(λ_n) → 0 and f(λ_n) → inf f: E(w̄, λ̄) = lim E(w_n, λ_n) = inf f by the "
+    "continuity of E, and f(λ̄) ≤ E(w̄, λ̄) since w̄ is a minimiser at λ̄"
 )
 
 
@@ -61,7 +65,8 @@ def _existence(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     # Then f(λ̄) ≤ E(w̄, λ̄) = lim E(w_n, λ_n) = inf f, by the continuity of E.
     attained = "takes its minimum" if stated else "need not take its minimum"
     yield fact("E(w̄, λ̄) is the infimum, and belongs to λ̄", s.word("minimum") == attained, attained,
-               s.word("minimum"), EvidenceMethod.SYMBOLIC, over=over)  # fmt: skip
+               s.word("minimum"), EvidenceMethod.SYMBOLIC,
+               over=dict.fromkeys(over, _ATTAINED))  # fmt: skip
     yield from _conditions(context)
 
 

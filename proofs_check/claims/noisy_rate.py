@@ -64,7 +64,7 @@ def _exact_run(s: ClaimStatement, context: ClaimContext) -> Check:
     bound = s.formula("bound", Fraction, D=Fraction(1, 100), η=rate, V=Fraction(0), L=Fraction(1),
                       k=Fraction(steps))  # fmt: skip
     name = f"the mean after {steps} steps at η = {rate}, a = {a}, against the bound"
-    return fact(name, mean <= bound, float(mean), f"<= {float(bound):.4g}")
+    return fact(name, mean <= bound, float(mean), f"<= {float(bound):.7g}")
 
 
 _AT = np.array([12.0, 16.0, 22.0, 30.0, 40.0])
@@ -98,7 +98,7 @@ def _floor(s: ClaimStatement, run: NoisyDescent, p: int) -> Iterator[Check]:
     names = {"η": run.rate, "V": run.variance, "L": run.smooth}
     floor = s.formula("bound", float, D=0.0, k=1.0, **names)
     yield fact(f"p = {p}: that floor against the bound's", found - half <= floor, found,
-               f"<= {floor:.4g}", EvidenceMethod.STATISTICAL)  # fmt: skip
+               f"<= {floor:.6g}", EvidenceMethod.STATISTICAL)  # fmt: skip
     # Where p = 1 the bound is attained: the mean may be above it by what the runs' spread allows.
     means = run.means(_AT)
     averages = means.mean(axis=0)

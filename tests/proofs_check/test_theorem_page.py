@@ -26,6 +26,19 @@ def test_the_page_has_the_theorem_as_the_ledger_states_it(key: str) -> None:
         assert cell(hypothesis.text) in page, REMEDY
 
 
+def test_the_table_counts_hypotheses_and_steps() -> None:
+    page = to_theorems([settle(find("franceschi-existence"), ClaimContext())])
+    line = next(
+        line for line in page.splitlines() if line.startswith("| Franceschi et al., existence")
+    )
+    assert line.endswith("| 4, 0, 1 | 0, 3 |")
+
+
+def test_a_theorem_that_is_stated_twice_says_so() -> None:
+    page = to_theorems([settle(find("thm-4"), ClaimContext())])
+    assert "The same claim as Theorem 2, and counted once." in page
+
+
 def test_a_step_has_its_strength_and_a_hand_step_its_name() -> None:
     row = settle(find("field-posteriori"), ClaimContext())
     page = to_theorems([row])
