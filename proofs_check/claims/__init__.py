@@ -36,6 +36,8 @@ _FAMILIES = (
     "bayesian",
     "tables",
     "small_scale",
+    "unnumbered",
+    "printed_figures",
     "quadratics",
 )
 

@@ -14,7 +14,7 @@ from proofs_check.sums import At
 from proofs_check.tools import learner_claims
 
 eta, rho, m, mu = sp.symbols("eta rho m mu", real=True)
-A, B, G, h, t, w, P = sp.symbols("A B G h t w P", positive=True)
+A, B, G, h, t, w = sp.symbols("A B G h t w", positive=True)
 
 
 def _bound(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
@@ -106,13 +106,13 @@ def _stein(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     particles = At(lambda k: {i: y, j: x}.get(k, sp.Symbol(f"theta_{k}")))
     stated = st.formula("push", θ=particles, h=h, i=i, j=j)
     yield identity("∂k(x, y)/∂x over k", push, stated, over=over)
-    # Over a normal times the kernel the mean is the mode.
-    tilted = -P * st.formula("power", w=w) * x**2 / 2 - (x - y) ** 2 / h
-    (centre,) = sp.solve(sp.diff(tilted, x), x)
-    step = -P * x + w * push
-    normal = {"n": by_hand("the mean is executed for a normal p on the line")}
-    yield identity("mean of the step over the power of p", step.subs(x, centre), sp.Integer(0),
-                   over=normal)  # fmt: skip
+    # k·∂log p + w·∂k is w times the derivative of k·p^(1/w), over that power of p.
+    law, any_kernel = sp.Function("p")(x), sp.Function("k")(x)
+    tilted = law ** st.formula("power", w=w)
+    drift = any_kernel * sp.diff(sp.log(law), x) + w * sp.diff(any_kernel, x)
+    stein = {"n": by_hand("one component at a time; the integral of a derivative that decays is 0")}
+    yield identity("the step times the power of p is a derivative", sp.expand(drift),
+                   sp.expand(w * sp.diff(any_kernel * tilted, x) / tilted), over=stein)  # fmt: skip
     # Two particles on a line, the loss θ²/2.
     near = sp.exp(-((a - b) ** 2) / h)
     first = (a + near * b - tau * sp.diff(near, b)) / 2

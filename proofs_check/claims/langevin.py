@@ -29,6 +29,9 @@ VANISHING_STEP = Assumption("vanishing-step", "ε → 0 along the chain")
 STABLE = Assumption("stable-step", "γ·h < 2 for every eigenvalue h of the inner Hessian")
 
 _EVERY = {"n": COMPONENT, "inner": FUNCTIONS}
+_DIFFUSION = (
+    "As ε → 0 the chain tends to the diffusion with its drift and its noise (weak convergence)."
+)
 
 x, lam = sp.symbols("theta lambda", real=True)
 eps, kap, tau, h, gam = sp.symbols("epsilon kappa tau h gamma", positive=True)
@@ -194,7 +197,7 @@ _STEP = ClaimStatement(
     (formula("step", "θ[m-1] + 1/2*ε*score[m-1] + ε**(1/2)*z[m-1]"),),
 )
 _SAMPLED = ClaimStatement(
-    "the chain with noise scale κ samples a density in proportion to {density}",
+    "as ε vanishes the chain with noise scale κ leaves a density in proportion to {density} as it is",
     (formula("density", "exp(-E/κ**2)"),),
 )
 _MINIBATCH = ClaimStatement(
@@ -209,14 +212,15 @@ CLAIMS = (
         ClaimSource.KIM,
         "Langevin dynamics samples p(θ|λ)",
         ClaimStatement(
-            "the chain that moves θ to {step}, z standard normal, has p as its limit law",
+            "the chain that moves θ to {step}, z standard normal, leaves p as it is as ε vanishes",
             (formula("step", "θ + 1/2*ε*score + ε**(1/2)*κ*z", even="z"),),
         ),
         _langevin,
         ClaimVerdict.CONDITIONAL,
         added=(UNIT_KAPPA, VANISHING_STEP),
-        remark="At κ ≠ 1 it samples exp(-E/κ²); at a constant step the law is off by O(ε). That p is "
-        "stationary is shown, not that the chain converges to it: on the cubic of Synth-1D it does not.",
+        remark="At κ ≠ 1 it leaves exp(-E/κ²); at a constant step the law is off by O(ε). That the chain "
+        "converges to p, from wherever it starts, is another claim: see text-any-start.",
+        by_hand=_DIFFUSION,
         scope=Scope(n=ALL, inner=Every("C¹")),
         on="n = 1",
     ),
@@ -274,6 +278,7 @@ CLAIMS = (
         ClaimVerdict.REFUTED,
         corrected=_SAMPLED,
         remark="Table 4's κ = 1e-6 lowers the temperature by a factor of 1e12.",
+        by_hand=_DIFFUSION,
         scope=Scope(n=ALL, inner=Every("C¹")),
     ),
     Claim(

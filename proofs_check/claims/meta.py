@@ -20,7 +20,7 @@ def _proximal(st: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     # ∇L(θ*) + ρ(θ* - Jλ) = 0, differentiated: (H + ρ)·dθ*/dλ = ρJ; H is one matrix between two others.
     stated = st.formula("h", Jt=start, H=h, I=1, ρ=rho, f_θ=slope)
     implicit = by_hand("the implicit function theorem; executed for any loss of one parameter")
-    over = {"n": OPERATORS, "p": OPERATORS, "inner": implicit}
+    over = {"n": OPERATORS, "p": OPERATORS, "f": by_hand("the chain rule"), "inner": implicit}
     yield identity("J'·ρ(H + ρ)⁻¹·f_θ", start * (rho / (h + rho)) * slope, stated, over=over)
     t, jacobian, lam, s = sp.symbols("t J lambda s")
     curve = sp.Function("L")(t)
@@ -171,7 +171,12 @@ CLAIMS = (
         ),
         _proximal,
         ClaimVerdict.HOLDS,
-        scope=Scope(n=ALL, p=ALL, inner=Every("C², H + ρI positive definite")),
+        scope=Scope(
+            n=ALL,
+            p=ALL,
+            f=Every("C¹, of θ alone"),
+            inner=Every("C², of θ alone, H + ρI positive definite"),
+        ),
     ),
     Claim(
         "field-fo-maml",

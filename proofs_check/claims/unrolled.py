@@ -197,6 +197,15 @@ def _complexity(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     yield from _at_scale()
 
 
+def _forward_space(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
+    sizes = [s.formula("space", n=n, p=p) for n, p in ((1, 2), (2, 1))]
+    yield fact("a space is positive", min(sizes) > 0, sizes, "> 0")
+    for axis in ("T", "n", "p", "n and p"):
+        _, space = _degrees("columns", axis)
+        yield exact(f"refblo's FMD, column by column: degree of space in {axis}", space,
+                    _stated_degree(s, "space", axis))  # fmt: skip
+
+
 VIT_B16 = 86_567_656
 """Parameters of ViT-B/16 with 1000 classes; λ has as many."""
 
@@ -261,6 +270,9 @@ _DETERMINISTIC = ClaimStatement(
         formula("a", "I + 1/2*ε*A"),
         formula("b", "1/2*ε*B"),
     ),
+)
+_FORWARD_SPACE = ClaimStatement(
+    "up to factors the space that forward mode needs is {space}", (formula("space", "n + p"),)
 )
 _OPS = "a b S f_λ f_θ"
 _SLOPE = (formula("slope", "f_λ[T] + f_θ[T] @ S[T]", _OPS),)
@@ -327,6 +339,19 @@ CLAIMS = (
         remark="Exact counts of refblo's estimators on a loss that costs n + p, with T, n and p varied "
         "apart, are polynomials of these degrees. The printed FMD row is the column-wise variant; keeping "
         "the tangent takes n·p, and the unit vectors along λ that it is made from take p² more.",
+        scope=Scope(n=ALL, p=ALL, T=ALL),
+        on="T = 1 to 7, n = 2 to 100, p = 3 to 32, one at a time and two together",
+    ),
+    Claim(
+        "text-fmd-memory",
+        ClaimSource.KIM,
+        "forward mode needs to save A and B",
+        _FORWARD_SPACE.saying(space="n**2 + n*p"),
+        _forward_space,
+        ClaimVerdict.REFUTED,
+        corrected=_FORWARD_SPACE,
+        remark="It applies them to the tangent, a column at a time, and keeps neither; the paper's own "
+        "Table 1 has this space. With the whole tangent it is that of tab-1.",
         scope=Scope(n=ALL, p=ALL, T=ALL),
         on="T = 1 to 7, n = 2 to 100, p = 3 to 32, one at a time and two together",
     ),

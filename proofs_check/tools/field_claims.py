@@ -337,8 +337,13 @@ def approximate(s: ClaimStatement) -> Check:
         FixedInitial(torch.zeros(1, dtype=torch.float64)),
     )
     q, star = 1 - gamma * h, lam / h
-    a, b = star**2 * (2 - q**steps) / h, (star * (1 - q**steps)) ** 2 / h
-    error = s.formula("error", q=q, T=sp.Integer(steps), k=sp.Integer(solves), a=a, b=b)
+    names = {
+        "L": star * (2 - q**steps) / h,
+        "e": star,
+        "C": 1,
+        "V": (star * (1 - q**steps)) ** 2 / h,
+    }
+    error = s.formula("error", q=q, T=sp.Integer(steps), k=sp.Integer(solves), **names)
     method = AmIGO(Langevin(float(gamma)), steps, solves, float(gamma))
     found = value(method, problem, sp.Matrix([lam]))
     name = "AmIGO-SGD after 5 inner steps and 3 of the solve"

@@ -8,7 +8,7 @@ Computes d/dλ (1/M) Σ_{m>B} f(λ, θ^m) (Franceschi et al. 2017; with M = 1 th
 Exact up to rounding. The tangent's columns are carried in blocks: memory is O(n · block), time
 O(p / block) inner runs. `FMDDirectional` carries one column, for one direction u in λ-space.
 
-Claims: eq-49, eq-50, eq-51, eq-52, tab-1.
+Claims: eq-49, eq-50, eq-51, eq-52, tab-1, text-fmd-memory.
 """
 
 import math

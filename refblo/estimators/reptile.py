@@ -14,7 +14,7 @@ a_i and H_i the gradient and the Hessian at θ⁰ of the inner loss of step i; o
 The second term, in the mean over batches that of −½ ∇‖a‖², is what makes it learn to adapt. No Hessian
 product and no outer gradient.
 
-Claims: field-nichol, field-reptile.
+Claims: field-nichol, field-reptile, text-stop-gradient.
 """
 
 from dataclasses import dataclass, field
