@@ -15,6 +15,7 @@ NAMES = (
     r"ViT-B/16",
     r"CIFAR-100?",
     r"L1-Reg",
+    r"[15]-shot",
     r"θ⁰",  # the initial point, by its name
 )
 """The names and references that contain a digit, as regular expressions."""
@@ -25,6 +26,12 @@ HYPOTHESES = (
     "monotone", "stationary", "isotropic", "invertible", "differentiable", "noiseless", "nondegenerate",
 )  # fmt: skip
 """Words that assume something; they belong to a scope, to an assumption or to a hole."""
+
+NUMBERS = (
+    "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "half", "halves", "third",
+    "quarter", "twice", "double", "triple",
+)  # fmt: skip
+"""Numbers in words; *one* and *zero* are left out: an article, and where something starts or vanishes."""
 
 _HOLE = re.compile(r"\{[^{}]*\}")
 _LITERAL = re.compile(r"[0-9⁰¹²³⁴-⁹₀-₉½⅓¼⅙^√∞]|_\(|[+·/=<>≤≥≃≈]")
@@ -37,14 +44,14 @@ def literals(template: str) -> list[str]:
         template: the sentence with its holes.
 
     Returns:
-        Digits, exponents, indices, operators, relations and hypotheses, in order.
+        Digits, exponents, indices, operators and relations, then numbers in words and hypotheses.
     """
     bare = _HOLE.sub(" ", template)
     for name in NAMES:
         bare = re.sub(name, " ", bare)
     found = _LITERAL.findall(bare)
     words = re.findall(r"[a-z]+", bare.lower())
-    return found + [word for word in words if word in HYPOTHESES]
+    return found + [word for word in words if word in HYPOTHESES or word in NUMBERS]
 
 
 def refuse_literals(key: str, template: str, file: str) -> None:

@@ -138,7 +138,7 @@ CLAIMS = (
         ClaimSource.KIM,
         "the inner problem of invariance learning",
         ClaimStatement(
-            "θ at the optimum minimises the mean training loss, for two classes {loss} of the margin t",
+            "θ at the optimum minimises the mean training loss, for a binary label {loss} of the margin t",
             (formula("loss", "log(1 + exp(-t))"),),
         ),
         _separable,
@@ -175,7 +175,7 @@ CLAIMS = (
         "how far the rotation goes that was learned for ±90°",
         ClaimStatement(
             "as an angle in radians the printed rotation parameter covers {degrees} degrees to each side, "
-            "where a quarter turn is {lam} radians",
+            "where a right angle is {lam} radians",
             (coefficient("degrees", "59.6"), coefficient("lam", "1.57")),
         ),
         _quarter_turn,

@@ -124,7 +124,7 @@ CLAIMS = (
         "HPO-SGLD is consistently higher and robust to τ, as printed",
         ClaimStatement(
             "{higher} entries of HPO-SGLD are above the best of the others, {apart} by more than both their "
-            "± together; over τ the accuracies differ by up to {one} with one shot and {five} with five",
+            "± together; over τ the accuracies differ by up to {one} at 1-shot and {five} at 5-shot",
             (
                 index("higher", 10),
                 index("apart", 0),

@@ -48,6 +48,9 @@ def _bias(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     yield identity("the bound by the third moment R", constant * mu**2 * smooth * third / mu,
                    s.formula("bound", μ=mu, L=smooth, R=third),
                    over={"n": remainder, "f": remainder})  # fmt: skip
+    norm = sp.symbols("N", positive=True)
+    yield identity("what is averaged: ‖u‖² of the remainder, times ‖u‖", norm**2 * norm,
+                   s.formula("power", N=norm), over={"n": NORM, "f": remainder})  # fmt: skip
     # E‖u‖⁴: n fourth moments 3 and n(n - 1) products of second moments.
     fourth = n * normal_mean(z**4, z) + n * (n - 1) * normal_mean(z**2, z) ** 2
     lyapunov = by_hand("Lyapunov's inequality E‖u‖³ ≤ (E‖u‖⁴)^(3/4)")
@@ -201,11 +204,12 @@ CLAIMS = (
         "the smoothed gradient (Nesterov and Spokoiny 2017)",
         ClaimStatement(
             "the gradient of the smoothed f is the mean of {estimate}, F being f at a point moved by μz, and "
-            "differs from that of f by at most {bound}, where R, the mean of the third power of the norm of "
-            "z, is at most {third}",
+            "differs from that of f by at most {bound}, where R, the mean of {power} for the norm N of z, "
+            "is at most {third}",
             (
                 formula("estimate", "z*F/μ", even="z"),
                 formula("bound", "1/2*μ*L*R"),
+                formula("power", "N**3"),
                 formula("third", "(n*(n + 2))**(3/4)"),
             ),
         ),

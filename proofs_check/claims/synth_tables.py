@@ -158,7 +158,13 @@ def _other_settings(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check
     yield fact("the stated settings, without noise, miss the printed λ by", gap > 0.01, gap, "> 0.01",
                EvidenceMethod.NUMERIC)  # fmt: skip
     at = float(s.formula("product", θ=sp.Float(OPTIMUM_THETA)))
-    for label, product in (("γ = 0.01", 0.01 * 75.5), ("B = M = 100", 0.005 * 150.5)):
+    # The mean of m over the samples B + 1 to B + M is (3B + 1)/2 where B = M.
+    samples = 50 * float(s["steps"])
+    for label, product in (
+        ("γ = 0.01", 0.005 * float(s["step"]) * (3 * 50 + 1) / 2),
+        ("(22) without its half", 0.005 * float(s["scale"]) * (3 * 50 + 1) / 2),
+        ("B = M = 100", 0.005 * (3 * samples + 1) / 2),
+    ):
         yield fact(f"γ·mean(m) at {label} against that product", abs(product / at - 1) < 0.01, product,
                    at, EvidenceMethod.NUMERIC)  # fmt: skip
     for label in ("HPO-SGLD, γ = 0.01", "HPO-SGLD, ½ dropped", "HPO-SGLD, B = M = 100"):
@@ -188,9 +194,14 @@ CLAIMS = (
         "at which other settings HPO-SGLD is right on Synth-1D",
         ClaimStatement(
             "on the inner optimum the recursion has the right indirect term where γ times the mean number "
-            "of steps is {product}; so it is with a step twice as large, with the half of (22) dropped, or "
-            "with twice the steps, but not at the stated settings",
-            (formula("product", "1/(2*θ)"),),
+            "of steps is {product}; so it is with {step} times the step, {scale} times what (22) adds, or "
+            "{steps} times the steps, but not at the stated settings",
+            (
+                formula("product", "1/(2*θ)"),
+                coefficient("step", 2),
+                coefficient("scale", 2),
+                coefficient("steps", 2),
+            ),
         ),
         _other_settings,
         ClaimVerdict.HOLDS,

@@ -252,8 +252,8 @@ CLAIMS = (
         "tab-6",
         "few-shot accuracy on miniImageNet",
         ClaimStatement(
-            "HPO-SGLD's best minus the best of the table's others: {one} with one shot, {five} with five; "
-            "minus Reptile's own published figure for five: {own}",
+            "HPO-SGLD's best minus the best of the table's others: {one} at 1-shot, {five} at 5-shot; "
+            "minus Reptile's own published figure at 5-shot: {own}",
             (
                 coefficient("one", "0.41"),
                 coefficient("five", "1.28"),

@@ -7,7 +7,14 @@ import sympy as sp
 from proofs_check.claim import Claim, ClaimContext, ClaimSource, ClaimVerdict
 from proofs_check.claims.recursion import FF, LEADING, B, Z, leading_tangent
 from proofs_check.claims.supplement import taylor_of_g
-from proofs_check.evidence import Check, EvidenceMethod, fact, identity, number
+from proofs_check.evidence import (
+    Check,
+    EvidenceMethod,
+    exact,
+    fact,
+    identity,
+    number,
+)
 from proofs_check.scope import ALL, FUNCTIONS, Every, Only, Scope, by_hand
 from proofs_check.statement import ClaimStatement, choice, coefficient, formula, index
 from proofs_check.sums import SIZE
@@ -57,6 +64,7 @@ def _vector_remainder(s: ClaimStatement, _context: ClaimContext) -> Iterator[Che
         points.append(found)
         yield fact(f"{component} has an intermediate point", len(found) == 1, found, "one in (0, 1)",
                    EvidenceMethod.SYMBOLIC)  # fmt: skip
+    yield exact("the components", len(points), s["count"])
     distinct = len({root for found in points for root in found})
     yield fact("intermediate points that the two components need", distinct == s["points"],
                f"{distinct}: {[r for f in points for r in f]}", s["points"],
@@ -81,9 +89,9 @@ def _assumption_two(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check
 _OPS = "h g d dt H z f_θθ f_θθθ S0"
 _TAYLOR = "h + g @ d + 1/2*dt @ H @ d"
 _POINTS = ClaimStatement(
-    "each component of G at the new iterate is {taylor}, H taken at an intermediate point; two "
+    "each component of G at the new iterate is {taylor}, H taken at an intermediate point; {count} "
     "components need {points} such points",
-    (formula("taylor", _TAYLOR, _OPS), index("points", 2)),
+    (formula("taylor", _TAYLOR, _OPS), index("count", 2), index("points", 2)),
 )
 _REST = (formula("rest", "1/2*ε*z[m-1] @ z[m-1] @ f_θθθ @ S0", _OPS),)
 _SMALL = ClaimStatement(

@@ -415,7 +415,7 @@ CLAIMS = (
         ClaimSource.KIM,
         "the toy data lie on the true curve",
         ClaimStatement(
-            "all four points lie on {curve}; at λ zero the inner optimum with the free parameter {free}, in "
+            "all points lie on {curve}; at λ zero the inner optimum with the free parameter {free}, in "
             "column {column} of the figure, is that curve",
             (
                 formula("curve", "-2/5*x**2 - 1/5*x - 3/10"),

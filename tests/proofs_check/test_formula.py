@@ -91,6 +91,8 @@ def test_a_choice_without_another_word_is_refused() -> None:
         ("κ²{e}", ["²"]),
         ("g_(m-1)", ["_(", "1"]),
         ("for a convex f", ["convex"]),
+        ("with twice the steps", ["twice"]),
+        ("the mean of the third power", ["third"]),
         ("where x ≥ {e}", ["≥"]),
     ],
 )
@@ -99,7 +101,9 @@ def test_a_literal_outside_the_holes_is_found(template: str, found: list[str]) -
 
 
 def test_a_template_with_a_literal_is_refused_with_its_file() -> None:
-    with pytest.raises(ClaimRefusedError, match=r"eq-0.*some_file.py.*\['2'\].*into a hole"):
+    with pytest.raises(
+        ClaimRefusedError, match=r"eq-0.*some_file.py.*\['2', 'half'\].*into a hole"
+    ):
         refuse_literals("eq-0", "the half of 2 is {e}", "some_file.py")
 
 
