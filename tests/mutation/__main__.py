@@ -41,6 +41,13 @@ def drawn(root: Path, count: int, seed: int) -> list[Site]:
     return chosen
 
 
+def judged_before(output: Path) -> list[Verdict]:
+    """What an earlier run wrote; nothing where there was none."""
+    if not output.exists():
+        return []
+    return [Verdict.of(each) for each in json.loads(output.read_text(encoding="utf-8"))]
+
+
 @click.command()
 @click.argument("coverage", type=click.Path(exists=True, path_type=Path))
 @click.argument("durations", type=click.Path(exists=True, path_type=Path))
@@ -48,20 +55,33 @@ def drawn(root: Path, count: int, seed: int) -> list[Site]:
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--shard", default="1/1", show_default=True, help="i/n: every n-th mutant.")
 @click.option("--output", type=click.Path(path_type=Path), default=OUTPUT, show_default=True)
-def main(coverage: Path, durations: Path, count: int, seed: int, shard: str, output: Path) -> None:
+@click.option("--resume", is_flag=True, help="Keep what the output holds, and go on after it.")
+def main(
+    coverage: Path,
+    durations: Path,
+    count: int,
+    seed: int,
+    shard: str,
+    output: Path,
+    resume: bool,
+) -> None:
     """Draw mutants over all folders, run the tests of their lines, and write what became of each.
 
-    COVERAGE is the file of a run of the suite under coverage, DURATIONS what pytest printed in it.
+    COVERAGE is the file of a run of the suite under coverage, DURATIONS what pytest printed in it. The output
+    is written after each mutant, so that an interrupted run can be resumed.
     """
     torch.set_num_threads(1)
     selection = read(coverage, durations, ROOT)
     number, of = map(int, shard.split("/"))
     chosen = drawn(ROOT, count, seed)[number - 1 :: of]
-    verdicts = list[Verdict]()
+    verdicts = judged_before(output) if resume else []
+    done = {each.site for each in verdicts}
     with tempfile.TemporaryDirectory() as folder:
         copy, log = Path(folder) / "copy", Path(folder) / "log"
         copy_of(ROOT, copy)
         for site in chosen:
+            if site in done:
+                continue
             found = judge(site, selection.of(site.path, site.line), copy, log)
             verdicts.append(found)
             click.echo(f"{found.outcome.value:24} {found.seconds:6.1f} s  {site}")

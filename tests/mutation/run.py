@@ -18,7 +18,7 @@ from typing import Any, final
 
 import pytest
 
-from tests.mutation.sites import Site
+from tests.mutation.sites import Kind, Site
 
 LIMIT = 150.0
 """Seconds after which a mutant that has not ended counts as found: it does not end."""
@@ -62,6 +62,12 @@ class Verdict:
         return {"site": site, "outcome": self.outcome.value, "tests": self.tests} | {
             "seconds": round(self.seconds, 1)
         }
+
+    @staticmethod
+    def of(plain: dict[str, Any]) -> "Verdict":
+        """From JSON."""
+        site = Site(**{**plain["site"], "kind": Kind(plain["site"]["kind"])})
+        return Verdict(site, Outcome(plain["outcome"]), plain["tests"], plain["seconds"])
 
 
 def copy_of(root: Path, to: Path) -> None:

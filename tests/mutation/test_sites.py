@@ -1,9 +1,11 @@
 """Every kind of mutant is made, is Python, and is put where it belongs. About 2 s."""
 
+import json
 from pathlib import Path
 
 import pytest
 
+from tests.mutation.run import Outcome, Verdict
 from tests.mutation.selection import as_pytest
 from tests.mutation.sites import Kind, sites
 
@@ -64,6 +66,12 @@ def test_every_mutant_of_a_file_is_python() -> None:
     source = (ROOT / "refblo" / "chain.py").read_text(encoding="utf-8")
     for site in sites("refblo/chain.py", source):
         compile(site.applied(source), site.path, "exec")
+
+
+def test_what_was_written_is_read_again() -> None:
+    for site in sites("f.py", SOURCE):
+        verdict = Verdict(site, Outcome.SURVIVED, 3, 1.5)
+        assert Verdict.of(json.loads(json.dumps(verdict.plain()))) == verdict
 
 
 def test_a_context_of_coverage_is_a_test_of_pytest() -> None:
