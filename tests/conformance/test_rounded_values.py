@@ -5,6 +5,7 @@ A right hypergradient is right or has no verdict, half of it is wrong or has non
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -166,6 +167,36 @@ def test_a_tolerance_of_the_training_is_told_where_nothing_explains_a_small_erro
     assert report is not None
     assert report.verdict is Verdict.WRONG
     assert any("stops at a tolerance" in told for told in report.findings)
+
+
+NUMPY_ROUNDINGS: dict[str, Callable[[Any], Any]] = {
+    "6 decimals": lambda value: np.round(value, 6),
+    "10 decimals": lambda value: np.round(value, 10),
+    "printed": lambda value: float(f"{np.real(value):.9f}"),
+    "float32": lambda value: np.float32(np.real(value)),
+}
+
+
+@pytest.mark.parametrize("where", ["inner", "outer"])
+@pytest.mark.parametrize("name", NUMPY_ROUNDINGS)
+def test_rounded_losses_in_numpy_are_refused(name: str, where: str) -> None:
+    rounding = NUMPY_ROUNDINGS[name]
+    losses: dict[str, Callable[..., Any]] = {
+        "inner": lambda lam, theta: ((X @ theta - Y) ** 2).mean() + np.exp(lam) @ theta**2,
+        "outer": lambda lam, theta: ((X[:9] @ theta - Y[:9]) ** 2).mean() + 0.01 * (lam**2).sum(),
+    }
+    exact = losses[where]
+    losses[where] = lambda lam, theta: rounding(exact(lam, theta))
+    with pytest.raises(OracleError, match=rf"{where} must return its values as they are"):
+        hypergradient_report(
+            losses["inner"],
+            losses["outer"],
+            np.array([0.3, -0.4, 0.7]),
+            np.zeros(3),
+            np.ones(3),
+            steps=2,
+            step_size=0.1,
+        )
 
 
 def test_a_value_on_the_meta_device_is_refused_by_name() -> None:

@@ -16,7 +16,7 @@ import scipy.stats  # noqa: F401
 import sympy  # noqa: F401
 import torch
 
-from tests.mutation.run import Verdict, copy_of, judge
+from tests.mutation.run import Verdict, copy_of, judge, require_passing
 from tests.mutation.selection import read
 from tests.mutation.sites import Site, sites
 
@@ -79,6 +79,8 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         copy, log = Path(folder) / "copy", Path(folder) / "log"
         copy_of(ROOT, copy)
+        first = next(filter(None, (selection.of(site.path, site.line) for site in chosen)), [])
+        require_passing(first, copy, log)
         for site in chosen:
             if site in done:
                 continue

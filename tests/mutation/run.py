@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -81,6 +82,16 @@ def copy_of(root: Path, to: Path) -> None:
         shutil.copy(root / name, to / name)
 
 
+def require_passing(tests: Sequence[str], copy: Path, log: Path) -> None:
+    """Check that tests pass on the copy without an error in it, so that one that fails has found something.
+
+    Raises:
+        RuntimeError: if they do not.
+    """
+    if _status(tests, copy, log) != pytest.ExitCode.OK:
+        raise RuntimeError(f"the tests fail without a mutant:\n{log.read_text(encoding='utf-8')}")
+
+
 def judge(site: Site, tests: Sequence[str], copy: Path, log: Path) -> Verdict:
     """Whether the tests fail on the mutant.
 
@@ -120,7 +131,10 @@ def _status(tests: Sequence[str], copy: Path, log: Path) -> int | None:
     while time.monotonic() < deadline:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
-            return os.waitstatus_to_exitcode(status)
+            code = os.waitstatus_to_exitcode(status)
+            if code == _BROKEN:
+                raise RuntimeError(f"pytest could not be run:\n{log.read_text(encoding='utf-8')}")
+            return code
         time.sleep(0.02)
     os.killpg(child, signal.SIGKILL)
     os.waitpid(child, 0)
@@ -129,7 +143,7 @@ def _status(tests: Sequence[str], copy: Path, log: Path) -> int | None:
 
 def _run(tests: Sequence[str], copy: Path, log: Path) -> None:
     """Of the fork: never returns."""
-    status = 70
+    status = _BROKEN
     try:
         os.setpgid(0, 0)
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -140,10 +154,19 @@ def _run(tests: Sequence[str], copy: Path, log: Path) -> None:
         sys.path[:] = [str(copy), *(entry for entry in sys.path if "refblo" not in entry)]
         for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
             del sys.modules[name]
-        status = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests]))
+        status = int(pytest.main([*_OPTIONS, *tests]))
+    except BaseException:
+        traceback.print_exc()
     finally:
+        sys.stderr.flush()
         os._exit(status)
 
+
+_BROKEN = 70
+"""The status of a fork in which pytest could not be run."""
+
+# What was imported before the fork cannot be rewritten, which pytest warns of.
+_OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning")
 
 OURS = {"refblo", "tests", "proofs_check", "asv_bench"}
 """Packages that a fork imports anew."""

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from refblo.conformance.in_numpy.slopes import bend, slope
 from refblo.conformance.operation import apply, one_by_one
+from refblo.conformance.rounded import RoundedValuesError, plateau
 
 Array = np.ndarray
 OnVectors = Callable[[Any, Array], Array]
@@ -37,6 +38,9 @@ _CHECK_STEP = 2.0**-10
 _AGREE = 1e-7
 """The relative distance within which the two agree."""
 
+_COMPONENTS = 4
+"""Values of a function of many that are looked at for being rounded."""
+
 _ROUNDED = 64.0
 """Units in the last place of the values that rounding may put between them."""
 
@@ -50,11 +54,13 @@ class HowDifferentiated:
         name: of the function, for findings.
         why_not_complex: why it is no longer by complex step; "" while it is.
         calls: how often the function was called.
+        rounded: what rounding makes of its values, where differences say nothing of them; None if unknown.
     """
 
     name: str
     why_not_complex: str = ""
     calls: int = 0
+    rounded: str | None = None
 
 
 Vectors = tuple[Array, ...]
@@ -117,6 +123,7 @@ class NumericFunction:
             found = self._complex_step(fixed, x, v)
             if found is not None and (beside or self._confirmed(fixed, x, v, found)):
                 return found
+        self._require_exact_values(fixed, x)
         return moved(lambda y: self.at(fixed, y), x, v)
 
     def pulled(self, fixed: Any, x: Array, u: Array, *, beside: bool = False) -> Array:
@@ -132,7 +139,37 @@ class NumericFunction:
                 if beside or self._confirmed(fixed, x, along, along @ jacobian):
                     found: Array = jacobian @ u
                     return found
+        self._require_exact_values(fixed, x)
         return np.array([u @ moved(lambda y: self.at(fixed, y), x, unit) for unit in units])
+
+    def _require_exact_values(self, fixed: Any, x: Array) -> None:
+        """Raise if the values are rounded, as differences of such values are no derivatives.
+
+        Raises:
+            RoundedValuesError: if they are.
+        """
+        if self.how.rounded is None:
+            self.how.rounded = self._rounded(fixed, x)
+        if self.how.rounded:
+            raise RoundedValuesError(
+                f"{self.how.name} must return its values as they are, got a function that is "
+                f"{self.how.rounded}: no verdict is possible; look for round, astype, a printed number, a "
+                "count, or a limit inside it"
+            )
+
+    def _curve(self, fixed: Any, x: Array, along: Array, index: int) -> Callable[[float], float]:
+        """A value of many on a line."""
+        return lambda t: float(self.at(fixed, x + t * along)[index])
+
+    def _rounded(self, fixed: Any, x: Array) -> str:
+        """What rounding makes of the values, or of some of many; "" for nothing."""
+        along = _signs(self.inputs) * _sizes(x)
+        for index in range(min(self.at(fixed, x).size, _COMPONENTS)):
+            with np.errstate(all="ignore"):
+                found = plateau(self._curve(fixed, x, along, index))
+            if found is not None and found.hides_slopes:
+                return found.describe()
+        return ""
 
     def pulled_along(self, fixed: Any, x: Array, u: Array, v: Array) -> Array:
         """The derivative of (∂F)ᵀu by x along v."""

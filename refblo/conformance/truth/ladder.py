@@ -16,6 +16,7 @@ from typing import final
 from jaxtyping import Float
 from torch import Tensor
 
+from refblo.conformance.rounded import RoundedValuesError
 from refblo.conformance.truth.adjoint import adjoint, along, replicated
 from refblo.conformance.truth.program import Program
 from refblo.conformance.truth.symmetric import by_symmetry, is_for
@@ -96,6 +97,8 @@ class Ladder:
                 continue
             try:
                 parts = self._by(rung)
+            except RoundedValuesError:
+                raise  # no other way finds a derivative of such values
             except Exception as error:
                 self.failures[rung] = f"{type(error).__name__}: {error}"
                 continue
