@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from refblo.errors import ArgumentError, ArgumentTypeError, MissingExtraError
-from refblo.experiments.registry import find, registry
+from refblo.experiments.registry import APART, everything, find, registry
 from refblo.experiments.report import Experiment, ExperimentReport, ExperimentVerdict, Scale
 from refblo.experiments.run_options import ConfigurableExperiment, RunOptions
 from refblo.experiments.store import forget, require_room
@@ -100,7 +100,8 @@ def reproduce(
     console = Console()
     if list_them:
         for known in registry().values():
-            console.print(Text.assemble((f"{known.name:10}", "bold"), known.what))
+            left_out = f" (not part of {EVERYTHING})" if known.name in APART else ""
+            console.print(Text.assemble((f"{known.name:17}", "bold"), known.what, left_out))
         return
     if name is None:
         raise click.UsageError(
@@ -108,7 +109,7 @@ def reproduce(
         )
     try:
         options = RunOptions(data, seeds, jobs, device)
-        experiments = list(registry().values()) if name == EVERYTHING else [find(name)]
+        experiments = everything() if name == EVERYTHING else [find(name)]
         chosen = [_configured(each, options, alone=name != EVERYTHING) for each in experiments]
         with one_process("--output", output):
             # Data are looked at before any of them runs, and room on the disk as well.

@@ -267,6 +267,34 @@ def run(trial: Trial, place: TrialPlace, method: Estimator, rate: float | None =
     theta, parts = theta.to(place.device), tuple(part.to(place.device) for part in parts)
     attention: Attention = "fused" if trial.arm.method in ("HPO-SGLD", "RMD-FO") else "plain"
     _, logits = vision_transformer(effort.size, attention)
+    steps, pieces = effort.outer_steps, effort.pieces
+    return descend_from(logits, theta, parts, method, steps, pieces, trial, place, rate)
+
+
+def descend_from(
+    logits: Logits,
+    theta: Theta,
+    parts: tuple[LabelledImages, ...],
+    method: Estimator,
+    steps: int,
+    pieces: int,
+    trial: Trial,
+    place: TrialPlace,
+    rate: float | None = None,
+) -> Values:
+    """The outer loop from given weights; errors in percent on the test and the tuning split.
+
+    Args:
+        logits: the network.
+        theta: its weights.
+        parts: images for training, validation, tuning and test.
+        method: the estimator.
+        steps: K.
+        pieces: after which the errors are measured.
+        trial: which run.
+        place: where it is kept.
+        rate: the outer rate; the trial's unless given.
+    """
     problem = l1_problem(logits, theta, parts[0], parts[1])
 
     def measure(ended: OuterRun) -> Values:
@@ -278,7 +306,6 @@ def run(trial: Trial, place: TrialPlace, method: Estimator, rate: float | None =
         }
 
     lam = torch.full_like(theta, START)
-    steps, pieces = effort.outer_steps, effort.pieces
     return descend(problem, method, lam, steps, pieces, trial, place, measure, rate)
 
 

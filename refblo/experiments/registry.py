@@ -12,6 +12,7 @@ from refblo.experiments.report import Experiment
 from refblo.experiments.table_2 import Table2
 from refblo.experiments.table_3 import Table3
 from refblo.experiments.table_4 import Table4
+from refblo.experiments.table_4_textures import Table4Textures
 from refblo.experiments.table_5 import Table5
 from refblo.experiments.table_6 import Table6
 from refblo.experiments.table_8 import Table8
@@ -28,6 +29,7 @@ _ALL: tuple[Experiment, ...] = (
     Figure3(),
     Table3(),
     Table4(),
+    Table4Textures(),
     Table5(),
     Table6(),
     Table6(shot=5),
@@ -39,6 +41,9 @@ _ALL: tuple[Experiment, ...] = (
     Table16(),
 )
 
+APART = ("table-4-textures",)
+"""Experiments that `all` leaves out: they need packages at every scale."""
+
 
 def registry() -> Mapping[str, Experiment]:
     """Name → experiment, in the paper's order.
@@ -48,6 +53,11 @@ def registry() -> Mapping[str, Experiment]:
         ['figure-1', 'table-2', 'figure-2', 'figure-3', 'table-3']
     """
     return MappingProxyType({experiment.name: experiment for experiment in _ALL})
+
+
+def everything() -> list[Experiment]:
+    """What `all` stands for."""
+    return [experiment for experiment in _ALL if experiment.name not in APART]
 
 
 def find(name: str) -> Experiment:

