@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from refblo.errors import ArgumentError, ArgumentTypeError, MissingExtraError
+from refblo.experiments.durations import announcement
 from refblo.experiments.registry import APART, everything, find, registry
 from refblo.experiments.report import Experiment, ExperimentReport, ExperimentVerdict, Scale
 from refblo.experiments.run_options import ConfigurableExperiment, RunOptions
@@ -117,6 +118,7 @@ def reproduce(
                 if isinstance(experiment, TrainingStudy):
                     experiment.require_data(Scale(scale), data)
             require_room(output)
+            console.print(Text(announcement(chosen, Scale(scale), options)))
             for experiment in chosen:
                 if not resume:
                     forget(output, experiment.name, Scale(scale))

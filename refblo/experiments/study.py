@@ -20,6 +20,7 @@ from refblo.experiments.endpoints import Endpoint
 from refblo.experiments.report import Progress, Scale, silent
 from refblo.experiments.run_options import RunOptions
 from refblo.experiments.store import Settings, Store, Values
+from refblo.experiments.twins import TwinOf
 from refblo.parallel import stream
 
 
@@ -148,6 +149,11 @@ class TrainingStudy(Protocol):
         Raises:
             ArgumentError, MissingExtraError: if something is missing, with where to get it.
         """
+        ...
+
+    @property
+    def twin(self) -> TwinOf | None:
+        """The shrunken twin that says why, where there is one."""
         ...
 
     def train(self, trial: Trial, place: TrialPlace) -> Values:

@@ -19,8 +19,8 @@ from refblo.experiments.report import (
 from refblo.experiments.run_options import RunOptions
 from refblo.experiments.store import Values
 from refblo.experiments.study import Arm, StudyRuns, TrainingStudy, run_trials
-from refblo.experiments.twins import TwinOf, paragraph, run_twins
 from refblo.experiments.twins import draw as draw_twins
+from refblo.experiments.twins import paragraph, run_twins
 from refblo.plotting import COLOURS, OURS, drawing
 
 WORST = 100.0
@@ -36,7 +36,6 @@ def run_study(
     seed: int,
     findings: Sequence[str] = (),
     also: Callable[[StudyRuns], list[str]] = lambda _: [],
-    twin: TwinOf | None = None,
     pictures: Mapping[str, Callable[[Path, StudyRuns], None]] = MappingProxyType({}),
 ) -> ExperimentReport:
     """Run a table, or what of it is not stored yet, and write its report.
@@ -50,7 +49,6 @@ def run_study(
         seed: of all draws.
         findings: sentences of the table's own.
         also: makes sentences from the runs.
-        twin: the shrunken twin that says why.
         pictures: the end of a plot's name, and what draws it from the runs.
 
     Raises:
@@ -67,7 +65,7 @@ def run_study(
         also_drawn = f"{study.name}-{suffix}.png"
         draw(store.folder / also_drawn, runs)
         plots.append(f"{study.name}/{also_drawn}")
-    if twin is not None:
+    if (twin := study.twin) is not None:
         compared = run_twins(store, twin.make, {"twin": twin.description})
         draw_twins(store.folder / f"{study.name}-why.png", compared)
         why, plots = (

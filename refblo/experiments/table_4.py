@@ -136,6 +136,11 @@ class Table4:
         """
         l1.require_data(scale, data)
 
+    @property
+    def twin(self) -> TwinOf:
+        """The shrunken twin that says why."""
+        return TwinOf(l1.twin, l1.TWIN_IN_WORDS)
+
     def train(self, trial: Trial, place: TrialPlace) -> Values:
         """One run."""
         return l1.run(trial, place, l1.estimator(trial.arm))
@@ -155,5 +160,4 @@ class Table4:
             "1e-6 and 1e-5 were added to the small scale's grid, as the lowest of the others had come out "
             "best for the implicit methods.",
         )
-        twin = TwinOf(l1.twin, l1.TWIN_IN_WORDS)
-        return run_study(self, self.options, scale, output, progress, seed, findings, twin=twin)
+        return run_study(self, self.options, scale, output, progress, seed, findings)

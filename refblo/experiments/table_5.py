@@ -311,6 +311,11 @@ class Table5:
         parts = effort(scale).parts
         require_enough(images(scale), sum(parts), 10)
 
+    @property
+    def twin(self) -> TwinOf:
+        """The shrunken twin that says why."""
+        return TwinOf(shrunken, TWIN_IN_WORDS)
+
     def train(self, trial: Trial, place: TrialPlace) -> Values:
         """One run."""
         of = effort(place.scale)
@@ -344,5 +349,4 @@ class Table5:
         findings = (
             "RMD-FO keeps ∂f/∂λ alone, which is zero here: its row is training on the loss of the start.",
         )
-        twin = TwinOf(shrunken, TWIN_IN_WORDS)
-        return run_study(self, self.options, scale, output, progress, seed, findings, twin=twin)
+        return run_study(self, self.options, scale, output, progress, seed, findings)

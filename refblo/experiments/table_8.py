@@ -122,6 +122,11 @@ class Table8:
         parts = effort(scale).parts
         require_enough(images(scale), sum(parts), 10)
 
+    @property
+    def twin(self) -> TwinOf:
+        """The shrunken twin that says why."""
+        return TwinOf(shrunken, TWIN_IN_WORDS)
+
     def train(self, trial: Trial, place: TrialPlace) -> Values:
         """One run."""
         of, arm = effort(place.scale), trial.arm
@@ -177,7 +182,6 @@ class Table8:
             "sets, which gave Augerino a rate at which it fails on the other three. Claims, margins and "
             "seeds are those of before.",
         )
-        twin = TwinOf(shrunken, TWIN_IN_WORDS)
         return run_study(
             self,
             self.options,
@@ -187,6 +191,5 @@ class Table8:
             seed,
             findings,
             drift_finding,
-            twin,
             {"lam": draw_paths},
         )

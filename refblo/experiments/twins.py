@@ -215,9 +215,12 @@ def _end(twin: Twin, estimator: Estimator, steps: int, seed: int) -> float:
 
 
 def run_twins(
-    store: Store, make: Callable[[int], Twin], settings: Mapping[str, float | int | str]
+    store: Store,
+    make: Callable[[int], Twin],
+    settings: Mapping[str, float | int | str],
+    seeds: int | None = None,
 ) -> list[Values]:
-    """Every seed's comparison, each a part of the store."""
+    """Every seed's comparison, each a part of the store; as many seeds as the scale has unless given."""
     steps = STEPS[store.scale]
     placed = {**settings, "outer steps of the twin": steps}
     threads = torch.get_num_threads()
@@ -225,7 +228,7 @@ def run_twins(
     try:
         return [
             store.part(f"twin, seed {seed}", placed, partial(_made, make, steps, seed))
-            for seed in range(SEEDS[store.scale])
+            for seed in range(SEEDS[store.scale] if seeds is None else seeds)
         ]
     finally:
         torch.set_num_threads(threads)

@@ -44,6 +44,10 @@ class ToyStudy:
     def require_data(self, scale: Scale, data: Path | None) -> None:
         """None is needed."""
 
+    @property
+    def twin(self) -> None:
+        """None."""
+
     def train(self, trial: Trial, place: TrialPlace) -> Values:
         """One run in pieces."""
         case = build("quadratic")
