@@ -20,7 +20,7 @@ from torch import Tensor
 from refblo.derivatives import inner_gradient
 from refblo.errors import ArgumentTypeError, require_integer, require_real
 from refblo.noise import Draws, Stream
-from refblo.problem import BilevelProblem
+from refblo.problem import BilevelProblem, FullBatch
 from refblo.types import Batch, Estimand, Lam, Theta
 
 SMALL = 4096
@@ -191,11 +191,16 @@ class Chain:
 
     def draw(self, run: range, outer: Iterable[int], like: Theta) -> Drawn:
         """What the transitions of a run draw, and the outer batches at some iterates."""
-        noisy = self.dynamics.noise > 0
+        problem = self.problem
+        # A full batch is None at every step, and asking for it takes as long as a small kernel's call.
+        whole, outer_whole = (
+            self.drawn is None and isinstance(batches, FullBatch)
+            for batches in (problem.inner_batches, problem.outer_batches)
+        )
         return Drawn(
-            inner={t: self.inner_batch(t) for t in run},
-            outer={t: self.outer_batch(t) for t in outer},
-            noise={t: self._normal(t, like) for t in run} if noisy else {},
+            inner=dict.fromkeys(run) if whole else {t: self.inner_batch(t) for t in run},
+            outer=dict.fromkeys(outer) if outer_whole else {t: self.outer_batch(t) for t in outer},
+            noise={t: self._normal(t, like) for t in run} if self._scale > 0 else {},
         )
 
     def initial(self, lam: Lam) -> Theta:

@@ -6,12 +6,8 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Literal, final, get_args
 
-import torch
 from torch import Tensor
-from torch._guards import TracingContext, tracing
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.fx import Graph, GraphModule
-from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.fx import Graph
 from torch.utils._python_dispatch import _disable_current_modes
 
 from refblo.cost import Evaluations, count_all, counting
@@ -19,6 +15,7 @@ from refblo.derivatives import exclusive
 from refblo.errors import RefbloError, require_one_of
 from refblo.kernel.cuda_graph import GraphKernel
 from refblo.kernel.emit import straight
+from refblo.kernel.machine_code import compiled
 from refblo.kernel.record import Recorded, record
 from refblo.kernel.simplify import simplify
 
@@ -85,30 +82,24 @@ def _kernel(function: Function, examples: Tensors, backend: Backend) -> Kernel:
     # In an empty context, so that its evaluations are not counted either.
     recorded, counted = Context().run(_counted, function, examples)
     evaluations = {kind: number for kind, number in asdict(counted).items() if number}
+    # The same memory: with a parameter each call would build a graph, which nobody asks for.
+    data = tuple(each.detach() for each in recorded.data)
     if backend != "inductor":
         simplified = simplify(recorded.graph)
         run = straight(simplified)
         if backend == "cuda-graph":
-            replay = GraphKernel(run, recorded.data, examples)
+            replay = GraphKernel(run, data, examples)
             return Kernel(_operations(simplified), replay, evaluations)
-        return Kernel(_operations(simplified), partial(run, *recorded.data), evaluations)
-    recorded.graph.eliminate_dead_code()
-    for node in recorded.graph.nodes:
-        node.meta.clear()  # torch's compiler makes its own
-    graph = GraphModule(torch.nn.Module(), recorded.graph)
-    inputs: list[Any] = [*recorded.data, *examples]
+        return Kernel(_operations(simplified), partial(run, *data), evaluations)
     try:
-        # Without symbolic shapes in the context, torch does not save the compiled code on disk.
-        shapes = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
-        with tracing(TracingContext(shapes)):
-            run = torch._inductor.compile(graph, inputs)
+        code = compiled(recorded.graph, [*data, *examples])
     except Exception as error:  # torch raises its own kinds, some of them private
         raise CompilerError(
             f"backend must be one that works on this machine, got 'inductor' ({type(error).__name__}: "
             f"{str(error).splitlines()[0] if str(error) else 'no message'}); install a C++ compiler, or use "
             "backend='eager'"
         ) from error
-    return Kernel(_operations(recorded.graph), partial(run, *recorded.data), evaluations)
+    return Kernel(_operations(recorded.graph), partial(code, *data), evaluations)
 
 
 def _operations(graph: Graph) -> int:

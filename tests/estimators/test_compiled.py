@@ -140,6 +140,34 @@ def test_what_was_compiled_is_found_on_disk(
     assert counters["inductor"]["fxgraph_cache_hit"] == found + 1
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("grad", [False, True])
+def test_compiled_code_reads_tensors_that_require_a_gradient(grad: bool) -> None:
+    weights = torch.linspace(-1, 1, 9).reshape(3, 3).requires_grad_()
+    x = torch.arange(3.0)
+    kernel = trace(lambda a: (weights.detach() @ a, (weights.detach() @ a).sin()), (x,), "inductor")
+    with torch.set_grad_enabled(grad):
+        product, sine = kernel(2 * x)
+        assert torch.is_grad_enabled() == grad
+    assert torch.allclose(product, weights.detach() @ (2 * x))
+    assert torch.allclose(sine, product.sin())
+    assert not product.requires_grad
+    assert not sine.requires_grad
+
+
+@pytest.mark.full
+def test_what_compiled_code_returns_shares_no_memory_with_what_it_is_given() -> None:
+    x, y = torch.arange(3.0), torch.ones(3)
+    for function in (lambda a, b: (a, a + b), lambda a, b: (a + b, (a + b)[1:]), lambda a, b: (b,)):
+        kernel = trace(function, (x, y), "inductor")
+        for _ in range(2):
+            found, expected = kernel(x, y), function(x, y)
+            assert len(found) == len(expected)
+            assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+            found[0].mul_(1)  # may be written to
+        assert torch.equal(y, torch.ones(3))
+
+
 def test_a_tensor_given_twice_is_two_inputs() -> None:
     x, y = torch.ones(2), torch.full((2,), 3.0)
     kernel = trace(lambda a, b: (a - b,), (x, x), "eager")
