@@ -1,5 +1,6 @@
 """Theorems 2 and 4, (26) and (48): what converges, how fast, to which point."""
 
+import math
 from collections.abc import Iterator
 from fractions import Fraction
 
@@ -75,9 +76,9 @@ def _instances(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
         value, slope_at, start, best, step = _quadratic, _quadratic_slope, 1.5, 0.0, 0.5
         name = "F = λ²/2"
     else:
-        # A smooth quartic with two wells; the run ends in the higher one.
-        value, slope_at, start, best, step = _quartic, _quartic_slope, 1.2, _LOWEST, 0.2
-        name = "F = λ⁴/4 - λ²/2 + λ/10, which has two wells"
+        # Many wells, with a slope that is 21/20-Lipschitz; the run ends in one that is not the lowest.
+        value, slope_at, start, best, step = _wells, _wells_slope, 2.0, _LOWEST, 0.2
+        name = "F = cos λ + λ²/40 + λ/20 (L = 21/20)"
     bias = 0.0 if context.has(UNBIASED) else 0.3
     spread = 0.0 if context.has(NOISELESS) else 1.0
     name += "" if context.has(UNBIASED) else ", gradient off by 3/10"
@@ -101,16 +102,16 @@ def _quadratic_slope(lam: float) -> float:
     return lam
 
 
-def _quartic(lam: float) -> float:
-    return lam**4 / 4 - lam * lam / 2 + lam / 10
+def _wells(lam: float) -> float:
+    return math.cos(lam) + lam * lam / 40 + lam / 20
 
 
-def _quartic_slope(lam: float) -> float:
-    return lam**3 - lam + 0.1
+def _wells_slope(lam: float) -> float:
+    return -math.sin(lam) + lam / 20 + 0.05
 
 
-_LOWEST = -1.0466805318046022
-"""The lower well of the quartic: the smallest root of λ³ - λ + 1/10."""
+_LOWEST = -3.0394429508126715
+"""The lowest well: the zero of the slope near -3."""
 
 
 def _rate_word(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
