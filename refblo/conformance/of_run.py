@@ -23,7 +23,11 @@ from refblo.conformance.report import (
 from refblo.conformance.sampled import sampled_report
 from refblo.conformance.slips import slips
 from refblo.conformance.truth.cut_off import cut_off_finding
-from refblo.conformance.truth.dependence import depends_on_lam, hidden_from_autograd
+from refblo.conformance.truth.dependence import (
+    depends_on_lam,
+    hidden_from_autograd,
+    moves_in_steps,
+)
 from refblo.conformance.truth.reference import Reference
 from refblo.conformance.truth.refusal import refuse_divergence
 from refblo.conformance.truths import Truths, directions_for
@@ -117,7 +121,17 @@ _INDEPENDENT = (
 def _refuse_what_is_hidden(judged: Judged[Subject, Judgement]) -> None:
     """Raise where the truth is zero only because autograd sees nothing of λ in the inner loss."""
     program = judged.truth.program
-    if not judged.judgement.zero or depends_on_lam(program) or not hidden_from_autograd(program):
+    if not judged.judgement.zero:
+        return
+    # A density is no run.
+    found = None if judged.truth.estimand is Estimand.GIBBS else moves_in_steps(program)
+    if found is not None:
+        raise OracleError(
+            f"inner and outer must move smoothly with lam, got an objective that is {found.describe()}: its "
+            "derivative is zero, and no verdict is possible; look for round, for casts, or for counts "
+            "inside the losses"
+        )
+    if not hidden_from_autograd(program):
         return
     raise OracleError(
         "inner must be a loss whose derivative torch knows, got one whose values depend on lam and theta "

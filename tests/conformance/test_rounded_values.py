@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from refblo import hypergradient_report
 from refblo.conformance import Report, Verdict
 from refblo.conformance.black_box.arrays import FlatArrays
 from refblo.conformance.black_box.objective import Objective
 from refblo.conformance.black_box.quantum import quantum
+from refblo.conformance.rounded import steps
 from refblo.errors import ArgumentTypeError, OracleError
 
 Array = np.ndarray
@@ -137,12 +139,65 @@ def test_a_lam_that_is_rounded_inside_makes_no_verdict_false(dtype: type) -> Non
             assert report is not None or dtype is np.float16
 
 
-def test_a_limit_close_to_lam_is_refused() -> None:
+def test_a_limit_close_to_lam_has_no_verdict() -> None:
+    limit = 0.6 + 1e-6
+
+    def limited(lam: Array) -> float:
+        return max(float(lam.sum()), limit)
+
+    with pytest.raises(OracleError, match="kink"):
+        hypergradient_report(
+            objective=limited, lam=np.array([0.3, -0.4, 0.7]), hypergradient=np.ones(3)
+        )
+
+
+def lopsided(lam: Tensor, theta: Tensor) -> Tensor:
+    fit: Tensor = (torch.from_numpy(X) @ theta - torch.from_numpy(Y)).square().mean()
+    return fit + lam.exp() @ theta.square()
+
+
+def validation(_: Tensor, theta: Tensor) -> Tensor:
+    loss: Tensor = (torch.from_numpy(X[:9]) @ theta - torch.from_numpy(Y[:9])).square().mean()
+    return loss
+
+
+TORCH_ROUNDINGS: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
+    "the outer loss": (
+        lopsided,
+        lambda lam, theta: torch.round(validation(lam, theta), decimals=6),
+    ),
+    "theta in the outer loss": (
+        lopsided,
+        lambda lam, theta: validation(lam, torch.round(theta * 512) / 512),
+    ),
+    "the inner loss": (
+        lambda lam, theta: torch.round(lopsided(lam, theta), decimals=6),
+        validation,
+    ),
+}
+
+
+@pytest.mark.parametrize("factor", [0.0, 1.0])
+@pytest.mark.parametrize("name", TORCH_ROUNDINGS)
+def test_a_truth_of_zero_that_rounding_makes_is_refused(name: str, factor: float) -> None:
+    inner, outer = TORCH_ROUNDINGS[name]
+    lam, theta0 = torch.tensor([-2.0, -1.0, -1.5]).double(), torch.zeros(3).double()
+    with pytest.raises(OracleError, match="no verdict is possible"):
+        hypergradient_report(inner, outer, lam, theta0, factor * lam, steps=4, step_size=0.1)
+
+
+@pytest.mark.parametrize("power", [2, 4, 6])
+def test_a_stationary_point_is_no_step(power: int) -> None:
+    """The slope is zero, and so are the changes of the values up to a distance."""
     at = np.array([0.3, -0.4, 0.7])
-    arrays = FlatArrays.of(at, "lam")
-    limit = float(at.sum()) + 1e-6
-    with pytest.raises(OracleError, match="constant within a relative distance"):
-        quantum(Objective(lambda lam: max(float(lam.sum()), limit), arrays), 1e-15)
+    assert steps(lambda distance: 1.0 + distance**power) is None
+    for factor, verdict in ((0.0, Verdict.RIGHT), (1.0, Verdict.WRONG)):
+        report = hypergradient_report(
+            objective=lambda lam: 1 + float(np.sum((lam - at) ** power)),
+            lam=at,
+            hypergradient=lambda lam, c=factor: power * (lam - at) ** (power - 1) + c,
+        )
+        assert report.verdict is verdict, report.describe()
 
 
 def test_a_small_answer_is_not_called_zero() -> None:

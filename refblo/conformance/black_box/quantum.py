@@ -1,7 +1,7 @@
 """The number of which the values of a caller's function are multiples: see `refblo.conformance.rounded`."""
 
 from refblo.conformance.black_box.objective import FINE, Objective, line_from
-from refblo.conformance.rounded import plateau
+from refblo.conformance.rounded import steps
 from refblo.errors import OracleError
 
 
@@ -15,19 +15,18 @@ def quantum(objective: Objective, precision: float) -> tuple[float, float]:
         precision: the relative spacing of the numbers that it is known to compute with.
 
     Raises:
-        OracleError: for a function of float64 that is constant around λ, changes nearby, and has no such
-            number.
+        OracleError: for a function of float64 that is constant but for jumps, and has no such number.
     """
     at = line_from(objective)
-    found = plateau(lambda distance: objective(at(distance)))
+    found = steps(lambda distance: objective(at(distance)))
     if found is None:
         return 0.0, 0.0
     if found.quantum > 0:
         share = found.quantum / max(abs(objective(objective.arrays.vector)), found.quantum)
         return (found.quantum, share) if share > precision else (0.0, 0.0)
-    if found.hides_slopes and precision <= FINE:
+    if precision <= FINE:
         raise OracleError(
             f"objective must move with lam, got one that is {found.describe()}: no verdict is possible; look "
-            "for a number rounded inside, a count, a sort, a limit (max, clip), or an early stop"
+            "for a number rounded inside, a count, a sort, or an early stop"
         )
     return 0.0, 0.0

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from refblo.conformance.in_numpy.slopes import bend, slope
 from refblo.conformance.operation import apply, one_by_one
-from refblo.conformance.rounded import RoundedValuesError, plateau
+from refblo.conformance.rounded import RoundedValuesError, steps
 
 Array = np.ndarray
 OnVectors = Callable[[Any, Array], Array]
@@ -154,7 +154,7 @@ class NumericFunction:
             raise RoundedValuesError(
                 f"{self.how.name} must return its values as they are, got a function that is "
                 f"{self.how.rounded}: no verdict is possible; look for round, astype, a printed number, a "
-                "count, or a limit inside it"
+                "or a count inside it"
             )
 
     def _curve(self, fixed: Any, x: Array, along: Array, index: int) -> Callable[[float], float]:
@@ -166,8 +166,8 @@ class NumericFunction:
         along = _signs(self.inputs) * _sizes(x)
         for index in range(min(self.at(fixed, x).size, _COMPONENTS)):
             with np.errstate(all="ignore"):
-                found = plateau(self._curve(fixed, x, along, index))
-            if found is not None and found.hides_slopes:
+                found = steps(self._curve(fixed, x, along, index))
+            if found is not None:
                 return found.describe()
         return ""
 

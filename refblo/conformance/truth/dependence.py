@@ -5,7 +5,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from refblo.conformance.truth.program import Program, leaf
+from refblo.conformance.rounded import Steps, steps
+from refblo.conformance.truth.program import (
+    Losses,
+    Program,
+    gradient_by_theta,
+    leaf,
+)
 
 _MOST_STEPS = 64
 
@@ -53,7 +59,7 @@ def _reaches(value: Tensor, lam: Tensor) -> bool:
 def hidden_from_autograd(program: Program) -> bool:
     """Whether the inner loss's values couple λ and θ, of which autograd sees nothing.
 
-    Where ∂_θ L_T depends on λ, so does L_T(λ + u, θ + v) − L_T(λ − u, θ + v) on v: the mixed second
+    Where ∂_θ L_T depends on λ, so does L_T(λ + u, θ + v) − L_T(λ − u/2, θ + v) on v: the mixed second
     difference is not zero.
     """
     losses = program.losses
@@ -61,18 +67,52 @@ def hidden_from_autograd(program: Program) -> bool:
         return False
     lam, batch = program.lam, losses.frozen.inner(0)
     theta = program.start(leaf(lam)).detach()[: program.size]
+    if _couples(losses, lam, theta + _weights(theta)):
+        return False
 
     def value(u: float, v: float) -> float:
         moved = [leaf(x + sign * _weights(x)) for x, sign in ((lam, u), (theta, v))]
         return float(losses.inner(moved[0], moved[1], batch).detach())
 
     try:
-        values = [value(u, v) for u, v in ((1, 1), (-1, 1), (1, -1), (-1, -1))]
+        # Not as far down as up: from 0, a square has the same value in both directions.
+        values = [value(u, v) for u, v in ((1, 1), (-0.5, 1), (1, -0.5), (-0.5, -0.5))]
     except Exception:  # of the caller's loss beside λ
         return False
     mixed = values[0] - values[1] - values[2] + values[3]
     unit = float(torch.finfo(lam.dtype).eps) * max(map(abs, values))
     return abs(mixed) > _CLEAR * unit
+
+
+def _couples(losses: Losses, lam: Tensor, theta: Tensor) -> bool:
+    """Whether autograd sees λ in ∂_θ L_T, beside the points at which a product of the two is zero."""
+    at = leaf(lam)
+    try:
+        with torch.enable_grad():
+            slope = gradient_by_theta(losses.inner, at, leaf(theta), losses.frozen.inner(0))
+            if not slope.requires_grad:
+                return False
+            weighted = (slope * _weights(theta)).sum()
+            (found,) = torch.autograd.grad(weighted, at, allow_unused=True)
+    except Exception:  # of the caller's loss beside the run, which the oracles have answered for
+        return True
+    seen: Tensor | None = found  # None where there is no path, whatever its annotation says
+    return seen is not None and bool(seen.any())
+
+
+def moves_in_steps(program: Program) -> Steps | None:
+    """The steps in which the outer objective moves with λ, if it does: then it has the slope zero everywhere.
+
+    Of a program in float64; in float32 every function moves in steps of its own rounding.
+    """
+    lam = program.lam
+    if lam.dtype is not torch.float64:
+        return None
+    along = _weights(lam) / _STEP
+    try:
+        return steps(lambda distance: program.objective(lam + distance * along))
+    except Exception:  # of the caller's functions beside λ
+        return None
 
 
 def _weights(x: Tensor) -> Tensor:
