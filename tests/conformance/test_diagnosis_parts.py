@@ -57,7 +57,7 @@ def test_every_way_to_write_a_normaliser_is_seen(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_no_normaliser_of_the_kind_is_left_alone(kind: str) -> None:
-    others = [
+    others: list[Callable[[Tensor], Tensor]] = [
         lambda x: x.mean(),
         torch.mean,
         *(function for name, some in NORMALISERS.items() if name != kind for function in some),
