@@ -16,8 +16,9 @@ direct term of the outer loss at θ after a few inner steps, and all images are 
 validation split. A factor from few images has a low rank, so that the outer batches are larger than the
 inner ones.
 
-This is our own: the package laplace-torch has no derivative of the evidence by λ, does not know averages
-over copies, and requires torchvision and a dozen further packages.
+The dense matrix, for small n, is in refblo.estimators.laplace_evidence. The factors are our own: the package
+laplace-torch has no derivative of the evidence by λ, does not know averages over copies, and requires
+torchvision and ten further packages.
 """
 
 from collections.abc import Callable, Iterator

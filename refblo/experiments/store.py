@@ -104,6 +104,11 @@ class Store:
         found = _read(self._place(key), self._head(key, settings))
         return None if isinstance(found, str) else found
 
+    def refused(self, key: str, settings: Settings) -> str:
+        """Why a stored part does not count under these settings; empty if it does, or there is none."""
+        found = _read(self._place(key), self._head(key, settings))
+        return found if isinstance(found, str) else ""
+
     def _place(self, key: str) -> Path:
         return self.parts / f"{self.file_name(key)}-{self.scale.value}.json"
 

@@ -23,6 +23,9 @@ from refblo.experiments.store import Settings, Store, Values
 from refblo.experiments.twins import TwinOf
 from refblo.parallel import stream
 
+SHOWN = 3
+"""Stored runs that do not count are named up to this number."""
+
 
 @final
 @dataclass(frozen=True)
@@ -218,6 +221,17 @@ class TrialRunner:
         self.store.progress(
             f"{self.study.name}, {what}: {len(missing)} runs to make, {len(values)} taken from the store"
         )
+        reasons = [
+            reason
+            for trial in missing
+            if (reason := self.store.refused(trial.key, self.settings(trial)))
+        ]
+        if reasons:
+            shown = "; ".join(reasons[:SHOWN])
+            more = f"; and {len(reasons) - SHOWN} more" if len(reasons) > SHOWN else ""
+            self.store.progress(
+                f"{self.study.name}, {what}: stored runs that do not count: {shown}{more}"
+            )
         jobs = [self._job(trial) for trial in missing]
         for count, trial in enumerate(stream(work, jobs, self.options.jobs), start=1):
             left -= trial.arm.weight

@@ -3,8 +3,9 @@
 Times are of this machine, by processor time of one thread, each the median of some rounds in which all
 methods take turns. At the paper's scale L1-Reg is ViT-B/16 with random weights, 86,567,656 of them and as
 many λ, batch 8, B = M = 5 with noise: one hypergradient by HPO-SGLD, between two timings of its two gradients
-after one that is not counted, since a gradient takes some 15 seconds of a core; and the peak of memory that
-the same run has on shapes alone. The other methods are left out there.
+after one that is not counted, since a gradient takes some 15 seconds of a core; the peak of memory that the
+same run has on shapes alone; and the peak of the process before the problem, after the first gradients and
+after the hypergradient. The other methods are left out there.
 """
 
 import platform
@@ -112,6 +113,7 @@ def synth_column(rounds: int) -> Values:
 def network_column(scale: Scale, rounds: int, size: Size | None = None) -> Values:
     """L1-Reg with each method, and HPO-SGLD's two gradients ("gradients")."""
     runs: dict[str, Callable[[], object]] = {}
+    before = resident()
     for name, estimator in network_methods().items():
         if scale is Scale.PAPER and name != "HPO-SGLD":
             continue
@@ -120,16 +122,28 @@ def network_column(scale: Scale, rounds: int, size: Size | None = None) -> Value
         if name == "HPO-SGLD":
             runs["gradients"] = partial(two_gradients, problem, lam)
     if scale is Scale.PAPER:
-        return once(runs["HPO-SGLD"], runs["gradients"])
+        return {**once(runs["HPO-SGLD"], runs["gradients"]), "resident before": np.array([before])}
     return take_turns(runs, rounds)
 
 
 def once(whole: Callable[[], object], gradients: Callable[[], object]) -> Values:
-    """The milliseconds of one hypergradient, and of its gradients before and after it."""
+    """The milliseconds of one hypergradient, and of its gradients before and after it; resident bytes."""
     gradients()
     before = timed(gradients)
+    peak = resident()
     between = timed(whole)
-    return {"HPO-SGLD": np.array([between]), "gradients": np.array([before, timed(gradients)])}
+    return {
+        "HPO-SGLD": np.array([between]),
+        "gradients": np.array([before, timed(gradients)]),
+        "resident with gradients": np.array([peak]),
+        "resident with HPO-SGLD": np.array([resident()]),
+    }
+
+
+def resident() -> float:
+    """The most bytes that this process has had in memory so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(peak) * (1 if sys.platform == "darwin" else 1024)
 
 
 def two_gradients(problem: BilevelProblem, lam: Lam) -> None:
@@ -258,14 +272,25 @@ def _findings(synth: Values, reg: Values, memory: Values) -> tuple[str, ...]:
     steps = l1.INNER_STEPS
     step = statistics.median(reg["HPO-SGLD"] / steps / reg["gradients"])
     vectors = float((memory["whole"][0] - memory["gradients"][0]) / memory["vector"][0])
-    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    scale = 1 if sys.platform == "darwin" else 1024
     return (
         f"HPO-SGLD takes {slower(synth, 0)} on Synth-1D, and {slower(reg, 1)} on L1-Reg.",
         f"A step of HPO-SGLD with noise takes {step:.2f} of its two gradients.",
         f"Its peak on shapes is {memory['whole'][0] / 1e6:.1f} MB, {vectors:.2f} vectors of n "
-        f"numbers above that "
-        f"of the two gradients; the process had {resident * scale / 1e6:.0f} MB at most.",
+        f"numbers above that of the two gradients.",
+        *_resident(reg, memory),
+    )
+
+
+def _resident(reg: Values, memory: Values) -> tuple[str, ...]:
+    """What the process held at each stage, where the stages were looked at."""
+    names = [f"resident {stage}" for stage in ("before", "with gradients", "with HPO-SGLD")]
+    if not all(name in reg for name in names):
+        return ()
+    before, gradients, whole = (float(reg[name][0]) / 1e6 for name in names)
+    vectors = 1e6 * (whole - gradients) / float(memory["vector"][0])
+    return (
+        f"The process had at most {before:.0f} MB before the problem was made, {gradients:.0f} MB after two "
+        f"runs of the gradients, and {whole:.0f} MB after the hypergradient: {vectors:.2f} vectors more.",
     )
 
 

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from refblo.errors import ArgumentError, ArgumentTypeError
+from refblo.experiments import store
 from refblo.experiments.endpoints import Endpoint, EndpointKind
 from refblo.experiments.run_options import RunOptions
 from refblo.experiments.study import StudyRuns
-from tests.experiments.toy_study import PIECES, STEPS, ToyStudy, run, write_other_state
+from tests.experiments.toy_study import PIECES, STEPS, ToyStudy, run, write_state
 
 
 def numbers(runs: StudyRuns) -> dict[str, list[list[float]]]:
@@ -75,6 +76,54 @@ def test_a_part_that_was_changed_is_made_again(
     lines: list[str] = []
     assert numbers(run(tmp_path, lines.append)) == numbers(runs)
     assert sum("1 runs to make" in line for line in lines) == 1
+    assert any(f"do not count: the digest of {path.name} does not match" in line for line in lines)
+
+
+def test_runs_of_another_version_are_named_and_made_again(
+    finished: tuple[Path, list[str], StudyRuns],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    output, _, runs = finished
+    subprocess.run(["cp", "-r", f"{output}/.", str(tmp_path)], check=True)
+    monkeypatch.setattr(store, "version", lambda _: "9.9.9")
+    lines: list[str] = []
+    assert numbers(run(tmp_path, lines.append)) == numbers(runs)
+    assert any("was computed under another refblo; " in line for line in lines)
+    assert any("; and 1 more" in line for line in lines)
+
+
+def path_of(runs: StudyRuns) -> list[float]:
+    """λ along RMD's run with seed 1."""
+    return list(runs.runs["RMD"][1]["lam along the run"].tolist())
+
+
+def test_the_numbers_of_each_step_have_no_gap(
+    finished: tuple[Path, list[str], StudyRuns],
+) -> None:
+    along = path_of(finished[2])
+    assert len(along) == STEPS
+    assert len(set(along)) == STEPS
+    assert np.isfinite(along).all()
+
+
+@pytest.mark.parametrize("piece", range(1, PIECES + 1))
+def test_a_run_that_was_killed_between_a_state_and_its_part_has_every_step(
+    piece: int, finished: tuple[Path, list[str], StudyRuns], tmp_path: Path
+) -> None:
+    output, _, runs = finished
+    subprocess.run(["cp", "-r", f"{output}/.", str(tmp_path)], check=True)
+    parts, rate = tmp_path / "toy" / "parts", runs.rates["RMD"]
+    name = f"rmd--outer-rate-{rate:g}--seed-1"
+    for done in range(piece, PIECES + 1):
+        (parts / f"{name}--to-step-{STEPS * done // PIECES}-smoke.json").unlink()
+    (parts / f"{name}-smoke.json").unlink()
+    state = parts / f"{name}-smoke.state.pt"
+    write_state(state, "RMD", STEPS * piece // PIECES, rate, 1)
+    again = run(tmp_path, lambda _: None)
+    assert path_of(again) == path_of(runs)
+    assert numbers(again) == numbers(runs)
+    assert not state.exists()
 
 
 def test_a_run_that_diverged_counts_as_the_worst(
@@ -153,7 +202,7 @@ def test_a_state_that_is_not_this_runs_is_not_used(
     assert any(path.name == state.name.replace(".state.pt", ".json") for path in gone)
     for path in gone:
         path.unlink()
-    write_other_state(state)
+    write_state(state, "HPO-SGLD", 2, 0.02, 1)
     if what != "another arm's":
         content = state.read_bytes()
         state.write_bytes(content[: len(content) // 2] if what == "cut short" else b"no state")

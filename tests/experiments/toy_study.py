@@ -20,10 +20,19 @@ from refblo.experiments.run_options import RunOptions
 from refblo.experiments.store import Values
 from refblo.experiments.study import Arm, StudyPlan, StudyRuns, Trial, TrialPlace, run_trials
 from refblo.experiments.training import descend
-from refblo.outer import OuterLoop, OuterRun
+from refblo.outer import OuterLoop, OuterRun, OuterStep
 from refblo.problems import build
 
 STEPS, PIECES = 9, 3
+
+
+def methods() -> dict[str, Estimator]:
+    """By name."""
+    gamma = build("quadratic").dynamics.step_size
+    return {
+        "HPO-SGLD": HPOSGLD(Langevin(gamma, 0.1, 1.0), Schedule(2, 2)),
+        "RMD": RMD(Langevin(gamma), Schedule.last(4)),
+    }
 
 
 @final
@@ -51,31 +60,32 @@ class ToyStudy:
     def train(self, trial: Trial, place: TrialPlace) -> Values:
         """One run in pieces."""
         case = build("quadratic")
-        gamma = case.dynamics.step_size
-        methods: dict[str, Estimator] = {
-            "HPO-SGLD": HPOSGLD(Langevin(gamma, 0.1, 1.0), Schedule(2, 2)),
-            "RMD": RMD(Langevin(gamma), Schedule.last(4)),
-        }
 
         def measure(ended: OuterRun) -> Values:
             loss = np.array([float(case.problem.outer(ended.lam, ended.theta, None))])
             return {"test": loss, "tuning": loss}
 
-        method = methods[trial.arm.method]
-        return descend(case.problem, method, case.lam, STEPS, PIECES, trial, place, measure)
+        def along(step: OuterStep) -> dict[str, float]:
+            return {"lam along the run": float(step.lam[0])}
+
+        method = methods()[trial.arm.method]
+        return descend(
+            case.problem, method, case.lam, STEPS, PIECES, trial, place, measure, along=along
+        )
 
 
-def write_other_state(path: Path) -> None:
-    """The state of HPO-SGLD's run, after two steps, at this place."""
+def write_state(path: Path, method: str, steps: int, rate: float, seed: int) -> None:
+    """The state that a method's run with this rate and seed has after some steps."""
     case = build("quadratic")
-    method = HPOSGLD(Langevin(case.dynamics.step_size, 0.1, 1.0), Schedule(2, 2))
     loop = OuterLoop(
         case.problem,
-        method,
-        lambda ps: torch.optim.SGD(ps, lr=0.02),
-        steps=2,
-        seed=1,
+        methods()[method],
+        lambda ps: torch.optim.SGD(ps, lr=rate),
+        steps=steps,
+        seed=seed,
         checkpoint=path,
+        unchecked=True,
+        plain=True,
     )
     loop.run(case.lam)
 
