@@ -152,8 +152,8 @@ class Drawn:
 
     def tensors(self) -> tuple[Tensor, ...]:
         """All of them in a fixed order; a full batch has none."""
-        columns = (*self.inner.values(), *self.outer.values(), *self.noise.values())
-        return tuple(tensor for tensor in columns if tensor is not None)
+        columns = (self.inner, self.outer, self.noise)
+        return tuple([each for column in columns for each in column.values() if each is not None])
 
     def with_tensors(self, tensors: Sequence[Tensor]) -> "Drawn":
         """The same draws with other tensors, in the order of `tensors()`."""

@@ -203,7 +203,8 @@ class _Draws:
     def of(self, run: range) -> Drawn:
         """What some transitions draw."""
         drawn = self.chain.draw(run, sampled(self.method, run), self.like)
-        self.size += sum(tensor.nbytes for tensor in drawn.tensors())
+        for tensor in drawn.tensors():
+            self.size += tensor.nbytes
         if self.size <= self.method.graph_limit(self.like.device):
             self.kept[run] = drawn
         return drawn
