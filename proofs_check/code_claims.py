@@ -1,9 +1,9 @@
 """Which claims of the ledger the docstrings of the code name, and which formulas name none.
 
 A docstring names its claims in a line of its own, `Claims: eq-22, thm-1.`, in the order of the alphabet. A
-formula is a line of a docstring, before its sections, of the form *symbol = …* (or with ←, ≤ or ≈): one that
-begins so, or one that is set apart and has such a sign. What it states must be one of these claims,
-or stand in a source that the same docstring names: (Author et al. 2020), or (24) of one of the papers.
+formula is a line of a docstring, before its sections: one that begins with *symbol = …* (or with ←, ≤ or
+≈), or one that is set apart. What it states must be one of these claims, or stand in a source that the
+same docstring names: (Author et al. 2020), or (24) of one of the papers.
 """
 
 import ast
@@ -16,7 +16,7 @@ from typing import final
 _CLAIMS = re.compile(r"^ *Claims: (?P<keys>[^.]+)\.$", re.MULTILINE)
 _SOURCE = re.compile(r"\([^()]*\b(19|20)\d\d\b[^()]*\)|\b[A-Z]\w+ \(?(19|20)\d\d\b|\(\d{1,2}\)")
 _RELATION = r"[=←≤≈]"
-_DISPLAYED = re.compile(rf"^ {{4,}}.* {_RELATION} \S")
+_DISPLAYED = re.compile(r"^ {4,}\S")
 _AT_THE_START = re.compile(rf"^[^\s{_RELATION[1:-1]}]{{1,12}}(\([^()]*\))? *{_RELATION} \S")
 _SECTION = re.compile(r"^(Args|Attributes|Example|Examples|Raises|Returns|Yields):$", re.MULTILINE)
 _EXAMPLE = re.compile(r"^ *(>>>|\.\.\.)")
@@ -44,7 +44,7 @@ class NamedDocstring:
 
     @property
     def formulas(self) -> tuple[str, ...]:
-        """Its lines of the form *symbol = …*, see above."""
+        """Its formulas, see above."""
         words = _SECTION.split(self.text, maxsplit=1)[0]
         return tuple(
             line.strip()

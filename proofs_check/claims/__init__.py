@@ -38,6 +38,7 @@ _FAMILIES = (
     "small_scale",
     "unnumbered",
     "printed_figures",
+    "quadratic_start",
     "quadratics",
 )
 

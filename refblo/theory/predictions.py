@@ -3,7 +3,7 @@
 Derived (and checked symbolically) in `proofs_check`. Notation: at θ⁰, a = ∂_θ L_T (n), H = ∂²L_T/∂θ²
 (n × n), C = ∂²L_T/∂θ∂λ (n × p), J = dθ⁰/dλ (n × p), s = ∂_θ f (n), Q = ∂²f/∂θ² (n × n).
 
-Claims: eq-22, text-alignment, thm-1, thm-3.
+Claims: eq-22, text-alignment, text-start-error, thm-1, thm-3.
 """
 
 from dataclasses import dataclass
@@ -75,6 +75,8 @@ def recursion_error_deterministic(
 
     exact to leading order when θ⁰ does not depend on λ (J = 0) for any smooth full-batch problem, and
     for J ≠ 0 when L_T and f are quadratic. No matrix is formed.
+
+    Claims: text-start-error, thm-1.
     """
     theta = problem.initial(lam)
     resting = torch.zeros_like(lam)

@@ -69,6 +69,7 @@ def test_a_formula_stands_beside_a_claim_or_a_source(file: Path) -> None:
         "Say it.\n\n    θ ← θ − γ ∂_θ L_T,      q ← q − α (H q − f_θ).",
         "Say it.\n\n    ‖q − q*‖ ≤ r/μ",
         "λ* ≈ 0.7489.",
+        "Lim (h − truth)/γ².\n\n    −w · (Q a + H s)ᵀ (C + H J)",
     ],
 )
 def test_a_formula_is_found(text: str) -> None:
