@@ -39,7 +39,7 @@ def write(directory: Path) -> int:
 )
 @click.option(
     "--floor",
-    type=click.FloatRange(min=0),
+    type=click.FloatRange(min=0, max=1, max_open=True),
     default=1e-9,
     show_default=True,
     help="A relative deviation that passes as rounding.",

@@ -50,7 +50,8 @@ def verify(
     Raises:
         ArgumentError: for an id that no vector has, or a result of another length.
     """
-    require(math.isfinite(floor) and floor >= 0, "floor", "be non-negative", floor, "use 1e-9")
+    # From 1 on, an answer of zero would pass.
+    require(0 <= floor < 1, "floor", "be in [0, 1)", floor, "use 1e-9")
     unknown = sorted(set(results) - set(vectors))
     if unknown:
         raise ArgumentError(

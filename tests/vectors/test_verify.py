@@ -60,6 +60,15 @@ def test_with_exact_arithmetic_no_rounding_passes() -> None:
     assert verify({key: rounded}, vectors(), floor=0)[0].result == "unknown"
 
 
+@pytest.mark.parametrize("floor", [-0.1, 1.0, 2.0, float("inf"), float("nan")])
+def test_a_floor_at_which_zeros_would_pass_is_refused(floor: float) -> None:
+    known = vectors()
+    zeros = {key: ["0"] * len(vector.answers[0].value) for key, vector in known.items()}
+    with pytest.raises(ArgumentError, match=r"floor must be in \[0, 1\)"):
+        verify(zeros, known, floor)
+    assert all(verdict.result != "valid" for verdict in verify(zeros, known, 0.99))
+
+
 @pytest.mark.parametrize("number", ["nan", "Infinity", "-inf"])
 def test_what_is_not_finite_is_wrong(number: str) -> None:
     (key, numbers), *_ = answered("valid").items()
