@@ -132,9 +132,10 @@ def _tuning(runs: StudyRuns) -> list[str]:
     for method, errors in runs.tuning.items():
         tried = ", ".join(f"{rate:g}: {error:.2f}" for rate, error in errors.items())
         parts.append(f"{method} {runs.rates[method]:g} ({tried})")
+    seeds = runs.plan.tuning_seeds
     text = (
         f"Outer rates, each the best of the same {len(runs.plan.rates)} by the mean error on the tuning "
-        f"split over {runs.plan.tuning_seeds} seeds that nothing else uses: {'; '.join(parts)}."
+        f"split over {seeds} {'seed' if seeds == 1 else 'seeds'} that nothing else uses: {'; '.join(parts)}."
     )
     edges = [
         method

@@ -244,7 +244,8 @@ def paragraph(values: Sequence[Values], description: str) -> str:
     start = np.mean([v["test loss, start"][0] for v in values])
     means = {name: float(np.mean(numbers)) for name, numbers in ends.items()}
     parts = [
-        f"Why, on a shrunken twin ({description}; {len(values)} seeds, "
+        f"Why, on a shrunken twin ({description}; {len(values)} "
+        f"{'seed' if len(values) == 1 else 'seeds'}, "
         f"{values[0]['cosine, ours to exact'].size} outer steps led by HPO-SGLD): "
         f"its hypergradient has {_range(values, 'ours to exact')} the exact one of the same program"
     ]
