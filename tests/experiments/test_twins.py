@@ -120,7 +120,7 @@ def test_a_second_run_of_the_twins_computes_nothing(tmp_path: Path) -> None:
     for name, numbers in first[0].items():
         np.testing.assert_array_equal(numbers, again[0][name])
     assert "taken from" in lines[-1]
-    assert "1 seeds, 2 outer steps" in twins.paragraph(first, "toy")
+    assert "1 seed, 2 outer steps" in twins.paragraph(first, "toy")
 
 
 @pytest.mark.parametrize(
