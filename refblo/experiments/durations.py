@@ -86,14 +86,12 @@ def announcement(experiments: Sequence[Experiment], scale: Scale, options: RunOp
         f"{name} {'not measured' if seconds is None else in_words(seconds)}"
         for name, seconds in known.items()
     ]
-    text = (
-        f"Processor time at the {scale.value} scale, as measured on one machine: {', '.join(parts)}"
-    )
+    cores = "one free core" if options.jobs == 1 else f"{options.jobs} free cores"
+    text = f"Time at the {scale.value} scale on {cores}, by processor time as measured: {', '.join(parts)}"
     if len(known) > 1:
         total = math.fsum(seconds for seconds in known.values() if seconds is not None)
-        text += f"; {in_words(total)} in all"
-    if options.jobs > 1:
-        text += f", with {options.jobs} processes"
+        whole = None not in known.values()
+        text += f"; {in_words(total)} {'in all' if whole else 'for those that were measured'}"
     return f"{text}. Finished parts are not run again."
 
 

@@ -71,6 +71,7 @@ def test_all_says_the_sum() -> None:
 def test_what_was_not_measured_is_said() -> None:
     text = announcement([find("table-4")], Scale.PAPER, RunOptions())
     assert "table-4 not measured" in text
+    assert "for those that were measured" in announcement(everything(), Scale.PAPER, RunOptions())
 
 
 def test_a_measurement_has_every_method(tmp_path: Path) -> None:
@@ -80,7 +81,7 @@ def test_a_measurement_has_every_method(tmp_path: Path) -> None:
 
 def test_the_time_is_said_before_the_run(tmp_path: Path) -> None:
     result = CliRunner().invoke(reproduce, ["figure-1", "--output", str(tmp_path)])
-    said = result.output.index("Processor time at the smoke scale")
+    said = result.output.index("Time at the smoke scale on one free core")
     assert said < result.output.index("Settings")
 
 
