@@ -20,7 +20,7 @@ STAMP := $(VENV)/.installed
 SOURCES = $(shell find $(wildcard refblo proofs_check tests asv_bench docs) -name '*.py' \
 	-not -path '*/env/*' -not -path '*/_build/*' | sort)
 
-.PHONY: help env test test-full lint format types audit audit-quick audit-full reproduce ledger docs peers rules agreement equal-cost speed speed-loops detection asv asv-full asv-history asv-publish pictures gate gpu mutation plants clean
+.PHONY: help env test test-full lint format types audit audit-quick audit-full reproduce ledger docs peers rules ordinary-jax agreement equal-cost speed speed-loops detection asv asv-full asv-history asv-publish pictures gate gpu mutation plants clean
 
 help:  ## list the jobs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -125,10 +125,13 @@ peers: export OMP_NUM_THREADS := 1
 peers: $(PEERS_STAMP)  ## the conformance suite on other libraries; writes docs/peers.md
 	$(PEERS)/bin/python -m tests.peers.run --jobs $(JOBS) $(ARGS)
 
-rules agreement equal-cost speed speed-loops: export OMP_NUM_THREADS := 1
+rules ordinary-jax agreement equal-cost speed speed-loops: export OMP_NUM_THREADS := 1
 
 rules: $(PEERS_STAMP)  ## every rule beside torch.optim and optax, 1,000 runs each; writes docs/rules.md
 	JAX_PLATFORMS=cpu $(PEERS)/bin/python -m tests.rules.page
+
+ordinary-jax: $(PEERS_STAMP)  ## every loss of optax on networks in JAX, right and wrong code; writes docs/ordinary-jax.md
+	JAX_PLATFORMS=cpu $(PEERS)/bin/python -m tests.conformance.ordinary_jax.matrix $(ARGS)
 
 HYPERTORCH_IS := prolearner/hypertorch
 BENCHMARK_BILEVEL_IS := benchopt/benchmark_bilevel

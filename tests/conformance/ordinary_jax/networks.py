@@ -60,8 +60,8 @@ def _recurrent_in_torch(p: Any, x: Tensor) -> Tensor:
 
 
 def _convolution(p: Any, x: Any) -> Any:
-    features = jax.lax.conv_general_dilated(x[:, None, :], p["w"].astype(x.dtype), (1,), "SAME")
-    return jax.nn.gelu(features).mean(-1) @ p["o"].astype(x.dtype)
+    features = jax.lax.conv_general_dilated(x[:, None, :], p["w"], (1,), "SAME")
+    return jax.nn.gelu(features).mean(-1) @ p["o"]
 
 
 def _convolution_in_torch(p: Any, x: Tensor) -> Tensor:
