@@ -7,10 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from refblo.conformance.diagnosis import moments, series, unconverged
+from refblo import HPOSGLD, BilevelProblem, FixedInitial, Langevin
+from refblo.conformance.diagnosis import moments, series, transition, unconverged
 from refblo.conformance.diagnosis.rewritten import KINDS, ConstantNormalisers
 from refblo.rules import Rule
 from refblo.rules.operations import TORCH
+from tests.conformance.plants import generated
 from tests.conformance.plants_of_solves import implicit_problem
 
 MATRIX = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)).double()
@@ -123,3 +125,16 @@ def test_iterates_are_asked_until_they_are_the_solution() -> None:
     assert "after 0 inner steps" in texts[0]
     assert len(texts) > 10
     assert 1e-13 * residuals[0] < residuals[-1] < 1e-9 * residuals[0]
+
+
+def test_the_recursion_of_hpo_sgld_is_that_of_the_estimator() -> None:
+    problem = generated(0)
+    stated = BilevelProblem(
+        lambda lam, theta, _: problem.inner(lam, theta),
+        lambda lam, theta, _: problem.outer(lam, theta),
+        FixedInitial(problem.theta0),
+    )
+    method = HPOSGLD(Langevin(problem.rule.constant("step_size")), problem.schedule)
+    expected = method.estimate(stated, problem.lam).value
+    found = transition._hpo_sgld(problem.subject().trace)
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-12)
