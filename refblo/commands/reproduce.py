@@ -38,7 +38,7 @@ _COLOURS = {
     type=click.Choice([scale.value for scale in Scale]),
     default=Scale.SMOKE.value,
     show_default=True,
-    help="smoke: under a minute each; small: minutes, or up to 15 of one core for a table with training "
+    help="smoke: under a minute each; small: minutes, or up to 30 of one core for a table with training "
     "runs; paper: the paper's own settings.",
 )
 @click.option(

