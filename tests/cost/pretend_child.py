@@ -99,8 +99,10 @@ class Faulty:
     ) -> Hypergradient:
         advance = Chain.advance
 
-        def faulty(chain: Chain, theta: Tensor, gradient: Tensor, step: int) -> Tensor:
-            return self.fault(advance(chain, theta, gradient, step))
+        def faulty(
+            chain: Chain, theta: Tensor, gradient: Tensor, step: int, overwrite: bool = False
+        ) -> Tensor:
+            return self.fault(advance(chain, theta, gradient, step, overwrite))
 
         Chain.advance = faulty  # type: ignore[method-assign,assignment]  # put back below
         try:
