@@ -109,8 +109,10 @@ def test_a_vector_kept_at_each_step_is_found(
     kept: list[Tensor] = []
     advance = Chain.advance
 
-    def leaking(self: Chain, theta: Tensor, gradient: Tensor, step: int) -> Tensor:
-        moved = advance(self, theta, gradient, step)
+    def leaking(
+        self: Chain, theta: Tensor, gradient: Tensor, step: int, overwrite: bool = False
+    ) -> Tensor:
+        moved = advance(self, theta, gradient, step, overwrite)
         kept.append(moved.detach().clone())
         return moved
 

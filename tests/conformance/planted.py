@@ -318,12 +318,13 @@ def implicit(entry: Entry) -> Iterator[Planted]:
             root.answer(np.where(between, -root.hessian, 0.0)),
         )
     x, r, d = np.zeros(n), root.slope, root.slope
-    for _ in range(3):
+    for count in range(3):
         step = (r @ r) / (d @ root.hessian @ d)
         x, new = x + step * d, r - step * (root.hessian @ d)
         # The mistake: the old residual in the new direction.
         r, d = new, r + (new @ new) / (r @ r) * d
-        yield wrong("CG direction from an old residual", direct - x @ root.mixed)
+        if count > 0:  # the first iterate is that of conjugate gradients
+            yield wrong("CG direction from an old residual", direct - x @ root.mixed)
         if new @ new < 1e-20 * (root.slope @ root.slope):
             break
     for delta in (1e-1, 1e-2, 1e-4, 1e-6):

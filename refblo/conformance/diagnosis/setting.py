@@ -227,7 +227,7 @@ class Setting:
         subject: what it should have been.
         observed: the hypergradient that was returned, shape (p,).
         earlier: (λ, returned) of the calls made before, in order.
-        later: those of the calls made afterwards.
+        later: (λ, returned) of the calls made afterwards.
         again: calls the implementation once more, at a λ near by; None where it cannot be called.
         seconds: how long a call takes.
         accuracy: a bound on what rounding does to the observed vector along the reference's directions.
