@@ -318,7 +318,7 @@ def implicit(entry: Entry) -> Iterator[Planted]:
             root.answer(np.where(between, -root.hessian, 0.0)),
         )
     x, r, d = np.zeros(n), root.slope, root.slope
-    for count in range(3):
+    for count in range(4):
         step = (r @ r) / (d @ root.hessian @ d)
         x, new = x + step * d, r - step * (root.hessian @ d)
         # The mistake: the old residual in the new direction.
