@@ -1,8 +1,21 @@
 """Tables 4 to 6, 8, 9 and 13 to 16 of Kim and Hospedales as they are printed."""
 
 from collections.abc import Mapping
+from decimal import Decimal
 
 PETS_DTD_FLOWERS = "Pets / DTD / Flowers"
+
+
+def as_error(accuracy: str) -> str:
+    """100 minus a printed accuracy in percent, which is its error in percent; the deviation stays.
+
+    Example:
+        >>> as_error("48.70 ± 1.84")
+        '51.30 ± 1.84'
+    """
+    mean, sign, deviation = accuracy.partition(" ± ")
+    return f"{100 - Decimal(mean)}{sign}{deviation}"
+
 
 TABLE_4: Mapping[str, str] = {
     "IFT-Neumann (0.9, 1)": "28.07 ± 0.65 / 35.21 ± 0.47 / 15.30 ± 0.19",

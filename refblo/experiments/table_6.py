@@ -15,7 +15,7 @@ from scipy.stats import t
 
 from refblo.experiments import few_shot
 from refblo.experiments.endpoints import Endpoint, EndpointKind
-from refblo.experiments.printed_networks import TABLE_6
+from refblo.experiments.printed_networks import TABLE_6, as_error
 from refblo.experiments.report import Experiment, ExperimentReport, Progress, Scale, silent
 from refblo.experiments.run_options import RunOptions
 from refblo.experiments.store import Values
@@ -53,8 +53,8 @@ def intervals(runs: StudyRuns) -> list[str]:
 
 
 def printed(label: str, column: int) -> str:
-    """What the table prints in one of its columns."""
-    return TABLE_6[label].split(" / ")[column]
+    """The error of the accuracy that the table prints in one of its columns."""
+    return as_error(TABLE_6[label].split(" / ")[column])
 
 
 def endpoints(options: Sequence[str]) -> tuple[Endpoint, ...]:
@@ -105,7 +105,7 @@ class Table6:
     @property
     def what(self) -> str:
         """One sentence."""
-        return f"few-shot learning, 5-way {self.shot}-shot (the paper prints accuracies)"
+        return f"few-shot learning, 5-way {self.shot}-shot (paper: 100 − the printed accuracy)"
 
     def configured(self, options: RunOptions) -> Experiment:
         """With these options."""

@@ -1,6 +1,6 @@
 """The tables with training runs: their designs, problems and refusals. Four seconds of processor time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import cast
@@ -74,6 +74,36 @@ def test_the_seeds_of_the_small_scale_can_show_something(study: TrainingStudy) -
         assert plan.seeds >= max(10, fewest_seeds(len(plan.endpoints)))
     else:
         assert plan.seeds >= 3
+
+
+ACCURACIES: dict[str, tuple[Mapping[str, str], int | None]] = {
+    "table-6": (printed_networks.TABLE_6, 0),
+    "table-6-5-shot": (printed_networks.TABLE_6, 1),
+    "table-8": (printed_networks.TABLE_8, None),
+}
+"""Tables that are printed as accuracies, and the column of an experiment; None where each task has one."""
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda s: s.name)
+def test_the_printed_figure_is_of_the_quantity_that_is_measured(study: TrainingStudy) -> None:
+    plan = study.plan(Scale.SMALL)
+    assert "error in %" in plan.measure
+    printed = {
+        key: text for key, text in vars(printed_networks).items() if key.startswith("TABLE_")
+    }
+    errors = [cell for name in ("TABLE_4", "TABLE_5", "TABLE_9") for cell in printed[name].values()]
+    for arm in (each for each in plan.arms if each.printed):
+        if study.name not in ACCURACIES:
+            assert arm.printed in errors
+            continue
+        table, column = ACCURACIES[study.name]
+        label = f"{arm.method} {arm.option}".strip()
+        place = invariance.KINDS.index(arm.task) if column is None else column
+        accuracy, deviation = table[label].split(" / ")[place].split(" ± ")
+        error, same = arm.printed.split(" ± ")
+        # Two decimals each, so that the sum is exact to within rounding.
+        assert float(error) + float(accuracy) == pytest.approx(100, abs=1e-9)
+        assert same == deviation
 
 
 def test_every_row_of_table_4_has_its_estimator_with_the_noise_on() -> None:
