@@ -8,6 +8,7 @@ the ones that are asked for and the digest is that of the content; otherwise the
 import hashlib
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from refblo.noise import SEED_CONTRACT
 
 Settings: TypeAlias = Mapping[str, float | int | str]
 Values: TypeAlias = Mapping[str, Float64[np.ndarray, " _"]]
+_STEP = re.compile(r"--to-step-(\d+)-")
 FORMAT = 2
 """Raised whenever a part's numbers change their meaning, so that old files count no more."""
 
@@ -104,10 +106,32 @@ class Store:
         found = _read(self._place(key), self._head(key, settings))
         return None if isinstance(found, str) else found
 
-    def refused(self, key: str, settings: Settings) -> str:
-        """Why a stored part does not count under these settings; empty if it does, or there is none."""
-        found = _read(self._place(key), self._head(key, settings))
-        return found if isinstance(found, str) else ""
+    @staticmethod
+    def piece(key: str, step: int) -> str:
+        """The name of the part of a run that ends with this outer step."""
+        return f"{key}, to step {step}"
+
+    def state(self, key: str) -> Path:
+        """Where an unfinished run keeps its state."""
+        return self.parts / f"{self.file_name(key)}{self._of_state}"
+
+    def states(self) -> list[Path]:
+        """The states of all unfinished runs of this scale."""
+        return sorted(self.parts.glob(f"*{self._of_state}"))
+
+    @property
+    def _of_state(self) -> str:
+        return f"-{self.scale.value}.state.pt"
+
+    def refused(self, key: str, settings: Settings) -> list[str]:
+        """Why stored parts of this name, whole or of a piece, do not count under these settings."""
+        pieces = self.parts.glob(f"{self.file_name(self.piece(key, 0))[:-1]}*.json")
+        steps = sorted(int(number) for p in pieces for number in _STEP.findall(p.name))
+        read = [
+            _read(self._place(name), self._head(name, settings))
+            for name in (key, *(self.piece(key, step) for step in steps))
+        ]
+        return [reason for reason in read if isinstance(reason, str) and reason]
 
     def _place(self, key: str) -> Path:
         return self.parts / f"{self.file_name(key)}-{self.scale.value}.json"

@@ -16,15 +16,17 @@ from typing import Protocol, final, runtime_checkable
 import numpy as np
 import torch
 
+from refblo.errors import ResumeError
 from refblo.experiments.endpoints import Endpoint
 from refblo.experiments.report import Progress, Scale, silent
 from refblo.experiments.run_options import RunOptions
 from refblo.experiments.store import Settings, Store, Values
 from refblo.experiments.twins import TwinOf
+from refblo.outer import checkpoint
 from refblo.parallel import stream
 
 SHOWN = 3
-"""Stored runs that do not count are named up to this number."""
+"""Stored parts that do not count are named up to this number; states that do not are named all."""
 
 
 @final
@@ -115,12 +117,13 @@ class StudyPlan:
 @final
 @dataclass(frozen=True)
 class TrialPlace:
-    """Where a trial runs: the store that keeps its pieces, the data, and the device."""
+    """Where a trial runs: the store that keeps its pieces, the data, the device, and who is told a line."""
 
     store: Store
     data: Path | None
     settings: Settings
     device: str = "cpu"
+    tell: Progress = silent
 
     @property
     def scale(self) -> Scale:
@@ -224,18 +227,22 @@ class TrialRunner:
         reasons = [
             reason
             for trial in missing
-            if (reason := self.store.refused(trial.key, self.settings(trial)))
+            for reason in self.store.refused(trial.key, self.settings(trial))
         ]
         if reasons:
             shown = "; ".join(reasons[:SHOWN])
             more = f"; and {len(reasons) - SHOWN} more" if len(reasons) > SHOWN else ""
             self.store.progress(
-                f"{self.study.name}, {what}: stored runs that do not count: {shown}{more}"
+                f"{self.study.name}, {what}: stored runs that do not count: {shown}{more}; what they hold "
+                "is made again"
             )
         jobs = [self._job(trial) for trial in missing]
-        for count, trial in enumerate(stream(work, jobs, self.options.jobs), start=1):
+        for count, done in enumerate(stream(work, jobs, self.options.jobs), start=1):
+            trial = done.trial
             left -= trial.arm.weight
             self._done += trial.arm.weight
+            for line in done.told:
+                self.store.progress(f"{self.study.name}, {what}: {line}")
             self.store.progress(
                 f"{self.study.name}, {what}: {count} of {len(missing)} runs, "
                 f"about {self._in_words(left)} left for them ({trial.key})"
@@ -265,17 +272,42 @@ class TrialRunner:
         return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def work(job: _Job) -> Iterator[Trial]:
+def unusable_state(path: Path) -> str:
+    """What is wrong with the state of an unfinished run, which is then removed; empty if it can be used."""
+    try:
+        checkpoint.load(path)
+    except ResumeError as error:
+        return discarded(path, error)
+    return ""
+
+
+def discarded(path: Path, error: ResumeError) -> str:
+    """Remove the state of an unfinished run that does not count, and say so, and why."""
+    path.unlink(missing_ok=True)
+    reason = str(error).partition("; ")[0]
+    return (
+        f"the state {path.name} was removed, and its run begins again at its first step: {reason}"
+    )
+
+
+@final
+@dataclass(frozen=True)
+class _Done:
+    trial: Trial
+    told: tuple[str, ...]
+
+
+def work(job: _Job) -> Iterator[_Done]:
     """One trial, in whichever process; with one thread, since the number of threads may change bits."""
-    threads = torch.get_num_threads()
+    threads, told = torch.get_num_threads(), list[str]()
     torch.set_num_threads(1)
     try:
         store = Store(job.output, job.study.name, job.scale, job.seed, silent)
-        place = TrialPlace(store, job.options.data, job.settings, job.options.device)
+        place = TrialPlace(store, job.options.data, job.settings, job.options.device, told.append)
         store.part(job.trial.key, job.settings, lambda: job.study.train(job.trial, place))
     finally:
         torch.set_num_threads(threads)
-    yield job.trial
+    yield _Done(job.trial, tuple(told))
 
 
 @final
@@ -336,6 +368,9 @@ def run_trials(
     plan = study.plan(scale)
     seeds = plan.seeds if options.seeds is None else options.seeds
     store = Store(output, study.name, scale, seed, progress)
+    for state in store.states():
+        if reason := unusable_state(state):
+            progress(f"{study.name}: {reason}")
     runner = TrialRunner(study, store, options, plan)
     first = {arm.tuned_as: arm for arm in reversed(plan.arms) if arm.rated}
     # Tuning has seeds of its own: no split of it is one that is reported.

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from refblo.errors import ResumeError, require
 from refblo.estimators.protocol import Estimator
 from refblo.experiments.store import Values
-from refblo.experiments.study import Trial, TrialPlace
+from refblo.experiments.study import Trial, TrialPlace, discarded
 from refblo.noise import Draws, Stream
 from refblo.outer import OuterLoop, OuterRun, OuterStep
 from refblo.outer.loop import Optimiser
@@ -223,7 +223,7 @@ def descend(
     """
     store, rows = place.store, list[Values]()
     eta = trial.rate if rate is None else rate
-    path = store.parts / f"{store.file_name(trial.key)}-{place.scale.value}.state.pt"
+    path = store.state(trial.key)
     ends = [steps * (piece + 1) // pieces for piece in range(pieces)]
     for begin, end in zip([0, *ends], ends, strict=False):
 
@@ -250,9 +250,9 @@ def descend(
             )
             try:
                 ended = loop.run(lam, resume=True)
-            except ResumeError:
-                # A state of another version or setting: it counts no more than such a part does.
-                path.unlink(missing_ok=True)
+            except ResumeError as error:
+                # A state of another run: it counts no more than such a part does.
+                place.tell(discarded(path, error))
                 ended = loop.run(lam)
             if along is not None and ended.steps == end and begin + 1 not in noted:
                 # Killed between the state at the end of this piece and its part: no step was made again.
@@ -267,7 +267,7 @@ def descend(
                 **_noted(noted, begin, end),
             }
 
-        rows.append(store.part(f"{trial.key}, to step {end}", place.settings, piece))
+        rows.append(store.part(store.piece(trial.key, end), place.settings, piece))
     path.unlink(missing_ok=True)
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 

@@ -121,7 +121,8 @@ def _read(path: Path) -> State:
         )
     except Exception as error:  # whatever a damaged file makes of the reader
         lines = str(error).splitlines()
-        told = lines[0] if lines else type(error).__name__
+        # What follows torch's first sentence is advice to read the file without its check.
+        told = lines[0].partition(". ")[0] if lines else type(error).__name__
         _refuse(path, "be a state that was saved here", f"a file that cannot be read ({told})")
     state: State = found if isinstance(found, dict) else {}
     if not marked and state.get("format") == FORMAT:

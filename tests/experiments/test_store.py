@@ -49,6 +49,20 @@ def test_what_differs_is_computed_anew(tmp_path: Path, change: str) -> None:
     assert compute.calls == 2
 
 
+def test_what_does_not_count_is_named_with_its_pieces_and_not_its_neighbours(
+    tmp_path: Path,
+) -> None:
+    store = a_store(tmp_path)
+    for key in ("RMD, seed 1", "RMD, seed 1, to step 3", "RMD, seed 1, to step 12", "RMD, seed 10"):
+        store.part(key, {"γ": 0.005}, Counted(1.0))
+    assert store.refused("RMD, seed 1", {"γ": 0.005}) == []
+    assert store.refused("FMD, seed 1", {"γ": 0.005}) == []
+    assert store.refused("RMD, seed 1", {"γ": 0.01}) == [
+        f"{name}-smoke.json was computed under another settings"
+        for name in ("rmd--seed-1", "rmd--seed-1--to-step-3", "rmd--seed-1--to-step-12")
+    ]
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"settings": 3}', "null", '{"values": {}}'])
 def test_a_damaged_file_is_computed_anew(tmp_path: Path, content: str) -> None:
     compute = Counted(1.0)

@@ -16,6 +16,7 @@ from refblo.experiments import store
 from refblo.experiments.endpoints import Endpoint, EndpointKind
 from refblo.experiments.run_options import RunOptions
 from refblo.experiments.study import StudyRuns
+from refblo.outer import checkpoint
 from tests.experiments.toy_study import PIECES, STEPS, ToyStudy, run, write_state
 
 
@@ -90,7 +91,21 @@ def test_runs_of_another_version_are_named_and_made_again(
     lines: list[str] = []
     assert numbers(run(tmp_path, lines.append)) == numbers(runs)
     assert any("was computed under another refblo; " in line for line in lines)
-    assert any("; and 1 more" in line for line in lines)
+    assert any("more; what they hold is made again" in line for line in lines)
+
+
+def test_pieces_of_another_version_are_named_where_their_run_was_not_finished(
+    finished: tuple[Path, list[str], StudyRuns], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, _, runs = finished
+    subprocess.run(["cp", "-r", f"{output}/.", str(tmp_path)], check=True)
+    for path in (tmp_path / "toy" / "parts").glob("*.json"):
+        if "to-step" not in path.name:
+            path.unlink()
+    monkeypatch.setattr(store, "version", lambda _: "9.9.9")
+    lines: list[str] = []
+    assert numbers(run(tmp_path, lines.append)) == numbers(runs)
+    assert any(f"to-step-{STEPS // PIECES}-smoke.json was computed under" in line for line in lines)
 
 
 def path_of(runs: StudyRuns) -> list[float]:
@@ -188,9 +203,21 @@ def test_a_run_goes_on_from_a_finished_piece(
     assert numbers(run(tmp_path, lambda _: None)) == numbers(runs)
 
 
-@pytest.mark.parametrize("what", ["another arm's", "cut short", "foreign"])
-def test_a_state_that_is_not_this_runs_is_not_used(
-    what: str, finished: tuple[Path, list[str], StudyRuns], tmp_path: Path
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        ("another arm's", "must come from the same estimator"),
+        ("another version's", "must come from the same version of refblo"),
+        ("cut short", "must be a state that was saved here"),
+        ("foreign", "must be a state that was saved here"),
+    ],
+)
+def test_a_state_that_is_not_this_runs_is_named_and_not_used(
+    what: str,
+    reason: str,
+    finished: tuple[Path, list[str], StudyRuns],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Everything of one run is gone, and a state lies there that belongs to no piece of it."""
     output, _, runs = finished
@@ -202,13 +229,22 @@ def test_a_state_that_is_not_this_runs_is_not_used(
     assert any(path.name == state.name.replace(".state.pt", ".json") for path in gone)
     for path in gone:
         path.unlink()
-    write_state(state, "HPO-SGLD", 2, 0.02, 1)
-    if what != "another arm's":
+    with monkeypatch.context() as patched:
+        if what == "another version's":
+            patched.setattr(checkpoint, "version", lambda _: "9.9.9")
+        write_state(state, "HPO-SGLD" if what == "another arm's" else "RMD", 2, 0.02, 1)
+    if what in {"cut short", "foreign"}:
         content = state.read_bytes()
         state.write_bytes(content[: len(content) // 2] if what == "cut short" else b"no state")
     lines: list[str] = []
     assert numbers(run(tmp_path, lines.append)) == numbers(runs)
     assert sum("1 runs to make" in line for line in lines) >= 1
+    (told,) = [line for line in lines if state.name in line]
+    assert f"the state {state.name} was removed, and its run begins again at its first step" in told
+    assert reason in told
+    # What the file alone shows is said before anything runs.
+    if what != "another arm's":
+        assert told == lines[0]
     assert not state.exists()
 
 
