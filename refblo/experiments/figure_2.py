@@ -29,6 +29,7 @@ from refblo.experiments.report import (
     ExperimentVerdict,
     Progress,
     Scale,
+    each_run,
     silent,
 )
 from refblo.experiments.store import Store, Values
@@ -138,6 +139,7 @@ def _rows(curves: Mapping[str, Mapping[int, Values]]) -> list[ExperimentRow]:
                     f"mean {quantity} = {ended.mean():.6f}",
                     spread=float(error.std()) if several else None,
                     runs=error.size,
+                    numbers=each_run(error),
                 )
                 rows.append(row)
     return rows

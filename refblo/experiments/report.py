@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from enum import Enum
+from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol, final, runtime_checkable
 
@@ -16,6 +17,11 @@ from refblo.experiments.endpoints import JudgedEndpoint
 
 Progress = Callable[[str], None]
 """Takes one line to show while an experiment runs."""
+
+REPORT_FORMAT = 2
+"""Of report.json, which states it. Format 1 stated none, and had no number for each run."""
+MOST_NUMBERS = 100
+"""A row of more runs than this holds their mean and spread alone; their numbers are in the stored parts."""
 
 
 class Scale(Enum):
@@ -70,6 +76,8 @@ class ExperimentRow:
         runs: how many runs.
         elsewhere: what is printed for other data; shown, and compared with nothing.
         digits: shown of ours where nothing is printed to compare with.
+        numbers: the figure of each run, in the order of the seeds, None for a run that diverged; empty where
+            there are more than `MOST_NUMBERS` of them, or one.
     """
 
     label: str
@@ -84,6 +92,7 @@ class ExperimentRow:
     runs: int = 1
     elsewhere: str = ""
     digits: int = 6
+    numbers: tuple[float | None, ...] = ()
 
     @property
     def printed_text(self) -> str:
@@ -135,8 +144,8 @@ class ExperimentReport:
     claims: tuple[JudgedEndpoint, ...] = ()
 
     def to_json(self) -> str:
-        """The report as a JSON document."""
-        content = asdict(self)
+        """The report as a JSON document: its format, the version of refblo, and the fields of this class."""
+        content = {"format": REPORT_FORMAT, "refblo": version("refblo"), **asdict(self)}
         content["scale"] = self.scale.value
         for row, source in zip(content["rows"], self.rows, strict=True):
             row["verdict"] = source.verdict.value
@@ -175,6 +184,18 @@ class Experiment(Protocol):
 
 def silent(line: str) -> None:
     """Show nothing."""
+
+
+def each_run(values: Float64[np.ndarray, " s"]) -> tuple[float | None, ...]:
+    """The numbers of a row of these runs.
+
+    Example:
+        >>> each_run(np.array([0.5, np.nan])), each_run(np.array([0.5]))
+        ((0.5, None), ())
+    """
+    if not 1 < values.size <= MOST_NUMBERS:
+        return ()
+    return tuple(float(x) if math.isfinite(x) else None for x in values)
 
 
 def decimals(printed: str) -> int:
@@ -234,7 +255,17 @@ def seeded_row(
     if paper is None:
         verdict = ExperimentVerdict.MEASURED
         return ExperimentRow(
-            label, quantity, None, ours, verdict, setting, note, spread, None, values.size
+            label,
+            quantity,
+            None,
+            ours,
+            verdict,
+            setting,
+            note,
+            spread,
+            None,
+            values.size,
+            numbers=each_run(values),
         )
     half = 0.5 * 10.0 ** -decimals(paper)
     below = int((values < float(paper) - half).sum())
@@ -248,5 +279,15 @@ def seeded_row(
         verdict = ExperimentVerdict.OTHER_SETTINGS if fits else ExperimentVerdict.TRIED
     middle = 100 * (below + upto) / (2 * values.size)
     return ExperimentRow(
-        label, quantity, paper, ours, verdict, setting, note, spread, middle, values.size
+        label,
+        quantity,
+        paper,
+        ours,
+        verdict,
+        setting,
+        note,
+        spread,
+        middle,
+        values.size,
+        numbers=each_run(values),
     )

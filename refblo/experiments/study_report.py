@@ -15,6 +15,7 @@ from refblo.experiments.report import (
     ExperimentVerdict,
     Progress,
     Scale,
+    each_run,
 )
 from refblo.experiments.run_options import RunOptions
 from refblo.experiments.store import Values
@@ -123,6 +124,7 @@ def _row(
         runs=numbers.size,
         elsewhere=arm.printed,
         digits=2,
+        numbers=each_run(numbers),
     )
 
 

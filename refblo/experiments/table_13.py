@@ -37,6 +37,7 @@ from refblo.experiments.report import (
     ExperimentVerdict,
     Progress,
     Scale,
+    each_run,
     silent,
 )
 from refblo.experiments.store import Store, Values
@@ -254,6 +255,7 @@ def _rows(times: Values, column: str, index: int, setting: str) -> list[Experime
                 runs=values.size,
                 elsewhere=printed[index],
                 digits=1,
+                numbers=each_run(values),
             )
         )
     return made

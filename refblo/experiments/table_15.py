@@ -35,6 +35,7 @@ from refblo.experiments.report import (
     ExperimentVerdict,
     Progress,
     Scale,
+    each_run,
     silent,
 )
 from refblo.experiments.store import Store, Values
@@ -205,6 +206,7 @@ def _row(name: str, column: int, condition: float, parts: list[Values], most: in
         runs=counts.size,
         elsewhere=printed,
         digits=0,
+        numbers=each_run(counts),
     )
 
 

@@ -1,6 +1,7 @@
 """The rules by which a printed figure and ours are called equal, near or apart."""
 
 import json
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -10,13 +11,17 @@ from hypothesis import strategies as st
 from refblo.errors import ArgumentError
 from refblo.experiments.report import (
     ENOUGH_RUNS,
+    MOST_NUMBERS,
+    REPORT_FORMAT,
     TAIL,
     ExperimentReport,
+    ExperimentRow,
     ExperimentVerdict,
     Scale,
     agrees_to_printed_digits,
     decimals,
     deterministic_row,
+    each_run,
     seeded_row,
 )
 
@@ -102,3 +107,20 @@ def test_a_report_is_valid_json_with_every_setting() -> None:
     assert content["rows"][0]["setting"] == "γ = 0.005"
     assert content["rows"][0]["verdict"] == ExperimentVerdict.WITHIN_SPREAD.value
     assert content["rows"][0]["agrees to the printed digits"] is True
+    assert (content["format"], content["refblo"]) == (REPORT_FORMAT, version("refblo"))
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_report_holds_the_number_of_each_run(lost: bool) -> None:
+    values = np.array([0.7, np.nan if lost else 0.1, 0.3])
+    row = ExperimentRow(
+        "a", "error", None, 0.5, ExperimentVerdict.MEASURED, "s", runs=3, numbers=each_run(values)
+    )
+    text = ExperimentReport("toy", "w", Scale.SMOKE, 3, (row,)).to_json()
+    assert json.loads(text)["rows"][0]["numbers"] == [0.7, None if lost else 0.1, 0.3]
+
+
+def test_a_row_of_very_many_runs_holds_their_mean_alone() -> None:
+    few, many = np.linspace(0, 1, MOST_NUMBERS), np.linspace(0, 1, MOST_NUMBERS + 1)
+    assert seeded_row("a", "λ*", None, few, "s").numbers == tuple(few.tolist())
+    assert seeded_row("a", "λ*", "0.7100", many, "s").numbers == ()
