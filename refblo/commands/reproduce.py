@@ -13,9 +13,9 @@ from refblo.errors import ArgumentError, ArgumentTypeError, MissingExtraError
 from refblo.experiments.durations import announcement
 from refblo.experiments.registry import APART, everything, find, registry
 from refblo.experiments.report import Experiment, ExperimentReport, ExperimentVerdict, Scale
-from refblo.experiments.run_options import ConfigurableExperiment, RunOptions
+from refblo.experiments.run_options import RunOptions
 from refblo.experiments.store import forget, require_room
-from refblo.experiments.study import TrainingStudy
+from refblo.experiments.study_report import StudyTable
 from refblo.files import one_process
 
 EVERYTHING = "all"
@@ -115,7 +115,7 @@ def reproduce(
         with one_process("--output", output):
             # Data are looked at before any of them runs, and room on the disk as well.
             for experiment in chosen:
-                if isinstance(experiment, TrainingStudy):
+                if isinstance(experiment, StudyTable):
                     experiment.require_data(Scale(scale), data)
             require_room(output)
             console.print(Text(announcement(chosen, Scale(scale), options)))
@@ -138,7 +138,7 @@ def _configured(experiment: Experiment, options: RunOptions, *, alone: bool) -> 
     Raises:
         ArgumentError: for options that the one experiment that is asked for does not take.
     """
-    if isinstance(experiment, ConfigurableExperiment):
+    if isinstance(experiment, StudyTable):
         return experiment.configured(options)
     if alone and options != RunOptions(jobs=options.jobs):
         raise ArgumentError(

@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, final, runtime_checkable
+from typing import final
 
 import torch
 
 from refblo.errors import ArgumentError, require_integer
-from refblo.experiments.report import Experiment
 
 
 @final
@@ -42,17 +41,3 @@ class RunOptions:
                 f"--device must be a torch device of this machine that holds numbers, got {self.device!r} "
                 f"({reason}); use cpu"
             ) from error
-
-
-@runtime_checkable
-class ConfigurableExperiment(Protocol):
-    """An experiment that takes `RunOptions`."""
-
-    @property
-    def name(self) -> str:
-        """What a user types."""
-        ...
-
-    def configured(self, options: RunOptions) -> Experiment:
-        """The same experiment with these options."""
-        ...

@@ -1,9 +1,9 @@
-"""The report of a table of training runs: its rows, its claims with verdicts, what was tuned, a plot."""
+"""A table of training runs and its report: its rows, its claims with verdicts, what was tuned, a plot."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 
@@ -16,83 +16,97 @@ from refblo.experiments.report import (
     Progress,
     Scale,
     each_run,
+    silent,
 )
 from refblo.experiments.run_options import RunOptions
 from refblo.experiments.store import Values
 from refblo.experiments.study import Arm, StudyRuns, TrainingStudy, run_trials
+from refblo.experiments.twins import TwinOf, paragraph, run_twins
 from refblo.experiments.twins import draw as draw_twins
-from refblo.experiments.twins import paragraph, run_twins
 from refblo.plotting import COLOURS, OURS, drawing
 
 WORST = 100.0
 """A run that diverged counts as wrong about everything."""
 
 
-def run_study(
-    study: TrainingStudy,
-    options: RunOptions,
-    scale: Scale,
-    output: Path,
-    progress: Progress,
-    seed: int,
-    findings: Sequence[str] = (),
-    also: Callable[[StudyRuns], list[str]] = lambda _: [],
-    pictures: Mapping[str, Callable[[Path, StudyRuns], None]] = MappingProxyType({}),
-) -> ExperimentReport:
-    """Run a table, or what of it is not stored yet, and write its report.
+@dataclass(frozen=True)
+class StudyTable(TrainingStudy):
+    """A table of training runs as an experiment: a table states what `TrainingStudy` asks for, and runs.
 
     Args:
-        study: the table.
         options: data, seeds, processes.
-        scale: how much is run.
-        output: the output folder of all experiments.
-        progress: takes a line whenever something is finished.
-        seed: of all draws.
-        findings: sentences of the table's own.
-        also: makes sentences from the runs.
-        pictures: the end of a plot's name, and what draws it from the runs.
-
-    Raises:
-        ArgumentError, MissingExtraError: before any work, if the data or an option cannot be used.
     """
-    began = time.monotonic()
-    store, runs = run_trials(study, options, scale, output, progress, seed)
-    plan = runs.plan
-    differences = [runs.difference(endpoint, WORST) for endpoint in plan.endpoints]
-    plot = f"{study.name}.png"
-    _draw(store.folder / plot, runs)
-    why, plots = list[str](), [f"{study.name}/{plot}"]
-    for suffix, draw in pictures.items():
-        also_drawn = f"{study.name}-{suffix}.png"
-        draw(store.folder / also_drawn, runs)
-        plots.append(f"{study.name}/{also_drawn}")
-    if (twin := study.twin) is not None:
-        compared = run_twins(store, twin.make, {"twin": twin.description})
-        draw_twins(store.folder / f"{study.name}-why.png", compared)
-        why, plots = (
-            [paragraph(compared, twin.description)],
-            [*plots, f"{study.name}/{study.name}-why.png"],
+
+    options: RunOptions = field(default_factory=RunOptions)
+
+    def configured(self, options: RunOptions) -> "StudyTable":
+        """The same table with these options."""
+        return replace(self, options=options)
+
+    @property
+    def twin(self) -> TwinOf | None:
+        """None, unless a table has one."""
+        return None
+
+    def remarks(self) -> Sequence[str]:
+        """Sentences of the table's own."""
+        return ()
+
+    def observed(self, runs: StudyRuns) -> Sequence[str]:  # noqa: ARG002
+        """Sentences made from the runs."""
+        return ()
+
+    def pictures(self) -> Mapping[str, Callable[[Path, StudyRuns], None]]:
+        """The end of a further plot's name, and what draws it from the runs."""
+        return {}
+
+    def run(
+        self, scale: Scale, output: Path, progress: Progress = silent, seed: int = 0
+    ) -> ExperimentReport:
+        """Run it, or what of it is not stored yet, and write its report; see `Experiment.run`.
+
+        Raises:
+            ArgumentError, MissingExtraError: before any work, if the data, an option or the output cannot
+                be used.
+        """
+        began = time.monotonic()
+        store, runs = run_trials(self, self.options, scale, output, progress, seed)
+        plan = runs.plan
+        differences = [runs.difference(endpoint, WORST) for endpoint in plan.endpoints]
+        plot = f"{self.name}.png"
+        _draw(store.folder / plot, runs)
+        why, plots = list[str](), [f"{self.name}/{plot}"]
+        for suffix, draw in self.pictures().items():
+            also_drawn = f"{self.name}-{suffix}.png"
+            draw(store.folder / also_drawn, runs)
+            plots.append(f"{self.name}/{also_drawn}")
+        if (twin := self.twin) is not None:
+            compared = run_twins(store, twin.make, {"twin": twin.description})
+            draw_twins(store.folder / f"{self.name}-why.png", compared)
+            why, plots = (
+                [paragraph(compared, twin.description)],
+                [*plots, f"{self.name}/{self.name}-why.png"],
+            )
+        report = ExperimentReport(
+            self.name,
+            self.what,
+            scale,
+            seed,
+            tuple(row for arm in plan.arms for row in _rows(arm, runs)),
+            (
+                *_tuning(runs),
+                *_budgets(runs),
+                *_data(runs),
+                *_diverged(runs),
+                *self.observed(runs),
+                *why,
+                *self.remarks(),
+            ),
+            tuple(plots),
+            time.monotonic() - began,
+            judge(plan.endpoints, differences, scale),
         )
-    report = ExperimentReport(
-        study.name,
-        study.what,
-        scale,
-        seed,
-        tuple(row for arm in plan.arms for row in _rows(arm, runs)),
-        (
-            *_tuning(runs),
-            *_budgets(runs),
-            *_data(runs),
-            *_diverged(runs),
-            *also(runs),
-            *why,
-            *findings,
-        ),
-        tuple(plots),
-        time.monotonic() - began,
-        judge(plan.endpoints, differences, scale),
-    )
-    return saved(store, report)
+        return saved(store, report)
 
 
 def _rows(arm: Arm, runs: StudyRuns) -> list[ExperimentRow]:

@@ -4,6 +4,7 @@ The small scale has three options of each method that has any. Its outer rates c
 two that D.2 states, which are run as well; rows that no claim compares have 3 seeds.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
@@ -11,11 +12,10 @@ from typing import final
 from refblo.experiments import l1
 from refblo.experiments.endpoints import Endpoint, EndpointKind
 from refblo.experiments.printed_networks import TABLE_4
-from refblo.experiments.report import Experiment, ExperimentReport, Progress, Scale, silent
-from refblo.experiments.run_options import RunOptions
+from refblo.experiments.report import Scale
 from refblo.experiments.store import Values
 from refblo.experiments.study import Arm, StudyPlan, Trial, TrialPlace
-from refblo.experiments.study_report import run_study
+from refblo.experiments.study_report import StudyTable
 from refblo.experiments.twins import TwinOf
 
 OURS_RATE, OTHERS_RATE = 0.01, 0.5
@@ -99,19 +99,14 @@ def endpoints(rows: tuple[Arm, ...]) -> tuple[Endpoint, ...]:
 
 @final
 @dataclass(frozen=True)
-class Table4:
+class Table4(StudyTable):
     """Table 4."""
 
-    options: RunOptions = field(default_factory=RunOptions)
     name: str = field(default="table-4", init=False)
     what: str = field(
         default="L1-Reg: one λ a weight of a vision transformer, every method over its options",
         init=False,
     )
-
-    def configured(self, options: RunOptions) -> Experiment:
-        """With these options."""
-        return Table4(options)
 
     def plan(self, scale: Scale) -> StudyPlan:
         """What is run."""
@@ -145,19 +140,12 @@ class Table4:
         """One run."""
         return l1.run(trial, place, l1.estimator(trial.arm))
 
-    def run(
-        self, scale: Scale, output: Path, progress: Progress = silent, seed: int = 0
-    ) -> ExperimentReport:
-        """Run it; see `Experiment.run`.
-
-        Raises:
-            ArgumentError, MissingExtraError: before any work, if data or output cannot be used.
-        """
-        findings = (
+    def remarks(self) -> Sequence[str]:
+        """Sentences of the table's own."""
+        return (
             "RMD-FO keeps the direct term ∂f/∂λ alone, and the outer loss of L1-Reg does not contain λ: its "
             "hypergradient is exactly zero, so that its row is training with λ as it was at the start.",
             "Changed after the tuning had been looked at, before any run that is compared: the outer rates "
             "1e-6 and 1e-5 were added to the small scale's grid, as the lowest of the others had come out "
             "best for the implicit methods.",
         )
-        return run_study(self, self.options, scale, output, progress, seed, findings)

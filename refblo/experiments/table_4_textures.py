@@ -11,6 +11,7 @@ The smoke scale has squares of 64 x 64 pixels pooled to 32 x 32, and 2 outer ste
 whole, and 10 outer steps. No claim is judged on either: the rows have 2 and 3 seeds.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -21,11 +22,10 @@ from refblo.experiments import l1
 from refblo.experiments.data.textures import MATERIALS, textures
 from refblo.experiments.efficientnet import count, efficientnet, imagenet_weights, normalised
 from refblo.experiments.printed_networks import TABLE_4
-from refblo.experiments.report import Experiment, ExperimentReport, Progress, Scale, silent
-from refblo.experiments.run_options import RunOptions
+from refblo.experiments.report import Scale
 from refblo.experiments.store import Values
 from refblo.experiments.study import Arm, StudyPlan, Trial, TrialPlace
-from refblo.experiments.study_report import run_study
+from refblo.experiments.study_report import StudyTable
 from refblo.experiments.table_4 import MEASURE
 from refblo.experiments.training import LabelledImages, early_stopped, require_enough, split
 from refblo.noise import Draws
@@ -122,19 +122,14 @@ def _prepared(scale: Scale, seed: int) -> tuple[Theta, tuple[LabelledImages, ...
 
 @final
 @dataclass(frozen=True)
-class Table4Textures:
+class Table4Textures(StudyTable):
     """Table 4 on another network and other images."""
 
-    options: RunOptions = field(default_factory=RunOptions)
     name: str = field(default="table-4-textures", init=False)
     what: str = field(
         default="L1-Reg: one λ a weight of EfficientNet-Lite0 with ImageNet weights, on materials",
         init=False,
     )
-
-    def configured(self, options: RunOptions) -> Experiment:
-        """With these options."""
-        return Table4Textures(options)
 
     def plan(self, scale: Scale) -> StudyPlan:
         """What is run."""
@@ -195,16 +190,9 @@ class Table4Textures:
         steps, pieces = of.outer_steps, of.pieces
         return l1.descend_from(logits, theta, parts, method, steps, pieces, trial, place)
 
-    def run(
-        self, scale: Scale, output: Path, progress: Progress = silent, seed: int = 0
-    ) -> ExperimentReport:
-        """Run it; see `Experiment.run`.
-
-        Raises:
-            ArgumentError, MissingExtraError: before any work, if data or output cannot be used.
-        """
-        findings = (
+    def remarks(self) -> Sequence[str]:
+        """Sentences of the table's own."""
+        return (
             "The claims are judged by `table-4`, on more seeds; here none is judged. The printed errors are "
             "those of ViT-B/16 on Pets, DTD and Flowers.",
         )
-        return run_study(self, self.options, scale, output, progress, seed, findings)

@@ -15,6 +15,7 @@ times the printed 0.01, at which λ does not move in 50 steps. Rows that no clai
 whose hypergradient is that of RMD, is not run at the printed rate.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -42,11 +43,10 @@ from refblo.experiments.data.packaged import animals, sklearn_digits
 from refblo.experiments.endpoints import Endpoint, EndpointKind
 from refblo.experiments.networks import ConvNet, as_function
 from refblo.experiments.printed_networks import TABLE_5
-from refblo.experiments.report import Experiment, ExperimentReport, Progress, Scale, silent
-from refblo.experiments.run_options import RunOptions
+from refblo.experiments.report import Scale
 from refblo.experiments.store import Values
 from refblo.experiments.study import Arm, StudyPlan, Trial, TrialPlace
-from refblo.experiments.study_report import run_study
+from refblo.experiments.study_report import StudyTable
 from refblo.experiments.training import (
     LabelledImages,
     Logits,
@@ -238,18 +238,13 @@ def arms(scale: Scale) -> tuple[Arm, ...]:
 
 @final
 @dataclass(frozen=True)
-class Table5:
+class Table5(StudyTable):
     """Table 5."""
 
-    options: RunOptions = field(default_factory=RunOptions)
     name: str = field(default="table-5", init=False)
     what: str = field(
         default="a loss learnt as a polynomial (the paper prints CIFAR-10 / CIFAR-100)", init=False
     )
-
-    def configured(self, options: RunOptions) -> Experiment:
-        """With these options."""
-        return Table5(options)
 
     def plan(self, scale: Scale) -> StudyPlan:
         """What is run."""
@@ -338,15 +333,8 @@ class Table5:
         method = estimator(trial.arm, of.inner_rate)
         return descend(posed, method, lam, steps, pieces, trial, place, measure)
 
-    def run(
-        self, scale: Scale, output: Path, progress: Progress = silent, seed: int = 0
-    ) -> ExperimentReport:
-        """Run it; see `Experiment.run`.
-
-        Raises:
-            ArgumentError, MissingExtraError: before any work, if data or output cannot be used.
-        """
-        findings = (
+    def remarks(self) -> Sequence[str]:
+        """Sentences of the table's own."""
+        return (
             "RMD-FO keeps ∂f/∂λ alone, which is zero here: its row is training on the loss of the start.",
         )
-        return run_study(self, self.options, scale, output, progress, seed, findings)

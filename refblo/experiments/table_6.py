@@ -5,7 +5,7 @@ Each of the table's two columns is an experiment of its own: `table-6` has one s
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import final
@@ -16,11 +16,10 @@ from scipy.stats import t
 from refblo.experiments import few_shot
 from refblo.experiments.endpoints import Endpoint, EndpointKind
 from refblo.experiments.printed_networks import TABLE_6, as_error
-from refblo.experiments.report import Experiment, ExperimentReport, Progress, Scale, silent
-from refblo.experiments.run_options import RunOptions
+from refblo.experiments.report import Scale
 from refblo.experiments.store import Values
 from refblo.experiments.study import Arm, StudyPlan, StudyRuns, Trial, TrialPlace
-from refblo.experiments.study_report import run_study
+from refblo.experiments.study_report import StudyTable
 from refblo.experiments.twins import TwinOf
 
 MEASURE = "meta-test error in %"
@@ -86,7 +85,7 @@ def endpoints(options: Sequence[str]) -> tuple[Endpoint, ...]:
 
 @final
 @dataclass(frozen=True)
-class Table6:
+class Table6(StudyTable):
     """One column of Table 6.
 
     Args:
@@ -94,7 +93,6 @@ class Table6:
         shot: support images a class.
     """
 
-    options: RunOptions = field(default_factory=RunOptions)
     shot: int = 1
 
     @property
@@ -106,10 +104,6 @@ class Table6:
     def what(self) -> str:
         """One sentence."""
         return f"few-shot learning, 5-way {self.shot}-shot (paper: 100 − the printed accuracy)"
-
-    def configured(self, options: RunOptions) -> Experiment:
-        """With these options."""
-        return replace(self, options=options)
 
     def plan(self, scale: Scale) -> StudyPlan:
         """What is run."""
@@ -157,22 +151,18 @@ class Table6:
             return few_shot.prototypes(trial, place, self.shot)
         return few_shot.run(trial, place, self.shot)
 
-    def run(
-        self, scale: Scale, output: Path, progress: Progress = silent, seed: int = 0
-    ) -> ExperimentReport:
-        """Run it; see `Experiment.run`.
+    def observed(self, runs: StudyRuns) -> list[str]:
+        """The intervals of each row."""
+        return intervals(runs)
 
-        Raises:
-            ArgumentError, MissingExtraError: before any work, if data or output cannot be used.
-        """
+    def remarks(self) -> Sequence[str]:
+        """Sentences of the table's own."""
         if self.shot > 1:
-            findings = (
+            return (
                 "The claims are judged with one shot, on more seeds, by `table-6`; here none is judged.",
             )
-            return run_study(self, self.options, scale, output, progress, seed, findings, intervals)
-        findings = (
+        return (
             "Changed after first runs had been looked at: the outer rate 0.0005, which the paper states for "
             "HPO-SGLD, was added to the grid, as the lowest of the other three had come out best for it. "
             "Claims, margins and seeds are those of before.",
         )
-        return run_study(self, self.options, scale, output, progress, seed, findings, intervals)

@@ -1,5 +1,6 @@
 """Table 8 of Kim and Hospedales: an invariance learnt by HPO-SGLD, Augerino and LILA, and not at all."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
@@ -30,11 +31,10 @@ from refblo.experiments.invariance import (
 )
 from refblo.experiments.networks import Perceptron, as_function
 from refblo.experiments.printed_networks import TABLE_8, as_error
-from refblo.experiments.report import Experiment, ExperimentReport, Progress, Scale, silent
-from refblo.experiments.run_options import RunOptions
+from refblo.experiments.report import Scale
 from refblo.experiments.store import Values
-from refblo.experiments.study import Arm, StudyPlan, Trial, TrialPlace
-from refblo.experiments.study_report import run_study
+from refblo.experiments.study import Arm, StudyPlan, StudyRuns, Trial, TrialPlace
+from refblo.experiments.study_report import StudyTable
 from refblo.experiments.training import descend, require_enough
 from refblo.experiments.twins import TwinOf
 from refblo.outer import OuterRun, OuterStep
@@ -46,19 +46,14 @@ SEEDS = {Scale.SMOKE: 2, Scale.SMALL: 10}
 
 @final
 @dataclass(frozen=True)
-class Table8:
+class Table8(StudyTable):
     """Table 8."""
 
-    options: RunOptions = field(default_factory=RunOptions)
     name: str = field(default="table-8", init=False)
     what: str = field(
         default="invariance learning (paper: 100 − the printed accuracy, on MNIST)",
         init=False,
     )
-
-    def configured(self, options: RunOptions) -> Experiment:
-        """With these options."""
-        return Table8(options)
 
     def plan(self, scale: Scale) -> StudyPlan:
         """What is run."""
@@ -162,16 +157,18 @@ class Table8:
         steps, pieces = of.outer_steps, of.pieces
         return descend(posed, method, lam, steps, pieces, trial, place, measure, along=along)
 
-    def run(
-        self, scale: Scale, output: Path, progress: Progress = silent, seed: int = 0
-    ) -> ExperimentReport:
-        """Run it; see `Experiment.run`.
+    def observed(self, runs: StudyRuns) -> list[str]:
+        """Where λ goes."""
+        return drift_finding(runs)
 
-        Raises:
-            ArgumentError, MissingExtraError: before any work, if data or output cannot be used.
-        """
+    def pictures(self) -> Mapping[str, Callable[[Path, StudyRuns], None]]:
+        """λ along the run."""
+        return {"lam": draw_paths}
+
+    def remarks(self) -> Sequence[str]:
+        """Sentences of the table's own."""
         ours, theirs = (float(TABLE_8[m].split(" ")[0]) for m in ("HPO-SGLD", "Augerino"))
-        findings = (
+        return (
             f'"Our approach outperforms Augerino" is {"true" if ours > theirs else "false"} in the first '
             f"column as printed: an accuracy of {ours:g} against {theirs:g}.",
             "LILA is our own, for this network; refblo.experiments.lila states its formulas. Rows and claim "
@@ -180,15 +177,4 @@ class Table8:
             "Changed after first runs had been looked at: one rate had been tuned on Rot-180 for all data "
             "sets, which gave Augerino a rate at which it fails on the other three. Claims, margins and "
             "seeds are those of before.",
-        )
-        return run_study(
-            self,
-            self.options,
-            scale,
-            output,
-            progress,
-            seed,
-            findings,
-            drift_finding,
-            {"lam": draw_paths},
         )

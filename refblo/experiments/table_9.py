@@ -5,6 +5,7 @@ also raises the outer step by the factor mean(m) = B + (M + 1)/2 for a slowly ch
 half of the rows holds η·mean(m) fixed, so that only the averaging differs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,11 +15,10 @@ from refblo.chain import Schedule
 from refblo.experiments import l1
 from refblo.experiments.endpoints import Endpoint, EndpointKind
 from refblo.experiments.printed_networks import TABLE_9
-from refblo.experiments.report import Experiment, ExperimentReport, Progress, Scale, silent
-from refblo.experiments.run_options import RunOptions
+from refblo.experiments.report import Scale
 from refblo.experiments.store import Values
 from refblo.experiments.study import Arm, StudyPlan, Trial, TrialPlace
-from refblo.experiments.study_report import run_study
+from refblo.experiments.study_report import StudyTable
 from refblo.experiments.table_4 import MARGIN, MEASURE, SEEDS
 from refblo.experiments.twins import TwinOf
 
@@ -46,16 +46,11 @@ def samples_of(arm: Arm) -> int:
 
 @final
 @dataclass(frozen=True)
-class Table9:
+class Table9(StudyTable):
     """Table 9."""
 
-    options: RunOptions = field(default_factory=RunOptions)
     name: str = field(default="table-9", init=False)
     what: str = field(default="L1-Reg: the number of Monte Carlo samples of HPO-SGLD", init=False)
-
-    def configured(self, options: RunOptions) -> Experiment:
-        """With these options."""
-        return Table9(options)
 
     def plan(self, scale: Scale) -> StudyPlan:
         """What is run."""
@@ -119,18 +114,11 @@ class Table9:
             factor = mean_step(REFERENCE) / mean_step(samples)
         return l1.run(trial, place, method, trial.rate * factor)
 
-    def run(
-        self, scale: Scale, output: Path, progress: Progress = silent, seed: int = 0
-    ) -> ExperimentReport:
-        """Run it; see `Experiment.run`.
-
-        Raises:
-            ArgumentError, MissingExtraError: before any work, if data or output cannot be used.
-        """
-        findings = (
+    def remarks(self) -> Sequence[str]:
+        """Sentences of the table's own."""
+        return (
             "As printed, M = 3 has the error that Table 4 prints for M = 5 at the same τ and κ (24.10 "
             "± 0.45), "
             "and the text says M = 1, 3, 5, 7, 9 where the table has 1 to 5: the columns are mislabelled in "
             "one of the two places.",
         )
-        return run_study(self, self.options, scale, output, progress, seed, findings)

@@ -29,8 +29,8 @@ from refblo.experiments.networks import Perceptron, as_function
 from refblo.experiments.paired import fewest_seeds
 from refblo.experiments.registry import registry
 from refblo.experiments.report import Scale
-from refblo.experiments.run_options import ConfigurableExperiment
 from refblo.experiments.study import Arm, TrainingStudy
+from refblo.experiments.study_report import StudyTable
 from refblo.experiments.table_4 import arms
 from refblo.experiments.table_9 import mean_step
 from refblo.experiments.training import LabelledImages
@@ -52,7 +52,7 @@ def plans(study: TrainingStudy) -> Iterator[Scale]:
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda s: s.name)
 def test_a_design_is_whole(study: TrainingStudy) -> None:
-    assert isinstance(study, ConfigurableExperiment)
+    assert isinstance(study, StudyTable)
     scales = list(plans(study))
     assert {Scale.SMOKE, Scale.SMALL} <= set(scales)
     for scale in scales:
