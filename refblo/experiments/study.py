@@ -16,7 +16,7 @@ from typing import Protocol, final, runtime_checkable
 import numpy as np
 import torch
 
-from refblo.errors import ResumeError
+from refblo.errors import ArgumentError, ResumeError
 from refblo.experiments.endpoints import Endpoint
 from refblo.experiments.report import Progress, Scale, silent
 from refblo.experiments.run_options import RunOptions
@@ -273,7 +273,11 @@ class TrialRunner:
 
 
 def unusable_state(path: Path) -> str:
-    """What is wrong with the state of an unfinished run, which is then removed; empty if it can be used."""
+    """What is wrong with the state of an unfinished run, which is then removed; empty if it can be used.
+
+    Raises:
+        ArgumentError: if it cannot be removed.
+    """
     try:
         checkpoint.load(path)
     except ResumeError as error:
@@ -282,8 +286,18 @@ def unusable_state(path: Path) -> str:
 
 
 def discarded(path: Path, error: ResumeError) -> str:
-    """Remove the state of an unfinished run that does not count, and say so, and why."""
-    path.unlink(missing_ok=True)
+    """Remove the state of an unfinished run that does not count, and say so, and why.
+
+    Raises:
+        ArgumentError: if it cannot be removed: a folder, say.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as cause:
+        raise ArgumentError(
+            f"{path} must be the state of an unfinished run, got what cannot be removed ({cause.strerror}); "
+            "move it away"
+        ) from cause
     reason = str(error).partition("; ")[0]
     return (
         f"the state {path.name} was removed, and its run begins again at its first step: {reason}"
@@ -362,7 +376,8 @@ def run_trials(
     """Tune every method, then run every arm on every seed.
 
     Raises:
-        ArgumentError, MissingExtraError: before any work, if the data or an option cannot be used.
+        ArgumentError, MissingExtraError: before any work, if the data, an option or what is stored cannot be
+            used.
     """
     study.require_data(scale, options.data)
     plan = study.plan(scale)

@@ -248,6 +248,17 @@ def test_a_state_that_is_not_this_runs_is_named_and_not_used(
     assert not state.exists()
 
 
+def test_a_folder_in_the_place_of_a_state_is_said_before_anything_runs(tmp_path: Path) -> None:
+    folder = tmp_path / "toy" / "parts" / "rmd-smoke.state.pt"
+    folder.mkdir(parents=True)
+    lines: list[str] = []
+    with pytest.raises(
+        ArgumentError, match=r"rmd-smoke\.state\.pt must be the state .* move it away"
+    ):
+        run(tmp_path, lines.append)
+    assert not lines
+
+
 @pytest.mark.full
 @pytest.mark.timeout(600)
 def test_two_processes_make_the_numbers_of_one(
