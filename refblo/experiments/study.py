@@ -238,6 +238,8 @@ class TrialRunner:
             )
         jobs = [self._job(trial) for trial in missing]
         for count, done in enumerate(stream(work, jobs, self.options.jobs), start=1):
+            if isinstance(done, ArgumentError):
+                raise done
             trial = done.trial
             left -= trial.arm.weight
             self._done += trial.arm.weight
@@ -311,14 +313,20 @@ class _Done:
     told: tuple[str, ...]
 
 
-def work(job: _Job) -> Iterator[_Done]:
-    """One trial, in whichever process; with one thread, since the number of threads may change bits."""
+def work(job: _Job) -> Iterator[_Done | ArgumentError]:
+    """One trial, in whichever process; with one thread, since the number of threads may change bits.
+
+    What a user can mend (a full disk) is yielded: raised in a worker, it would be shown as a traceback.
+    """
     threads, told = torch.get_num_threads(), list[str]()
     torch.set_num_threads(1)
     try:
         store = Store(job.output, job.study.name, job.scale, job.seed, silent)
         place = TrialPlace(store, job.options.data, job.settings, job.options.device, told.append)
         store.part(job.trial.key, job.settings, lambda: job.study.train(job.trial, place))
+    except ArgumentError as error:
+        yield error
+        return
     finally:
         torch.set_num_threads(threads)
     yield _Done(job.trial, tuple(told))

@@ -259,6 +259,17 @@ def test_a_folder_in_the_place_of_a_state_is_said_before_anything_runs(tmp_path:
     assert not lines
 
 
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.full)])
+def test_a_part_that_cannot_be_written_is_named_by_whichever_process_makes_it(
+    jobs: int, tmp_path: Path
+) -> None:
+    (tmp_path / "toy" / "parts" / "rmd--outer-rate-0.001--seed-1000-smoke.json").mkdir(parents=True)
+    with pytest.raises(
+        ArgumentError, match=r"^file must be one that can be written, got .*rmd--outer"
+    ):
+        run(tmp_path, lambda _: None, jobs=jobs)
+
+
 @pytest.mark.full
 @pytest.mark.timeout(600)
 def test_two_processes_make_the_numbers_of_one(
