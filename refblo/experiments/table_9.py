@@ -50,7 +50,10 @@ class Table9(StudyTable):
     """Table 9."""
 
     name: str = field(default="table-9", init=False)
-    what: str = field(default="L1-Reg: the number of Monte Carlo samples of HPO-SGLD", init=False)
+    what: str = field(
+        default="L1-Reg: the number of Monte Carlo samples of HPO-SGLD (the paper prints Pets)",
+        init=False,
+    )
 
     def plan(self, scale: Scale) -> StudyPlan:
         """What is run."""

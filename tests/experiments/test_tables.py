@@ -1,5 +1,6 @@
 """The tables with training runs: their designs, problems and refusals. Four seconds of processor time."""
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -104,6 +105,22 @@ def test_the_printed_figure_is_of_the_quantity_that_is_measured(study: TrainingS
         # Two decimals each, so that the sum is exact to within rounding.
         assert float(error) + float(accuracy) == pytest.approx(100, abs=1e-9)
         assert same == deviation
+
+
+REPRODUCED = Path(__file__).parents[2] / "docs" / "reproduced"
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda s: s.name)
+def test_the_committed_page_shows_what_the_table_states(study: TrainingStudy) -> None:
+    folder = REPRODUCED / study.name
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    page = (folder / "report.md").read_text(encoding="utf-8")
+    assert report["what"] == study.what
+    assert page.startswith(f"{study.what[0].upper()}{study.what[1:]}. Scale {report['scale']}")
+    printed = {arm.label: arm.printed for arm in study.plan(Scale(report["scale"])).arms}
+    for row in report["rows"]:
+        assert row["elsewhere"] == printed[row["label"].removesuffix(", printed rate")]
+        assert f"| {row['quantity']} | {row['elsewhere']} |" in page
 
 
 def test_every_row_of_table_4_has_its_estimator_with_the_noise_on() -> None:
