@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from torch.utils.flop_counter import FlopCounterMode
@@ -14,7 +14,8 @@ from refblo.cost import measure, shapes_only
 from refblo.errors import ArgumentError, ArgumentTypeError
 from refblo.noise import SEED_CONTRACT, Draws, Stream
 from refblo.random_words import quick, source
-from refblo.random_words.lanes import as_tensors
+from refblo.random_words.lanes import LANE, as_tensors
+from refblo.random_words.normal import CHUNK
 from refblo.random_words.operations import words_by_operations
 from refblo.testing.strategies import seeds
 
@@ -135,6 +136,19 @@ def test_adding_a_draw_is_adding_its_numbers(shape: tuple[int, ...], dtype: torc
     draws, to = Draws(4), torch.full(shape, 0.3, dtype=dtype)
     expected = to.add(draws.normal(Stream.LANGEVIN, 7, to), alpha=0.1)
     draws.add_normal(Stream.LANGEVIN, 7, to, 0.1)
+    assert torch.equal(to, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+@given(st.integers(0, 2), st.integers(-2 * LANE, 2 * LANE), seeds())
+@settings(max_examples=15)
+def test_a_draw_is_added_in_pieces_of_any_length(
+    dtype: torch.dtype, pieces: int, more: int, seed: int
+) -> None:
+    piece = CHUNK[torch.float64 if dtype == torch.float64 else torch.float32] * LANE
+    to = torch.full((max(0, pieces * piece + more),), 0.3, dtype=dtype)
+    expected = to.add(Draws(seed).normal(Stream.LANGEVIN, 7, to), alpha=0.1)
+    Draws(seed).add_normal(Stream.LANGEVIN, 7, to, 0.1)
     assert torch.equal(to, expected)
 
 

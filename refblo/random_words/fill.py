@@ -63,6 +63,22 @@ class LanesByOperations:
         else:
             numbers.copy_(torch.stack((angle.mul_(radius), sine.mul_(radius)), 1))
 
+    def add(
+        self, part: Float[Tensor, " numbers"], source: Words, steps: range, first: int, scale: float
+    ) -> None:
+        """Add the numbers of one step's lanes, times a factor, in place.
+
+        Args:
+            part: of at most so many lanes, the last of which may be cut short.
+            source: the words.
+            steps: one step.
+            first: the first lane's number.
+            scale: the factor.
+        """
+        numbers = part.new_empty((-(-part.numel() // LANE), 2, HALF_LANE))
+        self.fill(numbers, source, steps, first)
+        part.add_(numbers.view(-1)[: part.numel()], alpha=scale)
+
 
 def _integers(
     source: Words, steps: range, first: int, numbers: Float[Tensor, "lanes 2 half"]

@@ -93,6 +93,33 @@ class QuickLanes:
         torch.mul(self._working.angle, self._working.radius, out=cosines)
         torch.mul(sine, self._working.radius, out=sines)
 
+    def add(
+        self, part: Float[Tensor, " numbers"], source: Words, steps: range, first: int, scale: float
+    ) -> None:
+        """Add the numbers of one step's lanes, times a factor, in place, without a copy of them.
+
+        Args:
+            part: of at most so many lanes, the last of which may be cut short.
+            source: the words, a `Source`.
+            steps: one step.
+            first: the first lane's number.
+            scale: the factor.
+        """
+        lanes, rest = divmod(part.numel(), LANE)
+        if lanes + (rest > 0) != self._lanes:
+            fewer = QuickLanes(lanes + (rest > 0), self._dtype, self._width, self._memory)
+            fewer.add(part, source, steps, first, scale)
+            return
+        sine = self._compute(source, steps, first)
+        self._cosine *= self._radius
+        self._sine *= self._radius
+        cosines, sines = part[: lanes * LANE].view(lanes, 2, HALF_LANE).unbind(1)
+        cosines.add_(self._working.angle[:lanes], alpha=scale)
+        sines.add_(sine[:lanes], alpha=scale)
+        if rest:
+            last = torch.cat((self._working.angle[lanes], sine[lanes]))
+            part[lanes * LANE :].add_(last[:rest], alpha=scale)
+
     def short(self, source: Words, steps: range, numbers: Float[np.ndarray, "steps count"]) -> None:
         """The first numbers of some consecutive steps, in place."""
         self._compute(source, steps, 0)
