@@ -45,12 +45,14 @@ class PyTree:
     Attributes:
         argument: the name of the argument, for errors.
         labels: a short name of each array, in JAX's order.
+        dtypes: of each array, likewise.
         structure: JAX's own description.
         single: whether it is one array.
     """
 
     argument: str
     labels: tuple[str, ...]
+    dtypes: tuple[str, ...]
     structure: Any
     single: bool
 
@@ -86,7 +88,8 @@ class PyTree:
             raise ArgumentError(f"{argument} must have at least one array, got none; give it some")
         if len(set(labels)) < len(labels):
             labels = [jax.tree_util.keystr(path) for path, _ in found]
-        return PyTree(argument, tuple(labels), structure, single=found[0][0] == ())
+        dtypes = tuple(str(_dtype(leaf)) for _, leaf in found)
+        return PyTree(argument, tuple(labels), dtypes, structure, single=found[0][0] == ())
 
     def fresh(self, tree: object) -> Any:
         """The pytree itself: JAX arrays cannot be written to."""
@@ -222,7 +225,8 @@ class JAXArrays:
 
         count = sum(len(form.labels) for form in inputs)
         outputs = 1 if output is None else len(output.labels)
-        traced = ArrayFunction(value, count, outputs, plain_calls=PLAIN_CALLS)
+        dtypes = tuple(dtype for form in inputs for dtype in form.dtypes)
+        traced = ArrayFunction(value, count, outputs, plain_calls=PLAIN_CALLS, dtypes=dtypes)
 
         def in_torch(fixed: object, *trees: object) -> Any:
             tensors = [

@@ -15,11 +15,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from refblo.conformance.in_jax.promoted import narrowing, promoted, shaped
 from refblo.conformance.operation import apply, one_by_one
+from refblo.conformance.truth.narrowing import Narrowing, watching
+from refblo.conformance.truth.promotion import promoted_now
+from refblo.errors import RefbloError
 
 OnArrays: TypeAlias = Callable[..., Sequence[Any]]
 """(fixed, x₁, …, x_k) ↦ (y₁, …, y_l); nothing is differentiated by `fixed`, a tree such as a batch."""
 
+
+_IN_JAX = (
+    "leave out astype(...), dtype=... and preferred_element_type=... of less than float64 while this is "
+    "checked, those of layers too"
+)
+"""What to do about a loss that goes to a narrower dtype."""
 
 _UNTRACEABLE = (
     jax.errors.ConcretizationTypeError,
@@ -42,6 +52,7 @@ class ArrayFunction:
         traced: whether JAX may trace it; not one whose control flow turned out to depend on numbers.
         plain_calls: how many calls come before it is traced.
         own: whether it is the caller's, and not derived of one.
+        dtypes: of the arrays that it takes, where they are the caller's.
     """
 
     function: OnArrays
@@ -50,6 +61,7 @@ class ArrayFunction:
     traced: bool = True
     plain_calls: int = 0
     own: bool = True
+    dtypes: tuple[str, ...] = ()
     _made: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __call__(self, fixed: object, *arrays: Any) -> Sequence[Any]:
@@ -110,8 +122,55 @@ class ArrayFunction:
         return found
 
     def on(self, fixed: object, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Its value at tensors; torch can differentiate it any number of times."""
-        return apply(self, fixed, tensors)
+        """Its value at tensors; torch can differentiate it any number of times.
+
+        Inside an `Arithmetic` that promotes a dtype, in float64; a `Narrowing` is told what it does.
+        """
+        if not self.dtypes:
+            return apply(self, fixed, tensors)
+        watch, replaced = watching(), promoted_now()
+        if watch is not None:
+            self._tell(watch, fixed, tensors)
+        if replaced is None or tensors[0].dtype != torch.float64:
+            return apply(self, fixed, tensors)
+        return apply(self._promoted(_name(replaced)), fixed, tensors)
+
+    def _tell(self, watch: Narrowing, fixed: object, tensors: Sequence[Tensor]) -> None:
+        """Tell where the function goes from float64 to a narrower dtype, if JAX can trace it."""
+        with _x64("float64" in self.dtypes):
+            given = [
+                shaped(tensor.shape, dtype)
+                for tensor, dtype in zip(tensors, self.dtypes, strict=True)
+            ]
+            try:
+                found = narrowing(lambda *at: tuple(self.function(fixed, *at)), given)
+            except Exception:  # what it raises on being called is told by the call itself
+                return
+        if found is not None:
+            watch.add(getattr(torch, found[0].name), found[1], _IN_JAX)
+
+    def _promoted(self, replaced: str) -> "ArrayFunction":
+        """The function in float64; as it is where JAX cannot trace it."""
+        name = f"{replaced} replaced"
+        if name not in self._made:
+            wide = promoted(self.function, self.dtypes, replaced, _x64)
+
+            def function(fixed: object, *arrays: Any) -> Sequence[Any]:
+                try:
+                    return wide(fixed, *arrays)
+                except RefbloError:
+                    raise
+                except Exception:  # whatever JAX raises on tracing; as it is, it may raise it again
+                    if any(
+                        isinstance(leaf, jax.core.Tracer)
+                        for leaf in jax.tree_util.tree_leaves(fixed)
+                    ):
+                        raise
+                    return self.function(fixed, *arrays)
+
+            self._made[name] = ArrayFunction(function, self.inputs, self.outputs, own=False)
+        found: ArrayFunction = self._made[name]
+        return found
 
     def value(self, fixed: object, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Its value at tensors."""
@@ -143,3 +202,7 @@ def as_array(tensor: Tensor) -> Any:
 def as_tensor(array: Any, like: Tensor) -> Tensor:
     """A tensor with the numbers of a JAX array, in the dtype and on the device of another."""
     return torch.from_numpy(np.array(array)).to(like)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

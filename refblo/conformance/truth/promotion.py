@@ -10,6 +10,7 @@ each result is rounded at random by a relative amount of the caller's ulp (Monte
 import types
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from threading import local
 from typing import Any, final
 
 import torch
@@ -91,6 +92,22 @@ _BATCH_STATISTICS = frozenset({"batch_norm", "instance_norm"})
 """What writes to statistics that it is given."""
 
 
+class _Thread(local):
+    """The modes that calls of this thread are inside of, the last one innermost."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.modes: list["Arithmetic"] = []
+
+
+_THREAD = _Thread()
+
+
+def promoted_now() -> torch.dtype | None:
+    """The dtype that is replaced by float64 in what this thread calls now; for what torch does not see."""
+    return _THREAD.modes[-1].promoted if _THREAD.modes else None
+
+
 @final
 class Arithmetic(TorchFunctionMode):
     """Operations of torch in another arithmetic.
@@ -107,6 +124,11 @@ class Arithmetic(TorchFunctionMode):
         self._depth = 0
 
     @property
+    def promoted(self) -> torch.dtype | None:
+        """The dtype that is replaced by float64."""
+        return self._promoted
+
+    @property
     def active(self) -> bool:
         """Whether operations are seen by it."""
         return self._depth > 0
@@ -115,11 +137,13 @@ class Arithmetic(TorchFunctionMode):
         """Replace torch's arithmetic."""
         super().__enter__()  # type: ignore[no-untyped-call]  # torch's own
         self._depth += 1
+        _THREAD.modes.append(self)
         return self
 
     def __exit__(self, *reason: Any) -> None:
         """Put it back."""
         self._depth -= 1
+        _THREAD.modes.pop()
         super().__exit__(*reason)  # type: ignore[no-untyped-call]  # torch's own
 
     def __torch_function__(
