@@ -15,7 +15,7 @@ _ADD_UP = by_hand("operations are executed one after another, each at its own co
 _INPUTS = (Fraction(2, 3), Fraction(-5, 7))
 
 
-def _unit_costs() -> dict[Kind, tuple[int, int, int]]:
+def unit_costs() -> dict[Kind, tuple[int, int, int]]:
     """What forward mode executes, what reverse mode does, and what that keeps, for one operation each."""
     found = {}
     for kind in KINDS:
@@ -27,7 +27,7 @@ def _unit_costs() -> dict[Kind, tuple[int, int, int]]:
 
 def _cheap_modes(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]:
     numbers = dict(zip(KINDS, sp.symbols("a b c", nonnegative=True), strict=True))
-    function, costs = sum(numbers.values()), _unit_costs()
+    function, costs = sum(numbers.values()), unit_costs()
     for place, (mode, name) in enumerate((("forward", "f"), ("reverse", "r"))):
         spent = sum(count * costs[kind][place] for kind, count in numbers.items())
         room = sp.expand(number(s[name]) * function - spent)

@@ -1,24 +1,19 @@
 """What HPO-SGLD does converge to: the corrected theorem, its floor, and its conditions."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import sympy as sp
 
-from proofs_check.claim import Assumption, Claim, ClaimContext, ClaimSource, ClaimVerdict
+from proofs_check.claim import Claim, ClaimContext, ClaimSource, ClaimVerdict
 from proofs_check.evidence import Check, EvidenceMethod, fact, identity, induction, within
 from proofs_check.scope import ALL, INDUCTION, NORM, Scope, by_hand
 from proofs_check.statement import ClaimStatement, formula
+from proofs_check.tools.alone import refuse_other_violations, satisfies
+from proofs_check.tools.descent_instances import FIXED, LIPSCHITZ, MONOTONE, STEP, DescentInstance
 from proofs_check.tools.refblo_runs import RefbloRun, Small, hpo_sgld
-
-MONOTONE = Assumption("monotone", "the mean field h̄ is μ-strongly monotone and ℓ-Lipschitz")
-STEP = Assumption("small-step", "the step η is below the stated limit")
-FIXED = Assumption(
-    "fixed-samples",
-    "each outer step begins its inner chain anew, with B and M fixed, and V = V(B, M) bounds E‖h - h̄‖² at "
-    "every λ",
-)
 
 eta, mu, ell, V, D, k = sp.symbols("eta mu ell V D k", positive=True)
 
@@ -52,8 +47,7 @@ def _corrected(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     cauchy = by_hand("the Cauchy-Schwarz inequality")
     yield identity("the largest r with μr² ≤ Nr, for r = ‖x* - x̃‖ and N = ‖h̄(x*)‖", largest,
                    s.formula("distance", N=size, μ=mu), over={"p": cauchy, "m": NORM})  # fmt: skip
-    yield _step_condition(s, context)
-    yield fixed_samples(context)
+    yield from _conditions(s, context)
     yield from _measured(context)
     if context.full:
         yield _floor_measured(s)
@@ -68,18 +62,6 @@ def _unrolled(s: ClaimStatement) -> Iterator[Check]:
     base = identity("the start, and a positive rest", bound(sp.S(0)) - D, eta**2 * V / (1 - factor))
     step = identity("one step", factor * bound(k) + eta**2 * V, bound(k + 1))
     yield induction("the bound after k steps", base, step, {"p": NORM, "m": INDUCTION})
-
-
-def _step_condition(s: ClaimStatement, context: ClaimContext) -> Check:
-    """h̄(λ) = λ, so μ = ℓ = 1 and all else holds; η = 1/2, or 3, which is above the limit 2."""
-    step = Fraction(1, 2) if context.has(STEP) else Fraction(3)
-    ones = {"μ": Fraction(1), "l": Fraction(1)}
-    q = s.formula("q", Fraction, η=step, **ones)
-    start = Fraction(1, 100)
-    bound = s.formula("bound", Fraction, q=q, k=0, D=start, η=step, V=Fraction(1))
-    return fact(
-        f"at η = {step} the bound at k = 0 is not below D", bound >= start, bound, f">= {start}"
-    )
 
 
 def variance_of_h(burn_in: int, samples: int) -> Fraction:
@@ -106,15 +88,84 @@ def variance_of_h(burn_in: int, samples: int) -> Fraction:
     return total
 
 
-def fixed_samples(context: ClaimContext) -> Check:
-    """The variance at M = 40 against its own bound, or against a fortieth of that at M = 1."""
-    many = variance_of_h(50, 40)
-    taken = many if context.has(FIXED) else variance_of_h(50, 1) / 40
-    return fact("Var h at B = 50, M = 40 against the V of the bound", many <= taken, float(many),
-                f"<= {float(taken):.7g}")  # fmt: skip
+def slope_of_h(burn_in: int, samples: int) -> Fraction:
+    """The slope in λ of the mean of the h of `variance_of_h`, exactly: the mean of θ^k is λ(1 - ρ^k)."""
+    rho, push, steps = Fraction(9, 10), Fraction(1, 10), burn_in + samples
+    return sum(
+        (
+            push * Fraction(min(samples, steps - k + 1), samples) * (1 - rho**k)
+            for k in range(1, steps + 1)
+        ),
+        Fraction(0),
+    )
+
+
+def many_samples(mu: bool) -> DescentInstance:
+    """HPO-SGLD with M = 40 on the problem of `variance_of_h`, and V a fortieth of that at M = 1.
+
+    Args:
+        mu: whether the instance is one of strong monotonicity.
+    """
+    slope = slope_of_h(50, 40)
+    return DescentInstance(
+        "HPO-SGLD on (θ - λ)² and (θ - 1)²/2, B = 50, M = 40, V a fortieth of Var h at M = 1", slope,
+        1 / (2 * slope), slope if mu else Fraction(0), slope, noise=variance_of_h(50, 40),
+        variance=variance_of_h(50, 1) / 40,
+    )  # fmt: skip
 
 
 _CURVATURE, _GAMMA, _STEPS, _ETA = 2.0, 0.1, 12, 0.2
+_THROUGH = Fraction(1, 5) * sum(
+    (1 - Fraction(4, 5) ** k for k in range(1, _STEPS + 1)), Fraction(0)
+)
+"""The part of the field's slope that goes through θ in `_problem`; the outer weight w is the rest."""
+_PLAIN = DescentInstance(
+    "HPO-SGLD on (θ - λ)² and (θ - 1)²/2 + λ²/2", 1 + _THROUGH, Fraction(1, 5), 1 + _THROUGH,
+    1 + _THROUGH, noise=Fraction(1, 100), variance=Fraction(1, 100),
+)  # fmt: skip
+CONDITIONS = (MONOTONE, LIPSCHITZ, STEP, FIXED)
+NO_DESCENT = {
+    MONOTONE: replace(
+        _PLAIN,
+        name="HPO-SGLD on (θ - λ)² and (θ - 1)²/2 - (1 + 2σ)λ²/2, σ the field's slope through θ",
+        along=-_PLAIN.along,
+    ),
+    LIPSCHITZ: replace(
+        _PLAIN,
+        name="HPO-SGLD on (θ - λ)² and (θ - 1)²/2 + (12 - σ)λ²/2, σ the slope through θ",
+        along=Fraction(12),
+    ),
+    STEP: replace(_PLAIN, rate=Fraction(1)),
+    FIXED: many_samples(mu=True),
+}
+"""Without each condition: an instance in which all the others hold, with the same μ, ℓ and V as `_PLAIN`."""
+
+
+def _conditions(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
+    """With every condition on: the plain problem. Without one: its instance, in which all the others hold."""
+    for condition, alone in NO_DESCENT.items():
+        refuse_other_violations(alone, condition, CONDITIONS)
+    count = len(NO_DESCENT)
+    yield fact(
+        "counterexamples, each of which satisfies all conditions but its own", True, count, count
+    )
+    every = satisfies(_PLAIN, CONDITIONS)
+    yield fact(f"every condition holds: {_PLAIN.name}", every, every, "all")
+    chosen = _chosen(context)
+    steps = 40
+    names = {"η": chosen.rate, "μ": chosen.mu, "l": chosen.ell}
+    q = s.formula("q", Fraction, **names)
+    bound = s.formula(
+        "bound", Fraction, q=q, k=steps, D=chosen.start, η=chosen.rate, V=chosen.variance
+    )
+    found = chosen.squares(steps)[-1]
+    name = f"mean square distance after {steps} steps of η = {float(chosen.rate):.3g}"
+    yield fact(f"{name}: {chosen.name}", found <= bound, float(found), f"<= {float(bound):.7g}")
+
+
+def _chosen(context: ClaimContext) -> DescentInstance:
+    off = [condition for condition in CONDITIONS if not context.has(condition)]
+    return NO_DESCENT[off[0]] if off else _PLAIN
 
 
 def _problem(outer: float) -> tuple[Small, float, float, float]:
@@ -142,20 +193,22 @@ def _problem(outer: float) -> tuple[Small, float, float, float]:
 
 def _measured(context: ClaimContext) -> Iterator[Check]:
     """The package's HPO-SGLD inside gradient descent: its own limit, its own rate."""
-    # An outer weight of -6 on λ²/2 makes the field decrease: nothing holds the iterates then.
-    small, slope_, offset, best = _problem(1.0 if context.has(MONOTONE) else -6.0)
+    # `many_samples` is another problem; its field is not what is run here.
+    chosen = _chosen(context) if context.has(FIXED) else _PLAIN
+    small, slope_, offset, best = _problem(float(chosen.along - _THROUGH))
+    eta_ = float(chosen.rate)
     limit = offset / slope_
     run = RefbloRun(_GAMMA, _STEPS - 1, 1)
     lam = np.array([0.1])
     distances = []
     for _ in range(40):
-        lam = lam - _ETA * hpo_sgld(small, run, lam)
+        lam = lam - eta_ * hpo_sgld(small, run, lam)
         distances.append(float(lam[0]) - limit)
     # Forty steps contract the distance by q^40; what is left is rounding.
-    tolerance = min(abs(1 - _ETA * slope_) ** 40, 1e-9) + 1e-12
+    tolerance = min(abs(1 - eta_ * slope_) ** 40, 1e-9) + 1e-12
     yield within("limit of HPO-SGLD's iterates", float(lam[0]), limit - tolerance,
                  limit + tolerance)  # fmt: skip
-    ratio, wanted = distances[6] / distances[5], 1 - _ETA * slope_
+    ratio, wanted = distances[6] / distances[5], 1 - eta_ * slope_
     yield within("its contraction per step", ratio, wanted - 1e-9, wanted + 1e-9)
     yield fact("and that limit is not the minimiser", abs(limit - best) > 0.05, limit,
                f"not {best:.6f}", EvidenceMethod.NUMERIC)  # fmt: skip
@@ -201,7 +254,7 @@ CLAIMS = (
         ),
         _corrected,
         ClaimVerdict.CONDITIONAL,
-        added=(MONOTONE, STEP, FIXED),
+        added=CONDITIONS,
         by_hand="The field has one root x̃: for small η the map x - ηh̄(x) is a contraction (Banach).",
         remark="A geometric rate, but to the root of the recursion's own field, not to the minimiser. The "
         "recursion is a sum over the steps: its variance grows with M, so that M → ∞ is no remedy.",

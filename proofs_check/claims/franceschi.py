@@ -21,6 +21,7 @@ from proofs_check.evidence import (
 )
 from proofs_check.scope import ALL, INDUCTION, NORM, Every, Scope, by_hand
 from proofs_check.statement import ClaimStatement, choice, formula
+from proofs_check.tools.alone import refuse_other_violations, satisfies
 from proofs_check.tools.bilevel_instances import (
     COMPACT,
     CONVERGENCE,
@@ -33,8 +34,6 @@ from proofs_check.tools.bilevel_instances import (
     SINGLETON,
     TWO_WELLS,
     T,
-    refuse_other_violations,
-    satisfies,
 )
 
 _LIMITS = by_hand(

@@ -6,14 +6,12 @@ a counterexample is an instance that satisfies all conditions but one, and one t
 
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cache
 from itertools import product
 from typing import final
 
 import sympy as sp
 
 from proofs_check.claim import Assumption
-from proofs_check.errors import ClaimRefusedError
 
 COMPACT = Assumption("compact", "Λ is compact")
 CONTINUOUS = Assumption("continuous-outer", "E is jointly continuous")
@@ -250,31 +248,3 @@ NO_LIMIT = {
         iterates=2 * T * lam / (1 + T**2 * lam**2),
     ),
 }  # fmt: skip
-
-
-@cache
-def satisfies(instance: BilevelInstance, conditions: tuple[Assumption, ...]) -> bool:
-    """Whether an instance satisfies all of some conditions."""
-    return all(instance.holds(condition) for condition in conditions)
-
-
-@cache
-def refuse_other_violations(
-    instance: BilevelInstance, condition: Assumption, conditions: tuple[Assumption, ...]
-) -> None:
-    """Refuse a counterexample without one condition that violates another one as well.
-
-    Args:
-        instance: the counterexample.
-        condition: the condition that it is to show as needed.
-        conditions: all conditions of the theorem.
-
-    Raises:
-        ClaimRefusedError: it satisfies the condition, or violates another.
-    """
-    violated = [each.key for each in conditions if not instance.holds(each)]
-    if violated != [condition.key]:
-        raise ClaimRefusedError(
-            f"the counterexample {instance.name!r} in {__file__} must violate {condition.key!r} alone, got "
-            f"{violated}; change it until the conditions {[c.key for c in conditions if c != condition]} hold"
-        )

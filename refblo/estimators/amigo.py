@@ -10,7 +10,7 @@ Error of q after k calls at a fixed λ and θ*: at most ρ^{kN}‖q*‖ with ρ 
 the norm of H, at most c^k‖q*‖_H with c = 2r^N/(1 + r^{2N}), r = (√κ − 1)/(√κ + 1), for AmIGO-CG, which
 forgets its directions between calls. Memory O(n + p).
 
-Claims: field-aid, field-cg, field-running-solve, text-auxiliary-quadratic.
+Claims: field-aid, field-cg, field-running-solve, text-auxiliary-quadratic, text-warm-solve.
 """
 
 from dataclasses import dataclass, field

@@ -10,7 +10,7 @@ Section 5.1, for ridge heads on a learnt representation; with class means for he
 
 C at θ*. One factorisation of H (n² memory, n³ time) serves all of them; no inner run. No bias.
 
-Claims: field-implicit.
+Claims: field-implicit, franceschi-representation.
 """
 
 from dataclasses import dataclass, field

@@ -13,7 +13,7 @@ Bias: every transition Jacobian is replaced by the identity. At a fixed number o
 error is O(√ε) with noise and a curved f, O(ε) without; at a fixed horizon mγ it does not vanish.
 Cost per step with θ⁰ independent of λ: one ∂_θ L_T, one ∂_θ f, one mixed product; memory O(n + p).
 
-Claims: alg-1, eq-22, eq-24, eq-25, thm-1, thm-3.
+Claims: alg-1, eq-22, eq-24, eq-25, text-two-iterates, thm-1, thm-3.
 """
 
 from dataclasses import dataclass, field

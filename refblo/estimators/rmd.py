@@ -7,7 +7,7 @@ Computes d/dλ (1/M) Σ_{m>B} f(λ, θ^m) (Franceschi et al. 2017; with M = 1 th
 
 and finally h ← h + α·dθ⁰/dλ. Exact up to rounding.
 
-Claims: eq-49, tab-1, text-rmd-fo.
+Claims: eq-49, franceschi-limit, tab-1, text-rmd-fo.
 """
 
 import math

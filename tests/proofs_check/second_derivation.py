@@ -416,6 +416,10 @@ def _all() -> dict[tuple[str, str], TwoSides]:
             _rational(104, 100), lambda: 2 * mpmath.atan(1)
         ),
         ("text-assumptions-2-3", "the smaller of the two errors at best"): TwoSides(_least_of_two),
+        ("text-warm-solve", "ρ_N at the printed iterations and κ = 10"): TwoSides(
+            # (√κ - 1)/(√κ + 1) = exp(-2 artanh(1/√κ)).
+            lambda: 2 * mpmath.exp(-20 * mpmath.atanh(1 / mpmath.sqrt(10)))
+        ),
         ("field-cg", "and after n = 5"): TwoSides(_cg_error(5), _rational(1, 10**40)),
         ("field-itd", "power of t in a tangent's error over q^t"): TwoSides(_power_of_t),
         ("field-posteriori", "one guess, least eigenvalue 3: error against the bound"): TwoSides(

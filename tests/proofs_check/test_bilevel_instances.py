@@ -7,6 +7,7 @@ import sympy as sp
 
 from proofs_check.claim import Assumption
 from proofs_check.errors import ClaimRefusedError
+from proofs_check.tools.alone import refuse_other_violations
 from proofs_check.tools.bilevel_instances import (
     COMPACT,
     CONTINUOUS,
@@ -19,7 +20,6 @@ from proofs_check.tools.bilevel_instances import (
     SINGLETON,
     BilevelInstance,
     lam,
-    refuse_other_violations,
     w,
 )
 
