@@ -340,8 +340,8 @@ CLAIMS = (
         ClaimStatement(
             "the head w of an episode is {head}, H being {hessian}; its validation loss has along a "
             "hyperparameter the slope {slope}, P and V the features of its training and validation points, "
-            "DP and DV what they move by, r the residuals of validation, t a transpose; for the loss of all "
-            "episodes, which is the sum of theirs, the slope is {together} of theirs",
+            "DP and DV what they move by, r the residuals of validation, a final t a transpose; for the loss of "
+            "all episodes, which is the sum of theirs, the slope is {together} of theirs",
             (
                 formula("head", "H**(-1) @ Pt @ y", "H Pt y"),
                 formula("hessian", "Pt @ P + ρ*I", "Pt P"),
@@ -373,8 +373,9 @@ CLAIMS = (
         ClaimSource.FRANCESCHI,
         "what the solutions of the T-step problems tend to",
         ClaimStatement(
-            "along an eigenvector of H the minimiser of the T-step problem differs from that of the exact "
-            "one by {distance}, and its infimum by {gap}, P being {power}; both {end}",
+            "along an eigenvector of H, t being the target's coordinate, the minimiser of the T-step problem "
+            "differs from that of the exact one by {distance}, and its infimum by {gap}, P being {power}; "
+            "both {end}",
             (
                 formula("distance", "t*P*(1 - P - w)/((1 + w)*((1 - P)**2 + w))"),
                 formula("gap", "w*t**2*P*(2 - P)/(2*(1 + w)*((1 - P)**2 + w))"),
