@@ -340,8 +340,8 @@ CLAIMS = (
         ClaimStatement(
             "the head w of an episode is {head}, H being {hessian}; its validation loss has along a "
             "hyperparameter the slope {slope}, P and V the features of its training and validation points, "
-            "DP and DV what they move by, r the residuals of validation, a final t a transpose; for the loss of "
-            "all episodes, which is the sum of theirs, the slope is {together} of theirs",
+            "DP and DV what they move by, r the residuals of validation, a final t a transpose; for the loss "
+            "of all episodes, which is the sum of theirs, the slope is {together} of theirs",
             (
                 formula("head", "H**(-1) @ Pt @ y", "H Pt y"),
                 formula("hessian", "Pt @ P + ρ*I", "Pt P"),
