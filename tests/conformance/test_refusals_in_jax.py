@@ -40,6 +40,16 @@ BAD: dict[str, tuple[tuple[Any, ...], type[Exception], str]] = {
         ArgumentTypeError,
         "lam must be a JAX array of float32 or float64, got .* of int32",
     ),
+    "a key": (
+        (simple, outer, {"w": ONES, "rng": jax.random.PRNGKey(0)}, ONES, ONES),
+        ArgumentTypeError,
+        r"lam\['rng'\] must be a JAX array of float32 or float64, got .* of uint32; leave counters and keys",
+    ),
+    "a typed key": (
+        (simple, outer, ONES, {"w": ONES, "rng": jax.random.key(0)}, ONES),
+        ArgumentTypeError,
+        r"theta0\['rng'\] must be .*; leave counters and keys out",
+    ),
     "bfloat16": (
         (simple, outer, ONES.astype(jnp.bfloat16), ONES, ONES),
         ArgumentTypeError,

@@ -80,8 +80,7 @@ class PyTree:
             ):
                 got = f"{type(leaf).__name__} of {_dtype(leaf)}"
                 raise ArgumentTypeError(
-                    f"{name} must be a JAX array of float32 or float64, got {got}; convert it with "
-                    "jnp.asarray(..., jnp.float32)"
+                    f"{name} must be a JAX array of float32 or float64, got {got}; {_remedy(leaf)}"
                 )
             labels.append(".".join(str(_key(entry)) for entry in path))
         if not labels:
@@ -128,6 +127,18 @@ def tensors_of(tree: object, argument: str) -> TensorTree:
 
     form, leaves = PyTree.of(argument, tree), jax.tree_util.tree_leaves(tree)
     return form.labelled([torch.from_numpy(np.array(leaf)) for leaf in leaves])
+
+
+def _remedy(leaf: object) -> str:
+    """What to do about a leaf that is no real array; a counter or a key may not become a number of λ or θ."""
+    name = str(_dtype(leaf))
+    if name == "bool" or "int" in name or name.startswith("key"):
+        return (
+            "leave counters and keys out, as what is not trained (of an nnx module take nnx.split(model, "
+            "nnx.Param, ...)[1], of an optimiser's state its moments), or convert it with jnp.asarray(..., "
+            "jnp.float32) if it is differentiated"
+        )
+    return "convert it with jnp.asarray(..., jnp.float32)"
 
 
 def _dtype(leaf: object) -> object:
