@@ -120,19 +120,20 @@ _THROUGH = Fraction(1, 5) * sum(
 )
 """The part of the field's slope that goes through θ in `_problem`; the outer weight w is the rest."""
 _PLAIN = DescentInstance(
-    "HPO-SGLD on (θ - λ)² and (θ - 1)²/2 + λ²/2", 1 + _THROUGH, Fraction(1, 5), 1 + _THROUGH,
-    1 + _THROUGH, noise=Fraction(1, 100), variance=Fraction(1, 100),
+    "HPO-SGLD on (θ - λ)² and (θ - 1)²/2 + λ²/2, σ the field's slope through θ, μ = ℓ = 1 + σ",
+    1 + _THROUGH, Fraction(1, 5), 1 + _THROUGH, 1 + _THROUGH, noise=Fraction(1, 100),
+    variance=Fraction(1, 100),
 )  # fmt: skip
 CONDITIONS = (MONOTONE, LIPSCHITZ, STEP, FIXED)
 NO_DESCENT = {
     MONOTONE: replace(
         _PLAIN,
-        name="HPO-SGLD on (θ - λ)² and (θ - 1)²/2 - (1 + 2σ)λ²/2, σ the field's slope through θ",
+        name="HPO-SGLD on (θ - λ)² and (θ - 1)²/2 - (1 + 2σ)λ²/2, σ the slope through θ, μ = ℓ = 1 + σ",
         along=-_PLAIN.along,
     ),
     LIPSCHITZ: replace(
         _PLAIN,
-        name="HPO-SGLD on (θ - λ)² and (θ - 1)²/2 + (12 - σ)λ²/2, σ the slope through θ",
+        name="HPO-SGLD on (θ - λ)² and (θ - 1)²/2 + (12 - σ)λ²/2, σ the slope through θ, μ = ℓ = 1 + σ",
         along=Fraction(12),
     ),
     STEP: replace(_PLAIN, rate=Fraction(1)),
@@ -160,7 +161,9 @@ def _conditions(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     )
     found = chosen.squares(steps)[-1]
     name = f"mean square distance after {steps} steps of η = {float(chosen.rate):.3g}"
-    yield fact(f"{name}: {chosen.name}", found <= bound, float(found), f"<= {float(bound):.7g}")
+    yield fact(
+        f"{name}: {chosen.name}", found <= bound, f"{float(found):.7g}", f"<= {float(bound):.7g}"
+    )
 
 
 def _chosen(context: ClaimContext) -> DescentInstance:

@@ -76,7 +76,9 @@ def _conditions(s: ClaimStatement, context: ClaimContext) -> Iterator[Check]:
     names = {"η": chosen.rate, "V": chosen.variance, "L": chosen.ell, "k": Fraction(steps)}
     bound = s.formula("bound", Fraction, D=chosen.start, **names)
     name = f"mean of ⟨h̄, d⟩ over {steps} steps of η = {float(chosen.rate):.3g}"
-    yield fact(f"{name}: {chosen.name}", mean <= bound, float(mean), f"<= {float(bound):.7g}")
+    yield fact(
+        f"{name}: {chosen.name}", mean <= bound, f"{float(mean):.7g}", f"<= {float(bound):.7g}"
+    )
 
 
 _AT = np.array([12.0, 16.0, 22.0, 30.0, 40.0])
