@@ -336,7 +336,8 @@ def _share(s: ClaimStatement, name: str) -> flint.arb:
     """The stated bound at the printed iterations and one condition number, at Q + D = 1."""
     with flint.ctx.workprec(200):
         sizes = {"κ": rational(s[name]), "N": rational(s["count"])}
-        return s.formula("apart", flint.arb, Q=flint.arb(1), D=flint.arb(0), **sizes)
+        share: flint.arb = s.formula("apart", flint.arb, Q=flint.arb(1), D=flint.arb(0), **sizes)
+    return share
 
 
 @cache
