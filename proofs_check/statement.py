@@ -110,7 +110,9 @@ def exponent(name: str, value: int | str) -> Term:
 
 
 def show(value: Fraction) -> str:
-    """A number as a reader writes it: ``3``, ``-1/2``, or a decimal where it ends after ten digits.
+    """A number as a reader writes it: ``3``, ``-1/2``, or a decimal.
+
+    A decimal is one that ends after ten digits, or after twelve where the fraction is longer.
 
     Args:
         value: the number.
@@ -120,10 +122,11 @@ def show(value: Fraction) -> str:
     """
     if value.denominator == 1:
         return str(value.numerator)
-    scaled = value * 10**10
-    if scaled.denominator == 1 and value.denominator > 16:
-        return str(float(value))
-    return f"{value.numerator}/{value.denominator}"
+    fraction, decimal = f"{value.numerator}/{value.denominator}", str(float(value))
+    if (value * 10**10).denominator == 1 and value.denominator > 16:
+        return decimal
+    longer = len(fraction) > len(decimal)
+    return decimal if longer and (value * 10**12).denominator == 1 else fraction
 
 
 def _in_formula(term: Term) -> str:

@@ -223,7 +223,8 @@ CLAIMS = (
         ClaimSource.OWN,
         "the printed evolution strategy has no baseline",
         ClaimStatement(
-            "the variance of one sample starts with {variance}", (formula("variance", "f**2/μ**2"),)
+            "as μ vanishes the variance of one sample is, to leading order, {variance}",
+            (formula("variance", "f**2/μ**2"),),
         ),
         _variance,
         ClaimVerdict.HOLDS,

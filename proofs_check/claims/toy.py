@@ -252,7 +252,7 @@ CLAIMS = (
         "random columns find λ = 0 in 3 of 20 runs",
         ClaimStatement(
             "with {n} columns the chance is {low} if the row must win outright, {high} if it wins ties, so "
-            "that the printed count is likely",
+            "that the printed count is not unlikely",
             (
                 index("n", 11),
                 coefficient("low", "120052838099086988137/672749994932560009201"),

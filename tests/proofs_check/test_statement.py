@@ -65,7 +65,16 @@ def test_a_sign_is_one_or_minus_one() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [("3", "3"), ("-1/2", "-1/2"), ("0.7487", "0.7487"), ("1/11", "1/11"), ("3/16", "3/16")],
+    [
+        ("3", "3"),
+        ("-1/2", "-1/2"),
+        ("0.7487", "0.7487"),
+        ("1/11", "1/11"),
+        ("3/16", "3/16"),
+        ("17/2048", "17/2048"),
+        ("0.771779788708", "0.771779788708"),
+        ("-0.662642817711", "-0.662642817711"),
+    ],
 )
 def test_numbers_are_shown_as_a_reader_writes_them(value: str, text: str) -> None:
     assert show(Fraction(value)) == text
