@@ -112,7 +112,8 @@ def exponent(name: str, value: int | str) -> Term:
 def show(value: Fraction) -> str:
     """A number as a reader writes it: ``3``, ``-1/2``, or a decimal.
 
-    A decimal is one that ends after ten digits, or after twelve where the fraction is longer.
+    A decimal ends after ten digits at most (for a denominator above 16), or after twelve where the fraction
+    is longer.
 
     Args:
         value: the number.

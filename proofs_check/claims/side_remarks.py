@@ -320,8 +320,9 @@ def _warm_and_cold(s: ClaimStatement, _context: ClaimContext) -> Iterator[Check]
         yield fact(f"ρ_N at the printed iterations and the {name} condition number", held, ball(share),
                    float(s[f"{name}_share"]), EvidenceMethod.BALL, over={"n": _KRYLOV})  # fmt: skip
     # Without a step the errors are Q and D: a share of 1 or more is no bound on what the steps do.
-    word = _NOTHING if _share(s, "hard") >= 1 else _SOMETHING
-    yield fact("whether that is below 1, which no step at all gives", word == s.word("says"), word,
+    share = _share(s, "hard")
+    word = _NOTHING if share >= 1 else _SOMETHING
+    yield fact("whether that is below 1, which no step at all gives", word == s.word("says"), ball(share),
                s.word("says"), EvidenceMethod.BALL, over={"n": _KRYLOV})  # fmt: skip
     for name in ("easy", "hard"):
         yield _solved_by_the_package(s, name)

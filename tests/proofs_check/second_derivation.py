@@ -438,6 +438,8 @@ def _all() -> dict[tuple[str, str], TwoSides]:
         found["text-warm-solve", name] = TwoSides(
             lambda kappa=kappa: 2 * mpmath.exp(-20 * mpmath.atanh(1 / mpmath.sqrt(kappa)))  # type: ignore[misc]  # bound now
         )
+    below = "whether that is below 1, which no step at all gives"
+    found["text-warm-solve", below] = found["text-warm-solve", name]
     for n in (1, 4, 100, 10_000):
         moment, bound = _third_moment(n), _fourth_moment_bound(n)
         found["field-es", f"E‖u‖³ against the bound, n = {n}"] = TwoSides(moment, bound)
