@@ -108,8 +108,9 @@ CLAIMS: tuple[Claim, ...] = (
     _row(6, 3, "HPO-SGLD has a higher accuracy than iMAML", "refuted", 10),
     _row(6, 4, "HPO-SGLD has a higher accuracy than Reptile", "refuted", 10),
     _row(6, 5, "HPO-SGLD is robust to the choice of τ", "undecided", 10),
-    _row(8, 1, "HPO-SGLD outperforms Augerino", "undecided", 10),
+    _row(8, 1, "HPO-SGLD outperforms Augerino", "refuted", 10),
     _row(8, 2, "HPO-SGLD outperforms Non-invariant", "refuted", 10),
+    _row(8, 3, "HPO-SGLD is comparable with LILA", "refuted", 10),
     _row(9, 1, "More Monte Carlo samples improve the test error, as stated", "undecided", 10),
     _row(
         9,
