@@ -127,3 +127,18 @@ def require_real(argument: str, got: object, remedy: str, positive: bool = True)
     inside = math.isfinite(number) and (number > 0 if positive else number >= 0)
     sign = "positive" if positive else "non-negative"
     require(inside, argument, f"be {sign} and finite", got, remedy)
+
+
+def require_target(text: str) -> tuple[str, str]:
+    """The module or file, and the function, of a target's name.
+
+    Raises:
+        ArgumentError: unless it reads package.module:function or file.py:function.
+    """
+    where, _, name = text.rpartition(":")
+    if not where or not name.isidentifier():
+        raise ArgumentError(
+            f"TARGET must read package.module:function or file.py:function, got {text!r}; "
+            "name the function after a colon"
+        )
+    return where, name

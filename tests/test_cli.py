@@ -113,3 +113,29 @@ def test_every_public_name_can_be_had() -> None:
     assert set(refblo.__all__) <= set(dir(refblo))
     with pytest.raises(AttributeError, match="nonsense"):
         refblo.nonsense  # type: ignore[attr-defined]  # that is the point  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["mine.py"],
+        ["mine.py:f", "--framework", "tensorflow"],
+        ["mine.py:f", "--expected-failures", "no-such-file.toml"],
+        ["mine.py:f", "--json", "one-file", "--html", "one-file"],
+    ],
+    ids=["target", "framework", "expected failures", "one file"],
+)
+def test_a_wrong_command_line_of_check_does_not_wait_for_torch(words: list[str]) -> None:
+    run = python(
+        f"import sys; from refblo.cli import main; status = main({['check', *words]!r});"
+        "slow = {'torch', 'numpy', 'sympy', 'scipy'} & set(sys.modules);"
+        "print(sorted(slow)); sys.exit(status)"
+    )
+    assert (run.returncode, run.stdout.strip()) == (cli.USAGE, "[]"), run.stderr
+
+
+def test_check_takes_the_frameworks_of_the_suite() -> None:
+    from refblo.commands import check
+    from refblo.conformance.suite import view
+
+    assert check.FRAMEWORKS == view.FRAMEWORKS

@@ -1,19 +1,19 @@
 """`refblo check`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.progress import Progress
 
-from refblo.conformance.suite.expected import read
-from refblo.conformance.suite.present import lines, table, to_html, to_json
-from refblo.conformance.suite.process import Limits
-from refblo.conformance.suite.rows import Row
-from refblo.conformance.suite.run import Settings, run
-from refblo.conformance.suite.target import split
-from refblo.conformance.suite.view import FRAMEWORKS
+from refblo.commands.expected_failures import read
+from refblo.errors import require_target
 from refblo.files import require_writable, write_atomically
+
+if TYPE_CHECKING:
+    from refblo.conformance.suite.rows import Row
+
+FRAMEWORKS = ("torch", "jax", "numpy")
+"""As in `refblo.conformance.suite.view`, whose import takes seconds; a test compares the two."""
 
 
 @click.command()
@@ -93,8 +93,17 @@ def check(
     against it, 1 otherwise, 2 if the command line is wrong, 130 if it was interrupted (then no file is
     written).
     """
-    split(target)
+    require_target(target)
+    expected = () if expected_path is None else read(expected_path)
     require_writable((("--json", json_path), ("--html", html_path)))
+    # Import inside the function: torch takes seconds, and a wrong command line is refused before it.
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from refblo.conformance.suite.present import lines, table, to_html, to_json
+    from refblo.conformance.suite.process import Limits
+    from refblo.conformance.suite.run import Settings, run
+
     settings = Settings(
         target=target,
         framework=framework,
@@ -102,14 +111,14 @@ def check(
         full=profile == "full",
         seed=seed,
         limits=Limits(seconds=time_limit, memory=int(memory_limit * 2**30)),
-        expected=() if expected_path is None else read(expected_path),
+        expected=expected,
         entries=entries,
     )
     errors = Console(stderr=True)
     with Progress(console=errors, transient=True) as progress:
         task = progress.add_task("checking", total=None)
 
-        def watch(row: Row, planned: int) -> None:
+        def watch(row: "Row", planned: int) -> None:
             progress.update(task, total=planned, advance=1, description=row.name)
 
         result = run(settings, watch)

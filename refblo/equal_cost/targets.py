@@ -13,12 +13,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refblo.chain import Chain, Langevin
-from refblo.conformance.suite.target import declared, load, split
+from refblo.conformance.suite.target import declared, load
 from refblo.conformance.suite.view import SHORT, View
 from refblo.cost import Evaluations
 from refblo.equal_cost.methods import share
 from refblo.equal_cost.probes import Tally, probed
-from refblo.errors import require
+from refblo.errors import require, require_target
 from refblo.noise import SEED_ZERO, Draws
 from refblo.problem import FixedInitial, FullBatch
 from refblo.problems.case import Case
@@ -101,7 +101,7 @@ def target(text: str) -> Target:
         ", ".join(estimands),
         "name a target whose inner steps can be counted",
     )
-    where, name = split(text)
+    where, name = require_target(text)
     module = where.rpartition("/")[2].removesuffix(".py")
     return Target(f"{module.rpartition('.')[2].removeprefix('with_')}:{name}", function)
 

@@ -19,7 +19,7 @@ from typing import Any, final
 
 from refblo.conformance.catalogue.entry import CAPABILITIES
 from refblo.conformance.suite.series import TERMS
-from refblo.errors import ArgumentError, require, require_real
+from refblo.errors import ArgumentError, require, require_real, require_target
 
 
 @final
@@ -46,21 +46,6 @@ class Declared:
     solver: str = ""
 
 
-def split(text: str) -> tuple[str, str]:
-    """The module or file, and the function, of a target's name.
-
-    Raises:
-        ArgumentError: unless it reads package.module:function or file.py:function.
-    """
-    where, _, name = text.rpartition(":")
-    if not where or not name.isidentifier():
-        raise ArgumentError(
-            f"TARGET must read package.module:function or file.py:function, got {text!r}; "
-            "name the function after a colon"
-        )
-    return where, name
-
-
 def load(text: str) -> Callable[[Any], Any]:
     """Import a target.
 
@@ -68,7 +53,7 @@ def load(text: str) -> Callable[[Any], Any]:
         ArgumentError: if there is no such function, or it cannot be called with one problem.
         Exception: whatever importing its module raises.
     """
-    where, name = split(text)
+    where, name = require_target(text)
     if where.endswith(".py"):
         path = Path(where).resolve()
         if not path.is_file():
