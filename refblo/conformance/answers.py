@@ -92,7 +92,7 @@ def caller_of(hypergradient: Subjected, problem: FlatProblem) -> Callable[[Array
     function = hypergradient
 
     def call(lam: Array) -> Array:
-        tensor = torch.as_tensor(lam).to(problem.lam)
+        tensor = torch.as_tensor(lam, device="cpu").to(problem.lam)
         return vector_of(
             called(function, (problem.form.unflatten(tensor),), "call at a further lam"), problem
         )
@@ -122,7 +122,7 @@ def answers(hypergradient: Subjected, problem: FlatProblem, *, stateful: bool = 
     first, constant, seconds = None, True, 0.0
     for which, point in zip(WHICH, points(here), strict=True):
         # A copy of its own: the truth must not depend on what the caller does to it.
-        tensor = torch.as_tensor(point).to(problem.lam).clone()
+        tensor = torch.as_tensor(point, device="cpu").to(problem.lam).clone()
         before = tensor.clone()
         begun = time.monotonic()
         result = called(hypergradient, (problem.form.unflatten(tensor),), which)
@@ -190,7 +190,7 @@ def _warm_started(
     takes_theta = _takes_two(function)
     calls: list[Call] = []
     for which, point in zip(WHICH, points(here), strict=True):
-        lam = torch.as_tensor(point).to(problem.lam).clone()
+        lam = torch.as_tensor(point, device="cpu").to(problem.lam).clone()
         given: tuple[Tree, ...] = (problem.form.unflatten(lam),)
         if takes_theta:
             start = theta.to(problem.lam.dtype).clone()
@@ -208,7 +208,7 @@ def _warm_started(
         if ended is None:
             # It was told where to start; the next call starts where the right run from there ends.
             run = problem.from_state(theta).program
-            ended = run.states(torch.as_tensor(point).to(run.lam))[-1][:size]
+            ended = run.states(torch.as_tensor(point, device="cpu").to(run.lam))[-1][:size]
         theta = ended.detach().to(problem.program.lam).clone()
     return Answers(calls, _not_finite(calls))
 

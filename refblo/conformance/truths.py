@@ -133,7 +133,7 @@ class Truths:
     def at(self, call: Call) -> Subject | None:
         """At a call's λ and start; None where there is no truth at a point near λ."""
         program = self._program_of(call.start)
-        lam = torch.as_tensor(call.lam).to(program.lam)
+        lam = torch.as_tensor(call.lam, device="cpu").to(program.lam)
         if program is self.problem.program and torch.equal(lam, program.lam):
             return self.here
         try:

@@ -206,7 +206,7 @@ def _noise_and_value(
     direction = draws.normal(Stream.DIRECTIONS, 0, point)
     direction = direction / direction.norm() * point.abs().clamp(min=1.0)
     spacing = 64 * precision  # far above the spacing of the numbers, far below any curvature
-    offsets = spacing * torch.arange(9, dtype=torch.float64)
+    offsets = spacing * torch.arange(9, dtype=torch.float64, device=point.device)
     values = function(point + offsets[:, None] * direction)
     if not np.isfinite(values).all():
         raise OracleError(
@@ -250,9 +250,12 @@ def _attempt(
         if not t.any():  # scipy's first call, which is for the shape
             np.fmax.at(largest, which, abs(here))
             return np.full(t.shape, here)
-        steps, indices = (torch.as_tensor(part.ravel()) for part in np.broadcast_arrays(t, which))
+        steps, indices = (
+            torch.as_tensor(part.ravel(), device=point.device)
+            for part in np.broadcast_arrays(t, which)
+        )
         results = function(point + steps[:, None] * directions.T[indices])
-        np.fmax.at(largest, indices.numpy(), np.abs(results))
+        np.fmax.at(largest, indices.cpu().numpy(), np.abs(results))
         return results.reshape(t.shape)
 
     def keep_best(iterate: _Iterate) -> None:
@@ -298,6 +301,8 @@ def central_weights(half_order: int) -> Float64[Array, " m"]:
 
 def random_directions(p: int, count: int, draws: Draws) -> Float64[Tensor, "p k"]:
     """Random unit vectors as columns; uniform on the sphere."""
-    directions = draws.normal(Stream.DIRECTIONS, 1, torch.empty(p, count, dtype=torch.float64))
+    directions = draws.normal(
+        Stream.DIRECTIONS, 1, torch.empty(p, count, dtype=torch.float64, device="cpu")
+    )
     lengths: Tensor = torch.linalg.vector_norm(directions, dim=0)
     return directions / lengths

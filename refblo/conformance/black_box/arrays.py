@@ -239,7 +239,7 @@ def as_numpy(flat: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> objec
 
 def as_torch(flat: Array, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
     """A tensor with these entries."""
-    return torch.tensor(flat).to(device=device, dtype=dtype).reshape(shape)
+    return torch.tensor(flat, device="cpu").to(device=device, dtype=dtype).reshape(shape)
 
 
 def as_jax(flat: Array, shape: tuple[int, ...], dtype: str) -> object:

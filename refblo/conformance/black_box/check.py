@@ -164,7 +164,7 @@ def _directions(arrays: FlatArrays, asked: int | None, draws: Draws) -> _Directi
     if asked is None and p <= ALL_COORDINATES:
         return _Directions(np.eye(p), p, True, blocks)
     count = DIRECTIONS if asked is None else asked
-    like = torch.empty(p, dtype=torch.float64)
+    like = torch.empty(p, dtype=torch.float64, device="cpu")
     drawn = [draws.normal(Stream.DIRECTIONS, 10 + j, like).numpy() for j in range(count)]
     for part in blocks.values():
         inside = np.zeros(p)

@@ -75,7 +75,7 @@ class Projections:
         """Take the slopes along directions in every part."""
         parts = _parts(observed, blocks)
         rows = np.zeros((parts[-1].columns.stop, observed.size))
-        like = torch.empty(observed.size, dtype=torch.float64)
+        like = torch.empty(observed.size, dtype=torch.float64, device="cpu")
         for part in parts:
             for row in range(part.columns.start, part.columns.stop):
                 drawn = Draws(0).normal(Stream.DIRECTIONS, 7000 + row, like).numpy()

@@ -104,14 +104,14 @@ def _taken(
     draws: Draws,
 ) -> Slopes:
     """The derivatives by differences in z = λ / sizes: along d they are ‖d / sizes‖ times those in z."""
-    batch, units = as_batch(objective), torch.as_tensor(sizes)
+    batch, units = as_batch(objective), torch.as_tensor(sizes, device="cpu")
     columns = directions / sizes[:, None]
     lengths = np.linalg.norm(columns, axis=0)
     try:
         found = batched_derivatives(
             lambda points: batch(points * units),
-            torch.as_tensor(objective.arrays.vector / sizes),
-            torch.as_tensor(columns / lengths),
+            torch.as_tensor(objective.arrays.vector / sizes, device="cpu"),
+            torch.as_tensor(columns / lengths, device="cpu"),
             draws,
             precision,
         )

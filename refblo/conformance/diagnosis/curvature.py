@@ -113,7 +113,7 @@ def _row(gradient: Tensor, inputs: tuple[Tensor, ...], row: Array) -> Array:
     found = torch.autograd.grad(
         gradient,
         inputs,
-        torch.as_tensor(row).to(gradient),
+        torch.as_tensor(row, device="cpu").to(gradient),
         retain_graph=True,
         allow_unused=True,
         materialize_grads=True,

@@ -146,7 +146,7 @@ def _early(m: Tensor, v: Tensor, numbers: StepNumbers, step: int) -> Any:
 
 
 def _single(m: Tensor, v: Tensor, numbers: StepNumbers, step: int) -> Any:
-    power, betas = torch.tensor(step + 1), numbers.betas or (0.0, 0.0)
+    power, betas = torch.tensor(step + 1, device="cpu"), numbers.betas or (0.0, 0.0)
     rounded = (b.detach().float() if isinstance(b, Tensor) else b for b in betas)
     one, two = ((1 - torch.pow(beta, power)).to(m) for beta in rounded)
     return (m / one) / (_root(v / two, numbers) + numbers.adam_epsilon)

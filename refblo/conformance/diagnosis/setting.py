@@ -190,7 +190,10 @@ class Subject:
         if p <= _ALL_COORDINATES:
             return Probes(None, self.truth)
         columns = [
-            Draws(0).normal(Stream.DIRECTIONS, 1000 + j, torch.empty(p)).double().numpy()
+            Draws(0)
+            .normal(Stream.DIRECTIONS, 1000 + j, torch.empty(p, device="cpu"))
+            .double()
+            .numpy()
             for j in range(_MORE_DIRECTIONS)
         ]
         more = np.stack([column / np.linalg.norm(column) for column in columns], axis=1)

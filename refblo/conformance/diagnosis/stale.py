@@ -51,7 +51,7 @@ def theta_candidates(subject: Subject) -> Iterator[Candidate]:
 
 
 def _lam(subject: Subject, lam: Float64[Array, " p"]) -> Iterator[Candidate]:
-    other = subject.program.at(torch.as_tensor(lam).to(subject.program.lam))
+    other = subject.program.at(torch.as_tensor(lam, device="cpu").to(subject.program.lam))
     parts = _parts(subject, other)
     if parts is None:
         return

@@ -118,7 +118,7 @@ class Trace:
             moved: Array = jacobian @ v + mixed @ u
             return moved
         program, lam, z = self.program, self.program.lam, self.states[t]
-        along = (torch.as_tensor(u).to(lam), torch.as_tensor(v).to(z))
+        along = (torch.as_tensor(u, device="cpu").to(lam), torch.as_tensor(v, device="cpu").to(z))
         return numpy_of(push(lambda x, y: program.transition(x, y, t), (lam, z), along)[1])
 
     def _pulled(self, t: int, v: Array) -> tuple[Array, Array]:
@@ -166,7 +166,7 @@ def pulled(
     """v·∂value/∂inputs, zeros where there is no dependence; the graph may be kept for another call."""
     if not value.requires_grad:
         return tuple(numpy_of(torch.zeros_like(x)) for x in inputs)  # type: ignore[return-value]  # two inputs, two results
-    weight = torch.as_tensor(v).to(value)
+    weight = torch.as_tensor(v, device="cpu").to(value)
     first, second = torch.autograd.grad(
         value, inputs, weight, retain_graph=keep, allow_unused=True, materialize_grads=True
     )

@@ -155,7 +155,7 @@ class Confirmation:
 
     def _along(self) -> Tensor:
         columns = self._question.columns
-        return columns @ torch.as_tensor(self._weights).to(columns)
+        return columns @ torch.as_tensor(self._weights, device="cpu").to(columns)
 
 
 def _too_coarse(question: Question, relative: float) -> OracleError:
@@ -239,6 +239,10 @@ def _combinations(count: int, confirm: int, draws: Draws, exhaustive: bool) -> A
     """
     if not exhaustive:
         return np.eye(count)[:, : min(confirm, count)]
-    weights = draws.normal(Stream.DIRECTIONS, 1, torch.empty(count, confirm)).double().numpy()
+    weights = (
+        draws.normal(Stream.DIRECTIONS, 1, torch.empty(count, confirm, device="cpu"))
+        .double()
+        .numpy()
+    )
     normed: Array = weights / np.linalg.norm(weights, axis=0)
     return normed

@@ -121,7 +121,7 @@ def reference(
     Raises:
         OracleError: if the oracles disagree or cannot answer: then there is no verdict.
     """
-    columns = torch.as_tensor(directions).to(program.lam)
+    columns = torch.as_tensor(directions, device="cpu").to(program.lam)
     arguments = Question(
         program, estimand, directions, columns, exhaustive, draws, ulp, runs, confirm, first
     )
