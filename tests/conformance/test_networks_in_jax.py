@@ -17,7 +17,7 @@ from refblo.conformance.report import Verdict
 jax = pytest.importorskip("jax", reason="the extra `jax` is not installed")
 jnp = jax.numpy
 
-from tests.conformance.ordinary_jax.networks import NETWORKS  # noqa: E402  (it imports jax)
+from tests.conformance.ordinary_jax.every_network import NETWORKS  # noqa: E402  (it imports jax)
 
 STEPS, STEP_SIZE = 4, 0.05
 PRECISIONS = ["float32", "float64"]
@@ -73,13 +73,13 @@ def posed(network: str, loss: str, precision: str) -> Posed:
 
     x, held = array(8, 6), array(8, 6)
     y, held_y = (jax.nn.softmax(array(8, 3), axis=-1) for _ in range(2))
-    theta = {name: 0.4 * array(*shape) for name, shape in built.shapes.items()}
-    lam = {"decay": -2 + 0.1 * array(len(theta)), "shift": 0.1 * array(3)}
+    named = {name: 0.4 * array(*shape) for name, shape in built.shapes.items()}
+    theta = built.held(named)
+    lam = {"decay": -2 + 0.1 * array(len(named)), "shift": 0.1 * array(3)}
 
     def inner(lam: Any, theta: Any) -> Any:
-        decay = sum(
-            jnp.exp(lam["decay"][i]) * (theta[name] ** 2).sum() for i, name in enumerate(theta)
-        )
+        squares = [(value**2).sum() for value in built.flat(theta).values()]
+        decay = sum(jnp.exp(lam["decay"][i]) * square for i, square in enumerate(squares))
         return measure(built.apply(theta, x) + lam["shift"], y) + decay
 
     def outer(_: Any, theta: Any) -> Any:

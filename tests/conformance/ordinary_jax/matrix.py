@@ -27,9 +27,9 @@ from torch import Tensor
 from refblo.conformance import Verdict, hypergradient_report
 from refblo.conformance.report import Report
 from refblo.errors import RefbloError
+from tests.conformance.ordinary_jax.every_network import NETWORKS
 from tests.conformance.ordinary_jax.losses import LOSSES
 from tests.conformance.ordinary_jax.mistakes import MISTAKES, Answer, JAXMistake
-from tests.conformance.ordinary_jax.networks import NETWORKS
 from tests.conformance.ordinary_jax.page import PAGE, RESULTS, Record, render, summarised
 from tests.conformance.ordinary_jax.problems import (
     SETUPS,

@@ -13,6 +13,10 @@ from torch.nn import functional
 Shapes = dict[str, tuple[int, ...]]
 
 
+def _same(tree: Any) -> Any:
+    return tree
+
+
 @final
 @dataclass(frozen=True)
 class Network:
@@ -22,11 +26,15 @@ class Network:
         apply: (parameters, x) ↦ scores, in JAX.
         in_torch: the same in torch.
         shapes: of the parameters.
+        held: the parameters by name ↦ what `apply` takes: a tree as a user of the library holds it.
+        flat: the reverse.
     """
 
     apply: Callable[[Any, Any], Any]
     in_torch: Callable[[Any, Tensor], Tensor]
     shapes: Shapes
+    held: Callable[[Any], Any] = _same
+    flat: Callable[[Any], Any] = _same
 
 
 def _attention(p: Any, x: Any) -> Any:
@@ -86,7 +94,7 @@ def _residual_in_torch(p: Any, x: Tensor) -> Tensor:
     return found
 
 
-NETWORKS = {
+PLAIN = {
     "linear": Network(lambda p, x: x @ p["o"], lambda p, x: x @ p["o"], {"o": (6, 3)}),
     "perceptron": Network(
         lambda p, x: jnp.tanh(x @ p["w"]) @ p["o"],

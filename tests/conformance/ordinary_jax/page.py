@@ -75,7 +75,8 @@ def render(found: Record) -> str:
         "",
         "What [`hypergradcheck`](hypergradcheck.md) says of code in [JAX](howto/jax.md): all",
         f"{len(found['losses'])} losses of `optax.losses`, each on one or more of {len(found['networks'])}",
-        "small networks in plain JAX, right and wrong code, in float64 (x64 on) or float32 (x64 off). θ is",
+        f"small networks in {_written_in(found)}, "
+        "right and wrong code, in float64 (x64 on) or float32 (x64 off). θ is",
         "all parameters; λ is the log of a weight decay for each tensor of θ, and a shift of each column of",
         "scores. The outer loss depends on λ directly too.",
         "",
@@ -105,6 +106,11 @@ def render(found: Record) -> str:
         *([_told(outcome) for outcome in found["bad"]] or ["Nothing."]),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _written_in(found: Record) -> str:
+    in_flax = any(name.startswith("flax") for name in found["networks"])
+    return "plain JAX or flax" if in_flax else "plain JAX"
 
 
 def _table(

@@ -13,11 +13,16 @@ from jax import numpy as jnp
 from torch import Tensor
 
 from refblo.rules import Rule
+from tests.conformance.ordinary_jax.every_network import NETWORKS
 from tests.conformance.ordinary_jax.losses import LOSSES, ROWS, OptaxLoss
-from tests.conformance.ordinary_jax.networks import NETWORKS, Network
+from tests.conformance.ordinary_jax.networks import Network
 
 Tree = dict[str, Any]
 STEPS, STEP_SIZE = 3, 0.05
+
+
+def _same(value: Any, _: int = 0) -> Any:
+    return value
 
 
 @final
@@ -137,7 +142,9 @@ class JAXProblem:
             cast = jnp.asarray(numbers)
             return cast.astype(self.precision) if cast.dtype.kind == "f" else cast
 
-        return self._functions(network.apply, loss.in_optax, jnp.exp, array)
+        return self._functions(
+            network.apply, loss.in_optax, jnp.exp, array, network.held, network.flat
+        )
 
     def in_torch(self) -> Functions:
         """The losses in torch.
@@ -161,13 +168,16 @@ class JAXProblem:
         loss: Callable[..., Any],
         exp: Callable[[Any], Any],
         array: Callable[[Any], Any],
+        as_held: Callable[[Any], Any] = _same,
+        flat: Callable[[Any], Any] = _same,
     ) -> Functions:
         draws = self.draws()
         x, held, y, held_y = (array(draws[name]) for name in ("x", "held", "y", "held_y"))
         theta = {name: array(value) for name, value in draws["theta"].items()}
 
         def inner(lam: Any, theta: Any, inputs: Any = x) -> Any:
-            squares = [(theta[name] ** 2).sum() for name in sorted(theta)]
+            named = flat(theta)
+            squares = [(named[name] ** 2).sum() for name in sorted(named)]
             decay = sum(exp(lam["decay"][i]) * square for i, square in enumerate(squares))
             return loss(apply(theta, inputs) + lam["shift"], y).mean() + decay
 
@@ -177,15 +187,11 @@ class JAXProblem:
 
         def start(lam: Any) -> Any:
             if not self.setup.moving:
-                return theta
+                return as_held(theta)
             move = 0.2 * lam["shift"].sum() + 0.1 * lam["decay"].sum()
-            return {name: value * (1 + move) for name, value in theta.items()}
+            return as_held({name: value * (1 + move) for name, value in theta.items()})
 
         return Functions(inner, outer, start, array)
-
-
-def _same(value: Any, _: int = 0) -> Any:
-    return value
 
 
 @final
