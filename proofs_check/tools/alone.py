@@ -11,7 +11,7 @@ from proofs_check.claim import Assumption
 from proofs_check.errors import ClaimRefusedError
 
 
-class Instance(Protocol):
+class ConditionedInstance(Protocol):
     """One problem, of which it can be decided which conditions of a theorem it satisfies."""
 
     @property
@@ -25,14 +25,14 @@ class Instance(Protocol):
 
 
 @cache
-def satisfies(instance: Instance, conditions: tuple[Assumption, ...]) -> bool:
+def satisfies(instance: ConditionedInstance, conditions: tuple[Assumption, ...]) -> bool:
     """Whether an instance satisfies all of some conditions."""
     return all(instance.holds(condition) for condition in conditions)
 
 
 @cache
 def refuse_other_violations(
-    instance: Instance, condition: Assumption, conditions: tuple[Assumption, ...]
+    instance: ConditionedInstance, condition: Assumption, conditions: tuple[Assumption, ...]
 ) -> None:
     """Refuse a counterexample without one condition that violates another one as well.
 

@@ -2,7 +2,7 @@
 
 The operations are those that a jaxpr may consist of, each written once for any dtype: promoted, the one in
 float32 must be the one in float64, and so must its derivatives. Most are marked full, as each is compiled;
-share of the quick suite: 3 s.
+share of the quick suite: 11 s, of which JAX compiles for most.
 """
 
 from collections.abc import Callable, Container, Iterable

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from refblo.commands import expected_failures
 from refblo.conformance.suite import expected
 from refblo.conformance.suite.rows import Outcome, Row
 from refblo.errors import ArgumentError
@@ -33,4 +34,4 @@ def test_malformed_files_are_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "expected.toml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ArgumentError, match="--expected-failures"):
-        expected.read(path)
+        expected_failures.read(path)
